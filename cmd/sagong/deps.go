@@ -49,7 +49,6 @@ import (
 	_ "k8s.io/component-base/version"
 	_ "k8s.io/cri-api/pkg/apis/runtime/v1"
 	_ "k8s.io/cri-streaming/pkg/streaming"
-	_ "k8s.io/kube-openapi/cmd/openapi-gen"
 	_ "k8s.io/kubectl/pkg/cmd"
 	_ "k8s.io/pod-security-admission/policy"
 	_ "k8s.io/streaming/pkg/httpstream/spdy"

@@ -1,0 +1,288 @@
+// Package object says what a kind is: one Definition from which storage, REST,
+// discovery, OpenAPI, tables, RBAC lists and watch all derive. It knows the
+// types of k8s.io/api only through interfaces, and nothing of HTTP or the store.
+package object
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Object is an API object in its only in-memory form, the storage version's
+// type from k8s.io/api. A published object (read from a view, a list or a
+// watch) is shared and immutable: DeepCopyObject before changing it.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Definition is everything the system knows of one kind. It is immutable once
+// it is in a Scheme. Write one with Kind[T].Definition, which keeps hooks typed.
+type Definition struct {
+	Group, Version, Kind string   // of the storage version
+	Resource, Singular   string   // "pods", "pod"
+	ShortNames           []string // "po"
+	Categories           []string // "all"
+	Namespaced           bool
+	// Verbs lists what the resource allows; nil means all of create, delete,
+	// deletecollection, get, list, patch, update, watch.
+	Verbs []string
+	// Virtual kinds (SubjectAccessReview, TokenReview, ...) are only created
+	// and never stored; the API server has a handler for each.
+	Virtual bool
+
+	New     func() Object
+	NewList func() runtime.Object
+
+	// Served lists further versions of the same kind (autoscaling/v1 of HPA,
+	// core/v1 of Event) with their conversion to and from the storage version.
+	Served []ServedVersion
+
+	// Status is true when the kind has a status subresource: writes to the main
+	// resource then keep the old status, and writes to status keep all else.
+	Status bool
+	// Generation is true when metadata.generation counts changes of the spec
+	// (everything but metadata and status).
+	Generation bool
+	// Scale is set when the kind has a scale subresource.
+	Scale *Scale
+	// Subresources lists the others, for discovery and RBAC; the API server
+	// holds a handler for each.
+	Subresources []Subresource
+
+	// Fields returns the field-selector fields of an object besides
+	// metadata.name and metadata.namespace. Nil when there are none.
+	Fields func(Object) fields.Set
+	// FieldNames lists the keys of Fields: a selector on any other is refused
+	// with upstream's "field label not supported".
+	FieldNames []string
+
+	// Columns are what kubectl get prints, in order; nil means Name and Age.
+	Columns []Column
+
+	// TTL, when not nil, gives how long an object lives after its last write
+	// (Events: one hour); zero means for ever.
+	TTL func(Object) time.Duration
+
+	// Lazy kinds may be acknowledged before they are synced to disk. Only for
+	// kinds whose loss promises nothing (Events, Leases).
+	Lazy bool
+
+	Hooks
+}
+
+// Hooks are a kind's rules. Any may be nil. They own the object they are given
+// and may change it, except old objects, which are shared and immutable.
+type Hooks struct {
+	// Default fills unset fields as upstream's defaulting does. It runs on
+	// every object that comes from outside, before admission, and must be
+	// idempotent.
+	Default func(Object)
+	// PrepareCreate runs after mutating admission, before validation: it
+	// clears what a client may not set on create (status, for kinds with one).
+	PrepareCreate func(context.Context, Object)
+	// PrepareUpdate does the same for an update of the main resource. Status
+	// and generation are handled by the engine.
+	PrepareUpdate func(ctx context.Context, new, old Object)
+	// PrepareStatusUpdate runs for status writes, after the engine has put
+	// back all but status and metadata.
+	PrepareStatusUpdate func(ctx context.Context, new, old Object)
+	// Validate checks a new object, ValidateUpdate a changed one (the engine
+	// calls only ValidateUpdate for updates; it must include what Validate
+	// checks), ValidateStatusUpdate a write to status. ObjectMeta is checked by
+	// the engine with NameRule.
+	Validate             func(Object) field.ErrorList
+	ValidateUpdate       func(new, old Object) field.ErrorList
+	ValidateStatusUpdate func(new, old Object) field.ErrorList
+	// NameRule checks metadata.name (prefix: it is generateName); nil means
+	// DNS subdomain.
+	NameRule func(name string, prefix bool) []string
+	// Warnings returns texts for Warning headers; old is nil on create.
+	Warnings func(new, old Object) []string
+	// AllowCreateOnUpdate lets PUT of a missing name create it (leases, ...);
+	// AllowUnconditionalUpdate lets PUT leave resourceVersion empty.
+	AllowCreateOnUpdate, RefuseUnconditionalUpdate bool
+	// BeforeDelete decides how a delete proceeds: it may lengthen or shorten
+	// the grace period in opts (Pods). Nil means immediate deletion (finalizers
+	// aside).
+	BeforeDelete func(obj Object, opts *metav1.DeleteOptions) (graceful bool)
+	// DefaultPropagation is used when DeleteOptions name no policy and the
+	// object has no orphan or foreground finalizer; empty means background.
+	DefaultPropagation metav1.DeletionPropagation
+}
+
+// ServedVersion is another version of a kind that clients may ask for.
+type ServedVersion struct {
+	Group, Version string // Group may differ (events)
+	Kind           string // "" means the same
+	New            func() runtime.Object
+	NewList        func() runtime.Object
+	// To converts a storage object into a fresh object of this version, From
+	// the other way. Neither keeps pointers into its argument.
+	To   func(Object) (runtime.Object, error)
+	From func(runtime.Object) (Object, error)
+	// Columns when they differ; nil means the Definition's.
+	Columns []Column
+}
+
+// Scale maps a kind to autoscaling/v1 Scale.
+type Scale struct {
+	Get func(Object) *autoscalingv1.Scale
+	Set func(Object, int32) // changes spec.replicas
+}
+
+// Subresource is one that discovery and RBAC must list, such as pods/log.
+type Subresource struct {
+	Name                 string // "log"
+	Group, Version, Kind string // of the body, e.g. policy v1 Eviction
+	Verbs                []string
+}
+
+// Column is one printed column, as in metav1.TableColumnDefinition.
+type Column struct {
+	Name, Type, Format, Description string
+	// Priority 0 is always shown, 1 only with -o wide.
+	Priority int32
+	// Cell returns a string, an integer or a bool as Table cells hold them.
+	// now is the time ages are counted from.
+	Cell func(obj Object, now time.Time) any
+}
+
+// GVK returns the storage version's kind.
+func (d *Definition) GVK() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: d.Group, Version: d.Version, Kind: d.Kind}
+}
+
+// GVR returns the storage version's resource.
+func (d *Definition) GVR() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: d.Group, Version: d.Version, Resource: d.Resource}
+}
+
+// GR returns the resource without version, as error texts name it.
+func (d *Definition) GR() schema.GroupResource {
+	return schema.GroupResource{Group: d.Group, Resource: d.Resource}
+}
+
+// Kind is a Definition whose hooks are written for the kind's own type T, a
+// pointer such as *corev1.Pod.
+type Kind[T Object] struct {
+	Group, Version, Kind string
+	Resource, Singular   string // Singular defaults to the lower-cased kind
+	ShortNames           []string
+	Categories           []string
+	Namespaced           bool
+	Verbs                []string
+	Virtual              bool
+	New                  func() T
+	NewList              func() runtime.Object
+	Served               []ServedVersion
+	Status, Generation   bool
+	Lazy                 bool
+	ScaleGet             func(T) *autoscalingv1.Scale
+	ScaleSet             func(T, int32)
+	Subresources         []Subresource
+	Fields               func(T) fields.Set
+	FieldNames           []string
+	Columns              []TypedColumn[T]
+	TTL                  func(T) time.Duration
+
+	Default                   func(T)
+	PrepareCreate             func(context.Context, T)
+	PrepareUpdate             func(ctx context.Context, new, old T)
+	PrepareStatusUpdate       func(ctx context.Context, new, old T)
+	Validate                  func(T) field.ErrorList
+	ValidateUpdate            func(new, old T) field.ErrorList
+	ValidateStatusUpdate      func(new, old T) field.ErrorList
+	NameRule                  func(name string, prefix bool) []string
+	Warnings                  func(new, old T) []string // old is nil on create
+	AllowCreateOnUpdate       bool
+	RefuseUnconditionalUpdate bool
+	BeforeDelete              func(T, *metav1.DeleteOptions) bool
+	DefaultPropagation        metav1.DeletionPropagation
+}
+
+// TypedColumn is a Column for objects of type T.
+type TypedColumn[T Object] struct {
+	Name, Type, Format, Description string
+	Priority                        int32
+	Cell                            func(obj T, now time.Time) any
+}
+
+// Definition erases the type. A hook that is nil stays nil.
+func (k Kind[T]) Definition() *Definition {
+	d := &Definition{
+		Group: k.Group, Version: k.Version, Kind: k.Kind,
+		Resource: k.Resource, Singular: k.Singular, ShortNames: k.ShortNames, Categories: k.Categories,
+		Namespaced: k.Namespaced, Verbs: k.Verbs, Virtual: k.Virtual,
+		New: func() Object { return k.New() }, NewList: k.NewList, Served: k.Served,
+		Status: k.Status, Generation: k.Generation, Lazy: k.Lazy,
+		Subresources: k.Subresources, FieldNames: k.FieldNames,
+		Hooks: Hooks{
+			NameRule: k.NameRule, AllowCreateOnUpdate: k.AllowCreateOnUpdate,
+			RefuseUnconditionalUpdate: k.RefuseUnconditionalUpdate, DefaultPropagation: k.DefaultPropagation,
+		},
+	}
+	if d.Singular == "" {
+		d.Singular = lower(k.Kind)
+	}
+	if k.ScaleGet != nil {
+		d.Scale = &Scale{
+			Get: func(o Object) *autoscalingv1.Scale { return k.ScaleGet(o.(T)) },
+			Set: func(o Object, n int32) { k.ScaleSet(o.(T), n) },
+		}
+	}
+	if k.Fields != nil {
+		d.Fields = func(o Object) fields.Set { return k.Fields(o.(T)) }
+	}
+	for _, c := range k.Columns {
+		d.Columns = append(d.Columns, Column{
+			Name: c.Name, Type: c.Type, Format: c.Format, Description: c.Description, Priority: c.Priority,
+			Cell: func(o Object, now time.Time) any { return c.Cell(o.(T), now) },
+		})
+	}
+	if k.TTL != nil {
+		d.TTL = func(o Object) time.Duration { return k.TTL(o.(T)) }
+	}
+	if k.Default != nil {
+		d.Default = func(o Object) { k.Default(o.(T)) }
+	}
+	if k.PrepareCreate != nil {
+		d.PrepareCreate = func(ctx context.Context, o Object) { k.PrepareCreate(ctx, o.(T)) }
+	}
+	if k.PrepareUpdate != nil {
+		d.PrepareUpdate = func(ctx context.Context, n, o Object) { k.PrepareUpdate(ctx, n.(T), o.(T)) }
+	}
+	if k.PrepareStatusUpdate != nil {
+		d.PrepareStatusUpdate = func(ctx context.Context, n, o Object) { k.PrepareStatusUpdate(ctx, n.(T), o.(T)) }
+	}
+	if k.Validate != nil {
+		d.Validate = func(o Object) field.ErrorList { return k.Validate(o.(T)) }
+	}
+	if k.ValidateUpdate != nil {
+		d.ValidateUpdate = func(n, o Object) field.ErrorList { return k.ValidateUpdate(n.(T), o.(T)) }
+	}
+	if k.ValidateStatusUpdate != nil {
+		d.ValidateStatusUpdate = func(n, o Object) field.ErrorList { return k.ValidateStatusUpdate(n.(T), o.(T)) }
+	}
+	if k.Warnings != nil {
+		d.Warnings = func(n, o Object) []string {
+			old, _ := o.(T)
+			return k.Warnings(n.(T), old)
+		}
+	}
+	if k.BeforeDelete != nil {
+		d.BeforeDelete = func(o Object, opts *metav1.DeleteOptions) bool { return k.BeforeDelete(o.(T), opts) }
+	}
+	return d
+}
+
+// TypeOf returns the Go type by which a Scheme finds a kind.
+func TypeOf[T Object]() reflect.Type { return reflect.TypeFor[T]() }
