@@ -1,0 +1,91 @@
+package store
+
+import (
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Options configure Open and OpenMemory. The zero value of every field but Dir is usable.
+type Options struct {
+	// Dir is the data directory; it is made if missing. OpenMemory ignores it.
+	Dir string
+	// Log receives what an operator should know: recovery, snapshots, the
+	// failure that stopped the writes. Default: none.
+	Log *slog.Logger
+
+	// Topic returns the length of the part of key that names its resource, such
+	// as "/registry/pods/". Watchers of different topics never wake each other.
+	// Default: through the second segment.
+	Topic func(key string) int
+	// Tag returns the value by which watchers of a topic may select events, ""
+	// for none: spec.nodeName of a pod. It is called only for topics that have
+	// tag watchers, once a record, and may use Record.Memo.
+	Tag func(*Record) string
+
+	// History is how long superseded versions and events are kept. Default 5
+	// minutes.
+	History time.Duration
+	// HistoryBytes and HistoryEvents bound what is kept within that time; beyond
+	// them the oldest goes first. Defaults 256 MiB and 500,000.
+	HistoryBytes  int64
+	HistoryEvents int
+
+	// SnapshotBytes is the least size of the log at which a new snapshot is
+	// written. Default 256 MiB.
+	SnapshotBytes int64
+	// LazySync is how long a lazy operation may wait for its way to disk.
+	// Default 50 ms.
+	LazySync time.Duration
+	// Crowd is the number of watchers of one index from which on they are woken
+	// together, at most once every CrowdDelay. Defaults 50 and 1 ms.
+	Crowd      int
+	CrowdDelay time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Topic == nil {
+		o.Topic = secondSegment
+	}
+	def(&o.History, 5*time.Minute)
+	def(&o.LazySync, 50*time.Millisecond)
+	def(&o.CrowdDelay, time.Millisecond)
+	if o.HistoryBytes <= 0 {
+		o.HistoryBytes = 256 << 20
+	}
+	if o.HistoryEvents <= 0 {
+		o.HistoryEvents = 500_000
+	}
+	if o.SnapshotBytes <= 0 {
+		o.SnapshotBytes = 256 << 20
+	}
+	if o.Crowd <= 0 {
+		o.Crowd = 50
+	}
+	return o
+}
+
+// secondSegment returns the length of "/a/b/" in "/a/b/c", or of the whole key
+// if it has fewer segments.
+func secondSegment(key string) int {
+	n := 0
+	for i := range 3 {
+		at := strings.IndexByte(key[n:], '/')
+		if at < 0 {
+			return len(key)
+		}
+		n += at + 1
+		if i == 2 {
+			break
+		}
+	}
+	return n
+}
