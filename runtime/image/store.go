@@ -1,0 +1,360 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Store is the images of one node. All methods may be called at the same time
+// from many goroutines.
+type Store struct {
+	dir  string
+	opt  Options
+	lock *os.File
+
+	mu      sync.Mutex
+	images  map[string]*entry        // by the hex digits of the id
+	names   map[string]string        // normalised name to id
+	pins    map[string]string        // owner to id
+	held    map[string]int           // digests and chains that work in flight needs
+	parsed  map[string]*Image        // a few images ready to hand out
+	builtin map[string]*builtinImage // by id
+	reserve map[string]bool          // domains that belong to built-in images
+
+	pulls  flight[string, *Image]
+	blobs  flight[string, struct{}]
+	layers flight[string, struct{}]
+	hosts  hostClients
+}
+
+// keepParsed bounds how many images are kept ready in memory.
+const keepParsed = 64
+
+// Open opens the store, and clears away what a crash has left unfinished. It
+// fails if another process has it open.
+func Open(o Options) (*Store, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		dir: o.Dir, opt: o,
+		images: map[string]*entry{}, names: map[string]string{}, pins: map[string]string{},
+		held: map[string]int{}, parsed: map[string]*Image{},
+		builtin: map[string]*builtinImage{}, reserve: map[string]bool{},
+	}
+	for _, d := range []string{"blobs/sha256", "images", "layers", "l"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o711); err != nil {
+			return nil, fmt.Errorf("cannot open image store: %w", err)
+		}
+	}
+	if s.lock, err = os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, fmt.Errorf("cannot open image store: %w", err)
+	}
+	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		s.lock.Close()
+		return nil, fmt.Errorf("cannot open image store %s: another process has it open: %w", s.dir, err)
+	}
+	if err := errors.Join(s.clearUnfinished(), s.loadRecords(), s.loadPins(), s.addBuiltins()); err != nil {
+		s.lock.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close lets another process open the store. Work in flight must have ended.
+func (s *Store) Close() error {
+	s.hosts.close()
+	return s.lock.Close()
+}
+
+// Get finds an image by name, by name and digest, or by id, without touching
+// a registry. The error wraps ErrNotFound or ErrInvalidName.
+func (s *Store) Get(ref string) (*Image, error) {
+	s.mu.Lock()
+	id, err := s.find(ref)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return s.load(id)
+}
+
+// find resolves what a user calls an image to the hex digits of its id. The
+// caller holds mu.
+func (s *Store) find(ref string) (string, error) {
+	if id, ok := asID(ref); ok {
+		if s.images[id] != nil || s.builtin[id] != nil {
+			return id, nil
+		}
+		return "", fmt.Errorf("cannot find image %q: %w", ref, ErrNotFound)
+	}
+	r, err := ParseReference(ref)
+	if err == nil {
+		if id, ok := s.names[r.String()]; ok {
+			return id, nil
+		}
+	}
+	// People shorten ids: accept what can mean one image only.
+	if short := strings.TrimPrefix(ref, "sha256:"); len(short) >= 6 && isHex(short) {
+		var hit []string
+		for id := range s.images {
+			if strings.HasPrefix(id, short) {
+				hit = append(hit, id)
+			}
+		}
+		for id := range s.builtin {
+			if strings.HasPrefix(id, short) {
+				hit = append(hit, id)
+			}
+		}
+		if len(hit) == 1 {
+			return hit[0], nil
+		}
+		if len(hit) > 1 {
+			return "", fmt.Errorf("cannot find image %q: %w: %d ids begin so", ref, ErrNotFound, len(hit))
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return "", fmt.Errorf("cannot find image %q: %w", r, ErrNotFound)
+}
+
+// load returns the image with this id, from memory or from its record.
+func (s *Store) load(id string) (*Image, error) {
+	s.mu.Lock()
+	if b := s.builtin[id]; b != nil {
+		s.mu.Unlock()
+		return b.image, nil
+	}
+	if i := s.parsed[id]; i != nil {
+		s.mu.Unlock()
+		return i, nil
+	}
+	e := s.images[id]
+	if e == nil {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("cannot find image sha256:%s: %w", id, ErrNotFound)
+	}
+	s.mu.Unlock()
+	r, err := s.readRecord(id)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := s.readConfig(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	i := cfg.image()
+	i.ID, i.Size, i.root = r.ID, r.Size, filepath.Join(s.dir, "l")
+	for _, l := range slices.Backward(r.Layers) {
+		i.lower = append(i.lower, shortName(l.Chain))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range e.names {
+		if strings.Contains(name, "@") {
+			i.RepoDigests = append(i.RepoDigests, name)
+		} else {
+			i.RepoTags = append(i.RepoTags, name)
+		}
+	}
+	slices.Sort(i.RepoDigests)
+	slices.Sort(i.RepoTags)
+	if s.images[id] == e {
+		if len(s.parsed) >= keepParsed {
+			clear(s.parsed)
+		}
+		s.parsed[id] = i
+	}
+	return i, nil
+}
+
+// List returns all images, built-in ones too, sorted by id.
+func (s *Store) List() ([]*Image, error) {
+	s.mu.Lock()
+	ids := make([]string, 0, len(s.images)+len(s.builtin))
+	for id := range s.images {
+		ids = append(ids, id)
+	}
+	for id := range s.builtin {
+		ids = append(ids, id)
+	}
+	s.mu.Unlock()
+	slices.Sort(ids)
+	list := make([]*Image, 0, len(ids))
+	for _, id := range ids {
+		i, err := s.load(id)
+		if errors.Is(err, ErrNotFound) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, i)
+	}
+	return list, nil
+}
+
+// Tag gives an image one more name; the name leaves the image that had it.
+func (s *Store) Tag(ref, name string) error {
+	r, err := ParseReference(name)
+	if err != nil {
+		return err
+	}
+	if r.Digest != "" {
+		return fmt.Errorf("cannot tag image %q as %q: %w: a tag is needed, not a digest", ref, name, ErrInvalidName)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if s.builtin[id] != nil {
+		return fmt.Errorf("cannot tag image %q: %w", ref, ErrBuiltin)
+	}
+	return s.setNames(id, r)
+}
+
+// setNames gives an image names and makes that durable, first on the image
+// that gets them and then on those that lose them: in between the later time
+// decides. The caller holds mu.
+func (s *Store) setNames(id string, refs ...Reference) error {
+	rec, err := s.readRecord(id)
+	if err != nil {
+		return err
+	}
+	return s.putRecord(rec, refs...)
+}
+
+// putRecord makes an image with its names known, durably. The caller holds mu.
+func (s *Store) putRecord(rec *record, refs ...Reference) error {
+	id := strings.TrimPrefix(rec.ID, "sha256:")
+	e := s.images[id]
+	rec.Names = map[string]int64{}
+	if e != nil {
+		for n, at := range e.names {
+			rec.Names[n] = at
+		}
+	}
+	now := time.Now()
+	lose := map[string][]string{}
+	for _, r := range refs {
+		if s.reserve[r.Domain] {
+			return fmt.Errorf("cannot name an image %q: %w", r, ErrBuiltin)
+		}
+		name := r.String()
+		rec.Names[name] = now.UnixNano()
+		if old, ok := s.names[name]; ok && old != id {
+			lose[old] = append(lose[old], name)
+		}
+	}
+	if err := s.writeRecord(rec); err != nil {
+		return err
+	}
+	s.images[id] = &entry{names: rec.Names, size: rec.Size, lastUsed: now}
+	delete(s.parsed, id)
+	for _, r := range refs {
+		s.names[r.String()] = id
+	}
+	for old, names := range lose {
+		if err := s.dropNames(old, names...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropNames takes names from an image, durably. The caller holds mu.
+func (s *Store) dropNames(id string, names ...string) error {
+	rec, err := s.readRecord(id)
+	if err != nil {
+		return err
+	}
+	e := s.images[id]
+	kept := map[string]int64{}
+	for n, at := range e.names {
+		if !slices.Contains(names, n) {
+			kept[n] = at
+		}
+	}
+	rec.Names = kept
+	if err := s.writeRecord(rec); err != nil {
+		return err
+	}
+	os.Chtimes(s.recordPath(id), e.lastUsed, e.lastUsed)
+	s.images[id] = &entry{names: kept, size: e.size, lastUsed: e.lastUsed}
+	delete(s.parsed, id)
+	for _, n := range names {
+		if s.names[n] == id {
+			delete(s.names, n)
+		}
+	}
+	return nil
+}
+
+// Remove takes a name from an image; with the last tag, or when called by id,
+// the image itself goes, which fails with ErrInUse while a container uses it.
+// Its disk space is freed by the Sweep that this ends with.
+func (s *Store) Remove(ctx context.Context, ref string) error {
+	s.mu.Lock()
+	id, err := s.find(ref)
+	if err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	if s.builtin[id] != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("cannot remove image %q: %w", ref, ErrBuiltin)
+	}
+	if r, err := ParseReference(ref); err == nil && s.names[r.String()] == id {
+		others := 0
+		for n := range s.images[id].names {
+			if n != r.String() && !strings.Contains(n, "@") {
+				others++
+			}
+		}
+		if others > 0 {
+			err := s.dropNames(id, r.String())
+			s.mu.Unlock()
+			return err
+		}
+	}
+	if owner := s.owner(id); owner != "" {
+		s.mu.Unlock()
+		return fmt.Errorf("cannot remove image %q: %w by %s", ref, ErrInUse, owner)
+	}
+	err = s.forget(id)
+	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("cannot remove image %q: %w", ref, err)
+	}
+	_, err = s.Sweep(ctx)
+	return err
+}
+
+// forget removes an image's record. The caller holds mu.
+func (s *Store) forget(id string) error {
+	if err := os.Remove(s.recordPath(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for n := range s.images[id].names {
+		if s.names[n] == id {
+			delete(s.names, n)
+		}
+	}
+	delete(s.images, id)
+	delete(s.parsed, id)
+	return syncDir(filepath.Join(s.dir, "images"))
+}
