@@ -12,6 +12,7 @@ import (
 	_ "github.com/creack/pty"
 	_ "github.com/fsnotify/fsnotify"
 	_ "github.com/cyphar/filepath-securejoin"
+	_ "github.com/go-jose/go-jose/v4/jwt"
 	_ "github.com/google/go-containerregistry/pkg/v1/layout"
 	_ "github.com/google/go-containerregistry/pkg/v1/remote"
 	_ "github.com/google/go-containerregistry/pkg/v1/tarball"
