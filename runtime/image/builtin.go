@@ -1,14 +1,19 @@
 package image
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Builtin is an image made on this node from files at hand, with one layer
@@ -89,4 +94,106 @@ func derive(what, identity string, of any) string {
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
+}
+
+// buildLayer writes the layer of a built-in image. It is not synced, which
+// would cost more than all the rest: after a crash of the machine it is made
+// again.
+func (s *Store) buildLayer(ctx context.Context, b *builtinImage) error {
+	if s.hasLayer(b.chain) {
+		return nil
+	}
+	_, err := s.layers.do(ctx, b.chain, nil, func(context.Context, func(Progress)) (none, error) {
+		if s.hasLayer(b.chain) {
+			return none{}, nil
+		}
+		if err := s.writeBuiltin(b); err != nil {
+			return none{}, fmt.Errorf("cannot make image %q: %w", b.Name, noSpace(err))
+		}
+		return none{}, nil
+	})
+	return err
+}
+
+// writeBuiltin writes the files of a built-in image.
+func (s *Store) writeBuiltin(b *builtinImage) error {
+	if err := s.room(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(filepath.Join(s.dir, "layers"), "tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	root := filepath.Join(dir, "fs")
+	for _, f := range append([]BuiltinFile{{Path: "", Mode: fs.ModeDir | 0o755}}, b.Files...) {
+		if err := f.write(filepath.Join(root, f.Path)); err != nil {
+			return err
+		}
+	}
+	info := layerInfo{Boot: bootID()}
+	if err := info.measure(root); err != nil {
+		return err
+	}
+	if err := info.write(dir); err != nil {
+		return err
+	}
+	return s.placeLayer(dir, b.chain)
+}
+
+// unixMode translates the permission and special bits of a mode.
+func unixMode(m fs.FileMode) uint32 {
+	mode := uint32(m.Perm())
+	for bit, u := range map[fs.FileMode]uint32{fs.ModeSetuid: unix.S_ISUID, fs.ModeSetgid: unix.S_ISGID, fs.ModeSticky: unix.S_ISVTX} {
+		if m&bit != 0 {
+			mode |= u
+		}
+	}
+	return mode
+}
+
+// write makes one file on the disk.
+func (f *BuiltinFile) write(p string) error {
+	var err error
+	switch {
+	case f.Mode.IsDir():
+		err = os.Mkdir(p, 0o755)
+	case f.Mode&fs.ModeSymlink != 0:
+		if err := os.Symlink(f.Link, p); err != nil {
+			return err
+		}
+		return os.Lchown(p, f.UID, f.GID)
+	case f.Source != "":
+		err = copyFile(f.Source, p)
+	default:
+		err = os.WriteFile(p, f.Content, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Lchown(p, f.UID, f.GID); err != nil {
+		return err
+	}
+	return unix.Chmod(p, unixMode(f.Mode))
+}
+
+// copyFile copies a file the fastest way the filesystems know: sharing its
+// blocks, or else inside the kernel.
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) != nil {
+		_, err = io.Copy(out, in) // copy_file_range
+	}
+	if e := out.Close(); err == nil {
+		err = e
+	}
+	return err
 }

@@ -5,6 +5,9 @@ import (
 	"sync"
 )
 
+// none is the value of work done for its effect.
+type none = struct{}
+
 // flight lets callers that want the same thing at the same time share one
 // piece of work. The work is cancelled when nobody waits for it any more.
 // The zero value is ready.
@@ -83,8 +86,8 @@ func (f *flight[K, V]) do(ctx context.Context, key K, progress func(Progress), w
 		j.cancel()
 		<-j.done
 	}
-	var none V
-	return none, ctx.Err()
+	var zero V
+	return zero, ctx.Err()
 }
 
 // tell passes progress to everybody who watches the job.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,20 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// pin is what an owner uses.
+type pin struct {
+	id    string
+	chain string // of a built-in image, which a later version of the binary does not know
+}
+
+// String is the form on disk: the id, then ":" and the chain if there is one.
+func (p pin) String() string {
+	if p.chain != "" {
+		return p.id + ":" + p.chain
+	}
+	return p.id
+}
 
 // Use pins an image for an owner, such as a container's id, and makes sure
 // that its layers are on the disk. Until Release, neither image nor layers are
@@ -24,7 +37,7 @@ func (s *Store) Use(ctx context.Context, ref, owner string) (*Image, error) {
 	s.mu.Lock()
 	id, err := s.find(ref)
 	if err == nil {
-		err = s.pin(owner, id)
+		err = s.setPin(owner, id)
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -44,7 +57,7 @@ func (s *Store) Use(ctx context.Context, ref, owner string) (*Image, error) {
 func (s *Store) Release(owner string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, ok := s.pins[owner]
+	p, ok := s.pins[owner]
 	if !ok {
 		return nil
 	}
@@ -54,7 +67,7 @@ func (s *Store) Release(owner string) error {
 		}
 	}
 	delete(s.pins, owner)
-	s.touch(id)
+	s.touch(p.id)
 	return nil
 }
 
@@ -63,36 +76,40 @@ func (s *Store) Release(owner string) error {
 func (s *Store) Pins() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pins := maps.Clone(s.pins)
-	for o, id := range pins {
-		pins[o] = "sha256:" + id
+	pins := make(map[string]string, len(s.pins))
+	for o, p := range s.pins {
+		pins[o] = "sha256:" + p.id
 	}
 	return pins
 }
 
 func (s *Store) pinDir() string { return filepath.Join(s.opt.RunDir, "pins") }
 
-// pin records a pin. A symbolic link is one atomic system call and needs no
+// setPin records a pin. A symbolic link is one atomic system call and needs no
 // sync: after a power failure there are no containers either. The caller
 // holds mu.
-func (s *Store) pin(owner, id string) error {
+func (s *Store) setPin(owner, id string) error {
 	s.touch(id)
-	if s.pins[owner] == id {
+	p := pin{id: id}
+	if b := s.builtin[id]; b != nil {
+		p.chain = b.chain
+	}
+	if s.pins[owner] == p {
 		return nil
 	}
 	if s.opt.RunDir != "" {
 		path := filepath.Join(s.pinDir(), owner)
-		err := os.Symlink(id, path)
+		err := os.Symlink(p.String(), path)
 		if errors.Is(err, os.ErrExist) {
 			if err = os.Remove(path); err == nil {
-				err = os.Symlink(id, path)
+				err = os.Symlink(p.String(), path)
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("cannot pin image: %w", noSpace(err))
 		}
 	}
-	s.pins[owner] = id
+	s.pins[owner] = p
 	return nil
 }
 
@@ -109,8 +126,9 @@ func (s *Store) loadPins() error {
 		return fmt.Errorf("cannot open image store: %w", err)
 	}
 	for _, f := range list {
-		if id, err := os.Readlink(filepath.Join(s.pinDir(), f.Name())); err == nil {
-			s.pins[f.Name()] = id
+		if link, err := os.Readlink(filepath.Join(s.pinDir(), f.Name())); err == nil {
+			id, chain, _ := strings.Cut(link, ":")
+			s.pins[f.Name()] = pin{id, chain}
 		}
 	}
 	return nil
@@ -118,8 +136,8 @@ func (s *Store) loadPins() error {
 
 // owner returns one of those who use the image, or "". The caller holds mu.
 func (s *Store) owner(id string) string {
-	for o, used := range s.pins {
-		if used == id {
+	for o, p := range s.pins {
+		if p.id == id {
 			return o
 		}
 	}
@@ -160,8 +178,8 @@ func (s *Store) InUse() map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := map[string]bool{}
-	for _, id := range s.pins {
-		m["sha256:"+id] = true
+	for _, p := range s.pins {
+		m["sha256:"+p.id] = true
 	}
 	return m
 }

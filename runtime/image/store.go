@@ -24,16 +24,18 @@ type Store struct {
 	mu      sync.Mutex
 	images  map[string]*entry        // by the hex digits of the id
 	names   map[string]string        // normalised name to id
-	pins    map[string]string        // owner to id
+	pins    map[string]pin           // by owner
 	held    map[string]int           // digests and chains that work in flight needs
 	parsed  map[string]*Image        // a few images ready to hand out
 	builtin map[string]*builtinImage // by id
 	reserve map[string]bool          // domains that belong to built-in images
 
 	pulls  flight[string, *Image]
-	blobs  flight[string, struct{}]
-	layers flight[string, struct{}]
-	hosts  hostClients
+	blobs  flight[string, none]
+	layers flight[string, none]
+	syncs  syncer
+
+	downloading, unpacking chan struct{} // semaphores
 }
 
 // keepParsed bounds how many images are kept ready in memory.
@@ -48,9 +50,10 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		dir: o.Dir, opt: o,
-		images: map[string]*entry{}, names: map[string]string{}, pins: map[string]string{},
+		images: map[string]*entry{}, names: map[string]string{}, pins: map[string]pin{},
 		held: map[string]int{}, parsed: map[string]*Image{},
 		builtin: map[string]*builtinImage{}, reserve: map[string]bool{},
+		downloading: make(chan struct{}, o.Downloads), unpacking: make(chan struct{}, o.Unpacks),
 	}
 	for _, d := range []string{"blobs/sha256", "images", "layers", "l"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o711); err != nil {
@@ -73,7 +76,6 @@ func Open(o Options) (*Store, error) {
 
 // Close lets another process open the store. Work in flight must have ended.
 func (s *Store) Close() error {
-	s.hosts.close()
 	return s.lock.Close()
 }
 
