@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 // The errors a caller tells apart, with errors.Is.
@@ -58,3 +59,13 @@ func (e *RevError) Error() string {
 
 // Unwrap returns the kind.
 func (e *RevError) Unwrap() error { return e.Kind }
+
+// stopError says why writing has stopped and what the operator can do.
+func stopError(dir string, cause error) error {
+	switch {
+	case errors.Is(cause, syscall.ENOSPC), errors.Is(cause, syscall.EDQUOT):
+		return fmt.Errorf("%w: the disk of data directory %s is full: free space there and restart the server; reads go on: %w", ErrStopped, dir, cause)
+	default:
+		return fmt.Errorf("%w: cannot write to data directory %s: check its disk and restart the server, which reads back what is safe; reads go on: %w", ErrStopped, dir, cause)
+	}
+}

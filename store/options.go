@@ -15,12 +15,14 @@ type Options struct {
 	Log *slog.Logger
 
 	// Topic returns the length of the part of key that names its resource, such
-	// as "/registry/pods/". Watchers of different topics never wake each other.
-	// Default: through the second segment.
+	// as "/registry/pods/", including the slash; 0 if key does not reach that
+	// far. Watchers of different topics never wake each other. Default: through
+	// the second segment.
 	Topic func(key string) int
 	// Tag returns the value by which watchers of a topic may select events, ""
 	// for none: spec.nodeName of a pod. It is called only for topics that have
-	// tag watchers, once a record, and may use Record.Memo.
+	// tag watchers, should be cheap (Record.Memo helps) and must not call the
+	// store.
 	Tag func(*Record) string
 
 	// History is how long superseded versions and events are kept. Default 5
@@ -73,19 +75,16 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// secondSegment returns the length of "/a/b/" in "/a/b/c", or of the whole key
-// if it has fewer segments.
+// secondSegment returns the length of "/a/b/" in "/a/b/c", 0 if the key has fewer
+// segments.
 func secondSegment(key string) int {
 	n := 0
-	for i := range 3 {
+	for range 3 {
 		at := strings.IndexByte(key[n:], '/')
 		if at < 0 {
-			return len(key)
+			return 0
 		}
 		n += at + 1
-		if i == 2 {
-			break
-		}
 	}
 	return n
 }

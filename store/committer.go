@@ -1,0 +1,441 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sagong/store/wal"
+)
+
+const (
+	// maxBatch is the size at which a batch is written before more is taken.
+	maxBatch = 8 << 20
+	// maxExpired bounds the deletes of expired keys in one round.
+	maxExpired = 4096
+)
+
+// committer judges operations in order, makes batches of them durable and then
+// visible. Everything below queue is its goroutine's alone.
+type committer struct {
+	s *Local
+
+	mu    sync.Mutex
+	queue []*submission
+	stop  error // why writes are refused
+	kick  chan struct{}
+
+	next     Rev // revision of the next operation
+	batch    wal.Batch
+	lazy     int64     // when the batch must be on disk for its lazy operations, 0 none
+	pending  []*entry  // decided, not yet published
+	items    []*item   // of pending
+	stamps   []Stamper // of pending, nil where there is none
+	waiting  []*submission
+	failed   error
+	deadline deadlines
+
+	historyBytes int64
+	trimAt       int64 // when to look at the history again, 0 when it is empty
+	trimHold     int64 // not before this
+	snapshot     chan error
+	closeErr     error
+}
+
+// submission is one call of Commit, or a function to run between batches.
+type submission struct {
+	ops     []Op
+	results []Result
+	do      func()
+	durable bool // an operation or condition in it needs the batch on disk
+	gone    atomic.Bool
+	done    chan struct{}
+}
+
+func (c *committer) init(s *Local) {
+	c.s = s
+	c.next = 1
+	c.kick = make(chan struct{}, 1)
+}
+
+// Commit implements Store.
+func (s *Local) Commit(ctx context.Context, ops []Op) []Result {
+	if len(ops) == 0 {
+		return nil
+	}
+	sub := &submission{ops: ops, results: make([]Result, len(ops)), done: make(chan struct{})}
+	err := s.c.submit(ctx, sub)
+	if err != nil {
+		results := make([]Result, len(ops))
+		for i := range results {
+			results[i] = Result{Rev: s.Rev(), Err: err}
+		}
+		return results
+	}
+	return sub.results
+}
+
+// do runs f on the committer's goroutine, between batches.
+func (c *committer) do(ctx context.Context, f func()) error {
+	return c.submit(ctx, &submission{do: f, done: make(chan struct{})})
+}
+
+func (c *committer) submit(ctx context.Context, sub *submission) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	err := c.stop
+	if err == nil || (sub.do != nil && err != ErrClosed) {
+		err = nil
+		c.queue = append(c.queue, sub)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+	select {
+	case <-sub.done:
+		return nil
+	case <-ctx.Done():
+		sub.gone.Store(true)
+		return fmt.Errorf("cannot tell whether the write happened: %w", ctx.Err())
+	}
+}
+
+// run is the committer's goroutine. It sleeps until there is work or the next
+// deadline.
+func (c *committer) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Stop()
+		if wait := c.sleep(); wait >= 0 {
+			timer.Reset(wait)
+		}
+		select {
+		case <-c.kick:
+		case <-timer.C:
+		case err := <-c.snapshot:
+			c.snapshotDone(err)
+		case <-c.s.closing:
+			c.close()
+			return
+		}
+		c.round()
+	}
+}
+
+// sleep returns the time until the committer must act by itself, below zero for
+// never.
+func (c *committer) sleep() time.Duration {
+	soonest := int64(0)
+	consider := func(at int64) {
+		if at != 0 && (soonest == 0 || at < soonest) {
+			soonest = at
+		}
+	}
+	consider(c.trimAt)
+	if c.failed == nil {
+		consider(c.lazy)
+		if len(c.deadline) > 0 {
+			consider(max(1, c.deadline[0].at))
+		}
+	}
+	if soonest == 0 {
+		return -1
+	}
+	// A millisecond more than is left: at is a truncated figure.
+	return time.Duration(max(0, soonest-c.s.now())) * time.Millisecond
+}
+
+// round serves what is queued and what is due.
+func (c *committer) round() {
+	c.mu.Lock()
+	queue := c.queue
+	c.queue = nil
+	c.mu.Unlock()
+
+	now := c.s.now()
+	if c.failed == nil {
+		if ops := c.deadline.due(now, maxExpired); len(ops) > 0 {
+			c.judge(&submission{ops: ops, results: make([]Result, len(ops)), done: make(chan struct{})})
+		}
+	}
+	for _, sub := range queue {
+		switch {
+		case sub.gone.Load():
+		case sub.do != nil:
+			c.flush(false)
+			sub.do()
+			close(sub.done)
+		default:
+			c.judge(sub)
+		}
+	}
+	c.flush(c.lazy != 0 && c.lazy <= now)
+
+	if now < c.trimHold {
+		return
+	}
+	target, again := c.s.trimTarget(now)
+	c.trimAt = again
+	if target > 0 {
+		c.s.trim(target)
+		if c.s.CompactedRev() < target { // held up by a pin
+			c.trimHold = now + 50
+			c.trimAt = c.trimHold
+		}
+	}
+}
+
+// judge decides the operations of a submission against what is published and
+// what was decided before them.
+func (c *committer) judge(sub *submission) {
+	c.waiting = append(c.waiting, sub)
+	for i := range sub.ops {
+		if c.failed != nil {
+			break
+		}
+		op := &sub.ops[i]
+		if !op.Lazy {
+			// A failed condition is an answer too: it may rest on what is not yet
+			// on disk.
+			sub.durable = true
+		}
+		sub.results[i] = c.decide(op)
+		if c.batch.Size() > maxBatch {
+			c.write()
+			c.publish()
+			c.answer(len(c.waiting) - 1) // all but this one
+		}
+	}
+}
+
+func (c *committer) decide(op *Op) Result {
+	s := c.s
+	var tip *Record
+	it := s.index.get(op.Key)
+	if it != nil {
+		tip = it.tip
+	}
+	exists := tip != nil && !tip.deleted
+	refuse := func(kind error) Result {
+		e := &OpError{Kind: kind, Key: op.Key, Expect: op.Expect}
+		if exists {
+			e.Current = tip
+		}
+		return Result{Rev: c.next - 1, Err: e}
+	}
+	switch {
+	case op.Expect == 0 && exists:
+		return refuse(ErrExists)
+	case op.Expect == 0 && op.Delete:
+		return refuse(ErrNotFound)
+	case !exists && (op.Delete || op.Expect > 0):
+		return refuse(ErrNotFound)
+	case op.Expect > 0 && tip.ModRev != op.Expect:
+		return refuse(ErrConflict)
+	}
+	if it == nil {
+		it = s.index.ensure(op.Key)
+	}
+	rev := c.next
+	c.next++
+	rec := &Record{Key: it.key, Value: op.Value, CreateRev: rev, ModRev: rev, deleted: op.Delete}
+	if exists {
+		rec.CreateRev = tip.CreateRev
+	}
+	if op.Delete {
+		rec.Value = tip.Value
+	}
+	var stamp Stamper
+	if op.Memo != nil {
+		rec.SetMemo(op.Memo)
+		stamp, _ = op.Memo.(Stamper)
+	}
+	now := s.now()
+	if op.TTL > 0 && !op.Delete {
+		rec.Expires = expiresAt(time.Now(), op.TTL)
+		c.deadline.add(rec, now, op.TTL)
+	}
+	rec.older.Store(tip)
+	it.tip = rec
+
+	if s.disk != nil {
+		if c.batch.Len() == 0 {
+			c.batch.Start(int64(rev), s.compacted.Load(), time.Now().UnixMilli())
+		}
+		if op.Delete {
+			c.batch.Delete(rec.Key, int64(rec.CreateRev))
+		} else {
+			c.batch.Put(rec.Key, rec.Value, int64(rec.CreateRev), rec.Expires)
+		}
+		if op.Lazy && c.lazy == 0 {
+			c.lazy = now + s.opts.LazySync.Milliseconds()
+		}
+	}
+	e := &entry{Event: Event{Rev: rev, Record: rec}, at: now}
+	if op.Delete {
+		e.Type = Delete
+	}
+	if exists {
+		e.Prev = tip
+	}
+	c.pending = append(c.pending, e)
+	c.items = append(c.items, it)
+	c.stamps = append(c.stamps, stamp)
+	return Result{Record: rec, Prev: e.Prev, Rev: rev}
+}
+
+// flush publishes what was decided and answers those who wait; what is not all
+// lazy is written first.
+func (c *committer) flush(force bool) {
+	durable := force || c.batch.Size() > maxBatch
+	for _, sub := range c.waiting {
+		durable = durable || sub.durable
+	}
+	if durable {
+		c.write()
+	}
+	c.publish()
+	c.answer(len(c.waiting))
+}
+
+// answer tells the first n of those who wait.
+func (c *committer) answer(n int) {
+	for _, sub := range c.waiting[:n] {
+		if c.failed != nil {
+			for j := range sub.results {
+				sub.results[j] = Result{Rev: c.s.Rev(), Err: c.failed}
+			}
+		}
+		close(sub.done)
+	}
+	left := copy(c.waiting, c.waiting[n:])
+	clear(c.waiting[left:])
+	c.waiting = c.waiting[:left]
+}
+
+// write makes the batch durable.
+func (c *committer) write() {
+	if c.s.disk == nil || c.failed != nil || c.batch.Len() == 0 {
+		return
+	}
+	if err := c.s.disk.Append(&c.batch); err != nil {
+		c.fail(err)
+		return
+	}
+	c.batch.Reset()
+	c.lazy = 0
+	if c.snapshot == nil && c.s.disk.SnapshotDue() {
+		c.publish()
+		c.beginSnapshot()
+	}
+}
+
+// fail stops all writes for good: after a failed write or sync nobody knows
+// what the disk holds, and the kernel may report a retry as good that is not.
+func (c *committer) fail(cause error) {
+	c.failed = stopError(c.s.opts.Dir, cause)
+	c.s.log.Error("store has stopped writing", "error", c.failed)
+	c.mu.Lock()
+	c.stop = c.failed
+	c.mu.Unlock()
+}
+
+// publish makes what was decided visible: index, then feeds, then revision,
+// then those who wait. After a failure it drops it instead.
+func (c *committer) publish() {
+	if len(c.pending) == 0 {
+		return
+	}
+	s := c.s
+	if c.failed == nil {
+		for i, st := range c.stamps {
+			if st != nil {
+				st.Stamp(c.pending[i].Rev)
+			}
+		}
+		s.index.mu.Lock()
+		for i, e := range c.pending {
+			s.index.publishLocked(c.items[i], e.Record)
+		}
+		s.index.mu.Unlock()
+		touched := c.feed()
+		s.rev.Store(int64(c.pending[len(c.pending)-1].Rev))
+		for _, t := range touched {
+			t.wake(s.opts.Crowd, s.opts.CrowdDelay)
+		}
+	}
+	clear(c.pending)
+	clear(c.items)
+	clear(c.stamps)
+	c.pending, c.items, c.stamps = c.pending[:0], c.items[:0], c.stamps[:0]
+}
+
+// feed appends what was decided to the feeds and returns their topics.
+func (c *committer) feed() []*topic {
+	s := c.s
+	touched := []*topic{s.everything}
+	s.everything.mu.Lock()
+	for _, e := range c.pending {
+		s.retain(e)
+		s.everything.appendLocked(e)
+	}
+	s.everything.mu.Unlock()
+	var t *topic
+	for _, e := range c.pending {
+		key := e.Record.Key
+		n := s.opts.Topic(key)
+		if n == 0 {
+			continue
+		}
+		if t == nil || t.name != key[:n] {
+			if t != nil {
+				t.mu.Unlock()
+			}
+			t = s.topic(key[:n])
+			t.mu.Lock()
+			if !contains(touched, t) {
+				touched = append(touched, t)
+			}
+		}
+		e.topic = t
+		t.appendLocked(e)
+	}
+	if t != nil {
+		t.mu.Unlock()
+	}
+	return touched
+}
+
+func contains(ts []*topic, t *topic) bool {
+	for _, have := range ts {
+		if have == t {
+			return true
+		}
+	}
+	return false
+}
+
+// close writes what is left and lets go of the disk.
+func (c *committer) close() {
+	c.mu.Lock()
+	c.stop = ErrClosed
+	c.mu.Unlock()
+	c.round()
+	c.flush(true)
+	if c.snapshot != nil {
+		c.snapshotDone(<-c.snapshot)
+	}
+	if c.s.disk != nil {
+		c.closeErr = c.s.disk.Close()
+	}
+}

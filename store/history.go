@@ -1,0 +1,104 @@
+package store
+
+import "context"
+
+// The history is the feed of everything: one entry a revision, in order, from
+// the compacted revision on. Compaction pops it, and each entry popped says
+// which version nobody can read any more, so its cost is that of what it drops.
+
+// trimSlack is how much longer than Options.History an entry may stay, as a
+// fraction, so that one timer trims many.
+const trimSlack = 10
+
+// keep adds an entry to the history's account. The committer calls it.
+func (s *Local) retain(e *entry) {
+	e.retained = 256 + int64(len(e.Record.Key))
+	if e.Prev != nil {
+		e.retained += int64(len(e.Prev.Value))
+	}
+	s.c.historyBytes += e.retained
+}
+
+// trimTarget returns the revision to compact to for the bounds of the options,
+// and the time in milliseconds at which to look again, 0 if there is nothing.
+func (s *Local) trimTarget(now int64) (Rev, int64) {
+	h := &s.everything.all // pushed and popped by the committer alone
+	keep := s.opts.History.Milliseconds()
+	var target Rev
+	i, bytes := 0, s.c.historyBytes
+	for ; i < h.n; i++ {
+		e := h.at(i)
+		if bytes <= s.opts.HistoryBytes && h.n-i <= s.opts.HistoryEvents && e.at+keep > now {
+			return target, e.at + keep + keep/trimSlack
+		}
+		bytes -= e.retained
+		target = e.Rev
+	}
+	return target, 0
+}
+
+// trim compacts to rev as far as pins allow. The committer calls it, with
+// nothing decided that is not published.
+func (s *Local) trim(rev Rev) {
+	s.pinMu.Lock()
+	rev = min(rev, s.Rev())
+	for pinned := range s.pins {
+		rev = min(rev, pinned)
+	}
+	old := Rev(s.compacted.Load())
+	if rev > old {
+		// First, so that a reader who misses what is cut below can tell why.
+		s.compacted.Store(int64(rev))
+	}
+	s.pinMu.Unlock()
+	if rev <= old {
+		return
+	}
+	h := &s.everything.all
+	for {
+		s.everything.mu.Lock()
+		if h.n == 0 || h.at(0).Rev > rev {
+			s.everything.mu.Unlock()
+			return
+		}
+		e := h.at(0)
+		h.pop()
+		s.everything.mu.Unlock()
+		s.c.historyBytes -= e.retained
+		e.Record.older.Store(nil)
+		if t := e.topic; t != nil {
+			s.trimTopic(t, e)
+		}
+		if e.Type == Delete {
+			if it := s.index.get(e.Record.Key); it != nil && it.head.Load() == e.Record && it.tip == e.Record {
+				s.index.mu.Lock()
+				s.index.removeLocked(it)
+				s.index.mu.Unlock()
+			}
+		}
+	}
+}
+
+func (s *Local) trimTopic(t *topic, e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trimLocked(e)
+	if t.all.n > 0 || t.all.watchers > 0 || len(t.tags)+len(t.spaces)+len(t.keys) > 0 {
+		return
+	}
+	t.dead = true
+	s.topicsMu.Lock()
+	delete(s.topics, t.name)
+	s.topicsMu.Unlock()
+}
+
+// Compact implements Store.
+func (s *Local) Compact(ctx context.Context, rev Rev) error {
+	if rev > s.Rev() {
+		return s.revError(ErrFutureRev, rev)
+	}
+	if rev < s.CompactedRev() {
+		return s.revError(ErrCompacted, rev)
+	}
+	return s.c.do(ctx, func() { s.trim(rev) })
+}

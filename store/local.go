@@ -1,0 +1,263 @@
+package store
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sagong/store/wal"
+)
+
+// Local is the store of a single server. One goroutine, the committer, makes
+// all changes; readers never wait for it, but for the instant of a publication.
+type Local struct {
+	opts  Options
+	log   *slog.Logger
+	disk  journal // nil: nothing is kept on disk
+	index *index
+	epoch time.Time // zero of the store's monotonic milliseconds
+
+	rev       atomic.Int64 // newest visible revision
+	compacted atomic.Int64
+
+	everything *topic // all events; the history that compaction trims
+	topicsMu   sync.RWMutex
+	topics     map[string]*topic
+
+	pinMu sync.Mutex
+	pins  map[Rev]int // revisions that must stay readable
+
+	c       committer
+	closing chan struct{}
+	closed  sync.Once
+	wait    sync.WaitGroup
+}
+
+// journal is what the committer needs of the disk.
+type journal interface {
+	// Append makes a batch durable. After an error the journal is useless.
+	Append(*wal.Batch) error
+	// SnapshotDue reports whether the log has grown enough for a snapshot.
+	SnapshotDue() bool
+	// Snapshot writes the state after the last Append, given by records, and
+	// drops the log before it. It may run beside Append.
+	Snapshot(wal.State, iter.Seq[wal.Record]) error
+	// Mark returns the position of the last Append.
+	Mark() uint64
+	Close() error
+}
+
+var _ Store = (*Local)(nil)
+
+// OpenMemory returns a store that keeps nothing on disk.
+func OpenMemory(opts Options) *Local {
+	s := newLocal(opts)
+	s.start()
+	return s
+}
+
+func newLocal(opts Options) *Local {
+	opts = opts.withDefaults()
+	s := &Local{
+		opts:       opts,
+		log:        opts.Log,
+		index:      newIndex(),
+		epoch:      time.Now(),
+		everything: &topic{},
+		topics:     map[string]*topic{},
+		pins:       map[Rev]int{},
+		closing:    make(chan struct{}),
+	}
+	s.c.init(s)
+	return s
+}
+
+func (s *Local) start() {
+	s.wait.Go(s.c.run)
+}
+
+// now is the store's monotonic clock, in milliseconds.
+func (s *Local) now() int64 { return time.Since(s.epoch).Milliseconds() }
+
+// Rev implements Store.
+func (s *Local) Rev() Rev { return Rev(s.rev.Load()) }
+
+// CompactedRev implements Store.
+func (s *Local) CompactedRev() Rev { return Rev(s.compacted.Load()) }
+
+func (s *Local) revError(kind error, rev Rev) error {
+	return &RevError{Kind: kind, Rev: rev, Compacted: s.CompactedRev(), Current: s.Rev()}
+}
+
+// check returns an error if rev is not one that can be read.
+func (s *Local) check(rev Rev) error {
+	switch {
+	case rev > s.Rev():
+		return s.revError(ErrFutureRev, rev)
+	case rev < s.CompactedRev():
+		return s.revError(ErrCompacted, rev)
+	}
+	return nil
+}
+
+// Get implements Store.
+func (s *Local) Get(ctx context.Context, key string, rev Rev) (*Record, Rev, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	for {
+		now := s.Rev()
+		at := rev
+		if at == 0 {
+			at = now
+		}
+		if err := s.check(at); err != nil {
+			if rev == 0 {
+				continue // compacted since it was read
+			}
+			return nil, now, err
+		}
+		var r *Record
+		if it := s.index.get(key); it != nil {
+			r = it.at(at)
+		}
+		// A compaction beyond at may have cut the chain while it was walked.
+		if at < s.CompactedRev() {
+			continue
+		}
+		if r == nil || r.deleted {
+			return nil, now, ErrNotFound
+		}
+		return r, now, nil
+	}
+}
+
+// List implements Store.
+func (s *Local) List(ctx context.Context, prefix string, opts ListOptions) (ListResult, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return ListResult{}, err
+		}
+		s.index.mu.Lock()
+		at := Rev(s.rev.Load())
+		tree := s.index.orderedLocked()
+		s.index.mu.Unlock()
+		if opts.Rev != 0 {
+			at = opts.Rev
+			if err := s.check(at); err != nil {
+				return ListResult{}, err
+			}
+		}
+		res := ListResult{Rev: at}
+		err := error(nil)
+		seen := 0
+		tree.Ascend(&item{key: max(prefix, opts.After)}, func(it *item) bool {
+			if !strings.HasPrefix(it.key, prefix) {
+				return it.key < prefix
+			}
+			if seen++; seen&0xfff == 0 {
+				if err = ctx.Err(); err != nil {
+					return false
+				}
+			}
+			if it.key == opts.After {
+				return true
+			}
+			r := it.at(at)
+			switch {
+			case r == nil || r.deleted:
+			case opts.CountOnly:
+				res.Remaining++
+			case opts.Limit > 0 && len(res.Records) == opts.Limit:
+				res.More = true
+				res.Remaining++
+			default:
+				res.Records = append(res.Records, r)
+			}
+			return true
+		})
+		if err != nil {
+			return ListResult{}, err
+		}
+		if at >= s.CompactedRev() {
+			return res, nil
+		}
+		if opts.Rev != 0 {
+			return ListResult{}, s.revError(ErrCompacted, opts.Rev)
+		}
+	}
+}
+
+// Watch implements Store.
+func (s *Local) Watch(ctx context.Context, prefix string, from Rev, opts WatchOptions) (Watcher, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.closing:
+		return nil, ErrClosed
+	default:
+	}
+	for {
+		at := from
+		if at == 0 {
+			at = s.Rev()
+		}
+		err := s.check(at)
+		if err == nil {
+			var w *watcher
+			if w, err = s.watch(prefix, at, opts); err == nil {
+				return w, nil
+			}
+		}
+		if from != 0 {
+			return nil, err
+		}
+	}
+}
+
+// topic returns the topic of that name; it is made if needed.
+func (s *Local) topic(name string) *topic {
+	if name == "" {
+		return s.everything
+	}
+	s.topicsMu.RLock()
+	t := s.topics[name]
+	s.topicsMu.RUnlock()
+	if t != nil {
+		return t
+	}
+	s.topicsMu.Lock()
+	defer s.topicsMu.Unlock()
+	if t = s.topics[name]; t == nil {
+		t = &topic{name: strings.Clone(name), tag: s.opts.Tag}
+		s.topics[t.name] = t
+	}
+	return t
+}
+
+// pin keeps the newest revision readable until release is called.
+func (s *Local) pin() (rev Rev, release func()) {
+	s.pinMu.Lock()
+	rev = s.Rev() // compaction takes the lock too, and does not pass the newest
+	s.pins[rev]++
+	s.pinMu.Unlock()
+	return rev, func() {
+		s.pinMu.Lock()
+		if s.pins[rev]--; s.pins[rev] == 0 {
+			delete(s.pins, rev)
+		}
+		s.pinMu.Unlock()
+	}
+}
+
+// Close implements Store.
+func (s *Local) Close() error {
+	s.closed.Do(func() { close(s.closing) })
+	s.wait.Wait()
+	return s.c.closeErr
+}
