@@ -24,11 +24,10 @@ type Veth struct {
 	MTU            int
 	// Alias is a text that `ip link` shows with the interface.
 	Alias string
+	// Group lets DeleteGroup remove many interfaces at once; 0 is no group.
+	Group uint32
 	// PeerNamespace is an open file of a network namespace.
 	PeerNamespace int
-	// PeerIndex is the interface index that the peer gets, so that the caller
-	// need not ask for it; it must be free there.
-	PeerIndex int
 }
 
 const vethInfoPeer = 1
@@ -42,12 +41,15 @@ func (b *Builder) AddVeth(v Veth) {
 	if v.Alias != "" {
 		b.Attr(unix.IFLA_IFALIAS, []byte(v.Alias[:min(len(v.Alias), 255)]))
 	}
+	if v.Group != 0 {
+		b.Uint32(unix.IFLA_GROUP, v.Group)
+	}
 	b.end(v.MAC, v.MTU)
 	info := b.Nest(unix.IFLA_LINKINFO)
 	b.String(unix.IFLA_INFO_KIND, "veth")
 	data := b.Nest(unix.IFLA_INFO_DATA)
 	peer := b.Nest(vethInfoPeer)
-	b.ifinfo(v.PeerIndex, unix.IFF_UP, unix.IFF_UP)
+	b.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
 	b.String(unix.IFLA_IFNAME, v.PeerName)
 	b.end(v.PeerMAC, v.MTU)
 	b.Uint32(unix.IFLA_NET_NS_FD, uint32(v.PeerNamespace))
@@ -114,6 +116,14 @@ func (b *Builder) SetUp(index int) {
 func (b *Builder) DeleteLink(index int) {
 	b.Begin(unix.RTM_DELLINK, 0, "remove an interface")
 	b.ifinfo(index, 0, 0)
+}
+
+// DeleteGroup removes all interfaces of a group; the kernel waits only once for
+// all of them. The error is unix.ENODEV when there are none.
+func (b *Builder) DeleteGroup(group uint32) {
+	b.Begin(unix.RTM_DELLINK, 0, "remove a group of interfaces")
+	b.ifinfo(0, 0, 0)
+	b.Uint32(unix.IFLA_GROUP, group)
 }
 
 // Link is an interface.
