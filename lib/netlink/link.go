@@ -22,8 +22,6 @@ type Veth struct {
 	Name, PeerName string
 	MAC, PeerMAC   net.HardwareAddr
 	MTU            int
-	// Alias is a text that `ip link` shows with the interface.
-	Alias string
 	// Group lets DeleteGroup remove many interfaces at once; 0 is no group.
 	Group uint32
 	// PeerNamespace is an open file of a network namespace.
@@ -32,15 +30,13 @@ type Veth struct {
 
 const vethInfoPeer = 1
 
-// AddVeth makes a pair, both ends up. The peer is born in its namespace:
-// moving it there afterwards costs thirty times as much.
+// AddVeth makes a pair, this end up; the kernel refuses to have the peer up
+// before both ends exist. The peer is born in its namespace: moving it there
+// afterwards costs thirty times as much.
 func (b *Builder) AddVeth(v Veth) {
 	b.Begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "make interface "+v.Name)
 	b.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
 	b.String(unix.IFLA_IFNAME, v.Name)
-	if v.Alias != "" {
-		b.Attr(unix.IFLA_IFALIAS, []byte(v.Alias[:min(len(v.Alias), 255)]))
-	}
 	if v.Group != 0 {
 		b.Uint32(unix.IFLA_GROUP, v.Group)
 	}
@@ -49,7 +45,7 @@ func (b *Builder) AddVeth(v Veth) {
 	b.String(unix.IFLA_INFO_KIND, "veth")
 	data := b.Nest(unix.IFLA_INFO_DATA)
 	peer := b.Nest(vethInfoPeer)
-	b.ifinfo(0, unix.IFF_UP, unix.IFF_UP)
+	b.ifinfo(0, 0, 0)
 	b.String(unix.IFLA_IFNAME, v.PeerName)
 	b.end(v.PeerMAC, v.MTU)
 	b.Uint32(unix.IFLA_NET_NS_FD, uint32(v.PeerNamespace))
@@ -110,6 +106,14 @@ func (b *Builder) AddVXLAN(v VXLAN) {
 func (b *Builder) SetUp(index int) {
 	b.Begin(unix.RTM_NEWLINK, 0, "bring an interface up")
 	b.ifinfo(index, unix.IFF_UP, unix.IFF_UP)
+}
+
+// SetAlias keeps a text with an interface, which `ip link` shows. The kernel
+// ignores it in the message that makes the interface.
+func (b *Builder) SetAlias(index int, text string) {
+	b.Begin(unix.RTM_SETLINK, 0, "name an interface's use")
+	b.ifinfo(index, 0, 0)
+	b.Attr(unix.IFLA_IFALIAS, []byte(text[:min(len(text), 255)]))
 }
 
 // DeleteLink removes an interface.

@@ -61,7 +61,7 @@ func (n *Network) attach(key, netnsPath string) (Addresses, error) {
 			return Addresses{}, err
 		}
 		got := n.addresses(ips)
-		made, err := n.makeVeth(key, got, inside, ns)
+		made, err := n.makeVeth(got, known, inside, ns)
 		if errors.Is(err, unix.EEXIST) && !known {
 			// Another pod's interface still has this address, though the file
 			// does not say so: let it rest, and take the next.
@@ -72,7 +72,7 @@ func (n *Network) attach(key, netnsPath string) (Addresses, error) {
 			continue
 		}
 		if err == nil {
-			err = n.configure(ips, got.HostInterface, inside)
+			err = n.configure(key, ips, got.HostInterface, inside)
 		}
 		if err != nil {
 			if made {
@@ -94,13 +94,14 @@ var podSettings = map[string]string{
 	"net/ipv4/ping_group_range":           "0 2147483647",
 }
 
-// makeVeth makes the pod's interface, unless it is there.
-func (n *Network) makeVeth(key string, a Addresses, inside *netlink.Conn, ns *os.File) (made bool, err error) {
+// makeVeth makes the pod's interface, unless it is there. One with the name of an
+// address that the pod did not hold before is another pod's.
+func (n *Network) makeVeth(a Addresses, known bool, inside *netlink.Conn, ns *os.File) (made bool, err error) {
 	add := func() error {
 		var b netlink.Builder
 		b.AddVeth(netlink.Veth{
 			Name: a.HostInterface, PeerName: podInterface, MAC: gatewayMAC, PeerMAC: podMAC(a.IPs[0]),
-			MTU: n.mtu, Alias: key, Group: linkGroup(n.cfg.Cluster), PeerNamespace: int(ns.Fd()),
+			MTU: n.mtu, Group: linkGroup(n.cfg.Cluster), PeerNamespace: int(ns.Fd()),
 		})
 		return n.nl.Do(&b)
 	}
@@ -108,8 +109,8 @@ func (n *Network) makeVeth(key string, a Addresses, inside *netlink.Conn, ns *os
 	if !errors.Is(err, unix.EEXIST) {
 		return err == nil, err
 	}
-	outer, outerErr := n.nl.Link(a.HostInterface)
-	if outerErr == nil && outer.Alias != key[:min(len(key), 255)] {
+	_, outerErr := n.nl.Link(a.HostInterface)
+	if outerErr == nil && !known {
 		return false, err
 	}
 	inner, innerErr := inside.Link(podInterface)
@@ -124,11 +125,11 @@ func (n *Network) makeVeth(key string, a Addresses, inside *netlink.Conn, ns *os
 		err = add()
 		return err == nil, err
 	}
-	return false, fmt.Errorf("the pod's namespace has an interface %s of another kind: %w", podInterface, err)
+	return false, fmt.Errorf("the pod's namespace has an interface %s that is not this network's", podInterface)
 }
 
 // configure completes addresses, neighbours and routes at both ends.
-func (n *Network) configure(ips []netip.Addr, hostName string, inside *netlink.Conn) error {
+func (n *Network) configure(key string, ips []netip.Addr, hostName string, inside *netlink.Conn) error {
 	inner, err := inside.Link(podInterface)
 	if err != nil {
 		return err
@@ -151,6 +152,7 @@ func (n *Network) configure(ips []netip.Addr, hostName string, inside *netlink.C
 	if err := inside.Do(&b); err != nil {
 		return err
 	}
+	b.SetAlias(outer.Index, key)
 	for _, ip := range ips {
 		b.SetNeighbour(outer.Index, ip, podMAC(ips[0]))
 		b.SetRoute(netlink.Route{Destination: netip.PrefixFrom(ip, ip.BitLen()), Link: outer.Index, Protocol: routeProtocol})

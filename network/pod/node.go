@@ -94,7 +94,7 @@ func (ns NodeNamespace) connect() error {
 	var b netlink.Builder
 	b.AddVeth(netlink.Veth{
 		Name: ns.hostEnd(), PeerName: podInterface, MAC: gatewayMAC, PeerMAC: podMAC(ns.Address),
-		MTU: mtu, Alias: filepath.Base(ns.Path), PeerNamespace: int(file.Fd()),
+		MTU: mtu, PeerNamespace: int(file.Fd()),
 	})
 	if err := nl.Do(&b); err != nil {
 		return err
@@ -103,6 +103,7 @@ func (ns NodeNamespace) connect() error {
 	if err != nil {
 		return err
 	}
+	b.SetAlias(outer.Index, filepath.Base(ns.Path))
 	b.SetNeighbour(outer.Index, ns.Address, podMAC(ns.Address))
 	b.SetRoute(netlink.Route{Destination: netip.PrefixFrom(ns.Address, 32), Link: outer.Index, Source: ns.HostAddress, Protocol: routeProtocol})
 	if err := nl.Do(&b); err != nil {
@@ -132,6 +133,7 @@ func (ns NodeNamespace) connect() error {
 		return err
 	}
 	b.SetUp(1)
+	b.SetUp(inner.Index)
 	b.AddAddress(inner.Index, netip.PrefixFrom(ns.Address, 32))
 	b.SetNeighbour(inner.Index, ns.HostAddress, gatewayMAC)
 	b.SetRoute(netlink.Route{Destination: netip.PrefixFrom(ns.HostAddress, 32), Link: inner.Index, Source: ns.Address, Protocol: routeProtocol})
