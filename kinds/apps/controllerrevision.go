@@ -1,0 +1,35 @@
+package apps
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// ControllerRevision defines apps/v1 ControllerRevision.
+func ControllerRevision() *object.Definition {
+	return object.Kind[*appsv1.ControllerRevision]{
+		Group: "apps", Version: "v1", Kind: "ControllerRevision", Resource: "controllerrevisions", Namespaced: true,
+		New:     func() *appsv1.ControllerRevision { return &appsv1.ControllerRevision{} },
+		NewList: func() runtime.Object { return &appsv1.ControllerRevisionList{} },
+		Columns: []object.TypedColumn[*appsv1.ControllerRevision]{
+			object.NameColumn[*appsv1.ControllerRevision](),
+			object.StringColumn("Controller", "Controller of the object", func(r *appsv1.ControllerRevision) string {
+				ref := metav1.GetControllerOf(r)
+				if ref == nil {
+					return "<none>"
+				}
+				if group, _, ok := strings.Cut(ref.APIVersion, "/"); ok {
+					return strings.ToLower(ref.Kind) + "." + group + "/" + ref.Name
+				}
+				return strings.ToLower(ref.Kind) + "/" + ref.Name
+			}),
+			object.IntColumn("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"], func(r *appsv1.ControllerRevision) int64 { return r.Revision }),
+			object.AgeColumn[*appsv1.ControllerRevision](),
+		},
+	}.Definition()
+}

@@ -1,0 +1,37 @@
+package apps
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/kinds/podspec"
+	"sagong/object"
+)
+
+// DaemonSet defines apps/v1 DaemonSet.
+func DaemonSet() *object.Definition {
+	spec, status := appsv1.DaemonSetSpec{}.SwaggerDoc(), appsv1.DaemonSetStatus{}.SwaggerDoc()
+	return object.Kind[*appsv1.DaemonSet]{
+		Group: "apps", Version: "v1", Kind: "DaemonSet", Resource: "daemonsets",
+		ShortNames: []string{"ds"}, Categories: []string{"all"},
+		Namespaced: true, Status: true, Generation: true,
+		New:     func() *appsv1.DaemonSet { return &appsv1.DaemonSet{} },
+		NewList: func() runtime.Object { return &appsv1.DaemonSetList{} },
+		Columns: []object.TypedColumn[*appsv1.DaemonSet]{
+			object.NameColumn[*appsv1.DaemonSet](),
+			object.IntColumn("Desired", status["desiredNumberScheduled"], func(d *appsv1.DaemonSet) int64 { return int64(d.Status.DesiredNumberScheduled) }),
+			object.IntColumn("Current", status["currentNumberScheduled"], func(d *appsv1.DaemonSet) int64 { return int64(d.Status.CurrentNumberScheduled) }),
+			object.IntColumn("Ready", status["numberReady"], func(d *appsv1.DaemonSet) int64 { return int64(d.Status.NumberReady) }),
+			object.IntColumn("Up-to-date", status["updatedNumberScheduled"], func(d *appsv1.DaemonSet) int64 { return int64(d.Status.UpdatedNumberScheduled) }),
+			object.IntColumn("Available", status["numberAvailable"], func(d *appsv1.DaemonSet) int64 { return int64(d.Status.NumberAvailable) }),
+			object.StringColumn("Node Selector", corev1.PodSpec{}.SwaggerDoc()["nodeSelector"], func(d *appsv1.DaemonSet) string { return labels.FormatLabels(d.Spec.Template.Spec.NodeSelector) }),
+			object.AgeColumn[*appsv1.DaemonSet](),
+			object.StringColumn("Containers", podspec.NamesDoc, func(d *appsv1.DaemonSet) string { return podspec.Names(d.Spec.Template.Spec.Containers) }).Wide(),
+			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.DaemonSet) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
+			object.StringColumn("Selector", spec["selector"], func(d *appsv1.DaemonSet) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
+		},
+	}.Definition()
+}

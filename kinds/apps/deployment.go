@@ -1,0 +1,60 @@
+package apps
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/kinds/podspec"
+	"sagong/object"
+)
+
+// Deployment defines apps/v1 Deployment.
+func Deployment() *object.Definition {
+	spec, status := appsv1.DeploymentSpec{}.SwaggerDoc(), appsv1.DeploymentStatus{}.SwaggerDoc()
+	return object.Kind[*appsv1.Deployment]{
+		Group: "apps", Version: "v1", Kind: "Deployment", Resource: "deployments",
+		ShortNames: []string{"deploy"}, Categories: []string{"all"},
+		Namespaced: true, Status: true, Generation: true,
+		New:     func() *appsv1.Deployment { return &appsv1.Deployment{} },
+		NewList: func() runtime.Object { return &appsv1.DeploymentList{} },
+		ScaleGet: func(d *appsv1.Deployment) *autoscalingv1.Scale {
+			return scaleOf(d.Spec.Replicas, d.Status.Replicas, d.Spec.Selector)
+		},
+		ScaleSet: func(d *appsv1.Deployment, n int32) { d.Spec.Replicas = &n },
+		Columns: []object.TypedColumn[*appsv1.Deployment]{
+			object.NameColumn[*appsv1.Deployment](),
+			object.StringColumn("Ready", "Number of the pod with ready state", func(d *appsv1.Deployment) string {
+				return fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, valueOf(d.Spec.Replicas))
+			}),
+			object.IntColumn("Up-to-date", status["updatedReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.UpdatedReplicas) }),
+			object.IntColumn("Available", status["availableReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.AvailableReplicas) }),
+			object.AgeColumn[*appsv1.Deployment](),
+			object.StringColumn("Containers", podspec.NamesDoc, func(d *appsv1.Deployment) string { return podspec.Names(d.Spec.Template.Spec.Containers) }).Wide(),
+			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.Deployment) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
+			object.StringColumn("Selector", spec["selector"], func(d *appsv1.Deployment) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
+		},
+	}.Definition()
+}
+
+// scaleOf builds the spec and status of a Scale; the engine fills metadata.
+func scaleOf(want *int32, have int32, selector *metav1.LabelSelector) *autoscalingv1.Scale {
+	s := &autoscalingv1.Scale{
+		Spec:   autoscalingv1.ScaleSpec{Replicas: valueOf(want)},
+		Status: autoscalingv1.ScaleStatus{Replicas: have},
+	}
+	if sel, err := metav1.LabelSelectorAsSelector(selector); err == nil {
+		s.Status.Selector = sel.String()
+	}
+	return s
+}
+
+func valueOf(n *int32) int32 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}

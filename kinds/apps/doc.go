@@ -1,0 +1,2 @@
+// Package apps defines the kinds of the group apps, one file each.
+package apps

@@ -1,0 +1,2 @@
+// Package coordination defines the kinds of the group coordination.k8s.io, one file each.
+package coordination

@@ -1,0 +1,2 @@
+// Package core defines the kinds of the core group, version v1, one file each.
+package core

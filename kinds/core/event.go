@@ -1,0 +1,157 @@
+package core
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// Event defines core/v1 Event, served as events.k8s.io/v1 Event too.
+func Event() *object.Definition {
+	return object.Kind[*corev1.Event]{
+		Version: "v1", Kind: "Event", Resource: "events", ShortNames: []string{"ev"}, Namespaced: true,
+		AllowCreateOnUpdate: true,
+		New:                 func() *corev1.Event { return &corev1.Event{} },
+		NewList:             func() runtime.Object { return &corev1.EventList{} },
+		Served: []object.ServedVersion{{
+			Group: "events.k8s.io", Version: "v1",
+			New:     func() runtime.Object { return &eventsv1.Event{} },
+			NewList: func() runtime.Object { return &eventsv1.EventList{} },
+			To:      func(o object.Object) (runtime.Object, error) { return eventToV1(o.(*corev1.Event)), nil },
+			From:    func(o runtime.Object) (object.Object, error) { return eventFromV1(o.(*eventsv1.Event)), nil },
+		}},
+		Fields: eventFields,
+		FieldNames: []string{
+			"involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+			"involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath",
+			"regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid",
+			"regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath",
+			"reason", "reportingComponent", "reportingController", "source", "type",
+		},
+		Columns: eventColumns(),
+		TTL:     func(*corev1.Event) time.Duration { return time.Hour },
+		Lazy:    true,
+	}.Definition()
+}
+
+// eventFields has the fields under the names of both served versions.
+func eventFields(e *corev1.Event) fields.Set {
+	source := e.Source.Component
+	if source == "" {
+		source = e.ReportingController
+	}
+	o := &e.InvolvedObject
+	s := make(fields.Set, 20)
+	for _, prefix := range []string{"involvedObject.", "regarding."} {
+		s[prefix+"kind"] = o.Kind
+		s[prefix+"namespace"] = o.Namespace
+		s[prefix+"name"] = o.Name
+		s[prefix+"uid"] = string(o.UID)
+		s[prefix+"apiVersion"] = o.APIVersion
+		s[prefix+"resourceVersion"] = o.ResourceVersion
+		s[prefix+"fieldPath"] = o.FieldPath
+	}
+	s["reason"] = e.Reason
+	s["reportingComponent"] = e.ReportingController
+	s["reportingController"] = e.ReportingController
+	s["source"] = source
+	s["type"] = e.Type
+	return s
+}
+
+func eventColumns() []object.TypedColumn[*corev1.Event] {
+	doc := corev1.Event{}.SwaggerDoc()
+	name := object.NameColumn[*corev1.Event]()
+	return []object.TypedColumn[*corev1.Event]{
+		object.TimeColumn("Last Seen", doc["lastTimestamp"], func(e *corev1.Event, now time.Time) string {
+			if e.Series != nil {
+				return object.Age(metav1.Time(e.Series.LastObservedTime), now)
+			}
+			if e.LastTimestamp.IsZero() {
+				return eventFirstSeen(e, now)
+			}
+			return object.Age(e.LastTimestamp, now)
+		}),
+		object.StringColumn("Type", doc["type"], func(e *corev1.Event) string { return e.Type }),
+		object.StringColumn("Reason", doc["reason"], func(e *corev1.Event) string { return e.Reason }),
+		object.StringColumn("Object", doc["involvedObject"], func(e *corev1.Event) string {
+			if e.InvolvedObject.Name == "" {
+				return strings.ToLower(e.InvolvedObject.Kind)
+			}
+			return strings.ToLower(e.InvolvedObject.Kind) + "/" + e.InvolvedObject.Name
+		}),
+		object.StringColumn("Subobject", doc["involvedObject"], func(e *corev1.Event) string { return e.InvolvedObject.FieldPath }).Wide(),
+		object.StringColumn("Source", doc["source"], func(e *corev1.Event) string {
+			component, instance := e.Source.Component, e.Source.Host
+			if component == "" {
+				component = e.ReportingController
+			}
+			if instance == "" {
+				instance = e.ReportingInstance
+			}
+			if instance == "" {
+				return component
+			}
+			return component + ", " + instance
+		}).Wide(),
+		object.StringColumn("Message", doc["message"], func(e *corev1.Event) string { return strings.TrimSpace(e.Message) }),
+		object.TimeColumn("First Seen", doc["firstTimestamp"], eventFirstSeen).Wide(),
+		object.StringColumn("Count", doc["count"], func(e *corev1.Event) string {
+			switch {
+			case e.Series != nil:
+				return strconv.Itoa(int(e.Series.Count))
+			case e.Count == 0:
+				return "1"
+			}
+			return strconv.Itoa(int(e.Count))
+		}).Wide(),
+		name.Wide(),
+	}
+}
+
+func eventFirstSeen(e *corev1.Event, now time.Time) string {
+	if e.FirstTimestamp.IsZero() {
+		return object.Age(metav1.Time(e.EventTime), now)
+	}
+	return object.Age(e.FirstTimestamp, now)
+}
+
+func eventToV1(e *corev1.Event) *eventsv1.Event {
+	e = e.DeepCopy()
+	out := &eventsv1.Event{
+		ObjectMeta: e.ObjectMeta, EventTime: e.EventTime,
+		ReportingController: e.ReportingController, ReportingInstance: e.ReportingInstance,
+		Action: e.Action, Reason: e.Reason, Regarding: e.InvolvedObject, Related: e.Related,
+		Note: e.Message, Type: e.Type, DeprecatedSource: e.Source,
+		DeprecatedFirstTimestamp: e.FirstTimestamp, DeprecatedLastTimestamp: e.LastTimestamp, DeprecatedCount: e.Count,
+	}
+	out.SetGroupVersionKind(eventsv1.SchemeGroupVersion.WithKind("Event"))
+	if e.Series != nil {
+		out.Series = &eventsv1.EventSeries{Count: e.Series.Count, LastObservedTime: e.Series.LastObservedTime}
+	}
+	return out
+}
+
+func eventFromV1(e *eventsv1.Event) *corev1.Event {
+	e = e.DeepCopy()
+	out := &corev1.Event{
+		ObjectMeta: e.ObjectMeta, EventTime: e.EventTime,
+		ReportingController: e.ReportingController, ReportingInstance: e.ReportingInstance,
+		Action: e.Action, Reason: e.Reason, InvolvedObject: e.Regarding, Related: e.Related,
+		Message: e.Note, Type: e.Type, Source: e.DeprecatedSource,
+		FirstTimestamp: e.DeprecatedFirstTimestamp, LastTimestamp: e.DeprecatedLastTimestamp, Count: e.DeprecatedCount,
+	}
+	out.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Event"))
+	if e.Series != nil {
+		out.Series = &corev1.EventSeries{Count: e.Series.Count, LastObservedTime: e.Series.LastObservedTime}
+	}
+	return out
+}

@@ -1,0 +1,81 @@
+package core
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// PersistentVolume defines core/v1 PersistentVolume.
+func PersistentVolume() *object.Definition {
+	spec, status := corev1.PersistentVolumeSpec{}.SwaggerDoc(), corev1.PersistentVolumeStatus{}.SwaggerDoc()
+	return object.Kind[*corev1.PersistentVolume]{
+		Version: "v1", Kind: "PersistentVolume", Resource: "persistentvolumes", ShortNames: []string{"pv"}, Status: true,
+		New:        func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },
+		NewList:    func() runtime.Object { return &corev1.PersistentVolumeList{} },
+		Fields:     func(v *corev1.PersistentVolume) fields.Set { return fields.Set{"name": v.Name} },
+		FieldNames: []string{"name"},
+		Columns: []object.TypedColumn[*corev1.PersistentVolume]{
+			object.NameColumn[*corev1.PersistentVolume](),
+			object.StringColumn("Capacity", spec["capacity"], func(v *corev1.PersistentVolume) string { return storageOf(v.Spec.Capacity) }),
+			object.StringColumn("Access Modes", spec["accessModes"], func(v *corev1.PersistentVolume) string { return accessModes(v.Spec.AccessModes) }),
+			object.StringColumn("Reclaim Policy", spec["persistentVolumeReclaimPolicy"], func(v *corev1.PersistentVolume) string { return string(v.Spec.PersistentVolumeReclaimPolicy) }),
+			object.StringColumn("Status", status["phase"], func(v *corev1.PersistentVolume) string {
+				if v.DeletionTimestamp != nil {
+					return "Terminating"
+				}
+				return string(v.Status.Phase)
+			}),
+			object.StringColumn("Claim", spec["claimRef"], func(v *corev1.PersistentVolume) string {
+				if v.Spec.ClaimRef == nil {
+					return ""
+				}
+				return v.Spec.ClaimRef.Namespace + "/" + v.Spec.ClaimRef.Name
+			}),
+			object.StringColumn("StorageClass", "StorageClass of the pv", func(v *corev1.PersistentVolume) string {
+				if class, ok := v.Annotations[corev1.BetaStorageClassAnnotation]; ok {
+					return class
+				}
+				return v.Spec.StorageClassName
+			}),
+			object.StringColumn("VolumeAttributesClass", "VolumeAttributesClass of the pv", func(v *corev1.PersistentVolume) string { return orUnset(v.Spec.VolumeAttributesClassName) }),
+			object.StringColumn("Reason", status["reason"], func(v *corev1.PersistentVolume) string { return v.Status.Reason }),
+			object.AgeColumn[*corev1.PersistentVolume](),
+			object.StringColumn("VolumeMode", spec["volumeMode"], func(v *corev1.PersistentVolume) string { return orUnset(v.Spec.VolumeMode) }).Wide(),
+		},
+	}.Definition()
+}
+
+func storageOf(l corev1.ResourceList) string {
+	q := l[corev1.ResourceStorage]
+	return q.String()
+}
+
+// accessModes abbreviates modes in upstream's fixed order, each once.
+func accessModes(modes []corev1.PersistentVolumeAccessMode) string {
+	var all []string
+	for _, m := range []struct {
+		mode  corev1.PersistentVolumeAccessMode
+		short string
+	}{
+		{corev1.ReadWriteOnce, "RWO"}, {corev1.ReadOnlyMany, "ROX"},
+		{corev1.ReadWriteMany, "RWX"}, {corev1.ReadWriteOncePod, "RWOP"},
+	} {
+		if slices.Contains(modes, m.mode) {
+			all = append(all, m.short)
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+func orUnset[S ~string](s *S) string {
+	if s == nil {
+		return "<unset>"
+	}
+	return string(*s)
+}

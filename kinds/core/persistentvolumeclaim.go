@@ -1,0 +1,56 @@
+package core
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// PersistentVolumeClaim defines core/v1 PersistentVolumeClaim.
+func PersistentVolumeClaim() *object.Definition {
+	spec, status := corev1.PersistentVolumeClaimSpec{}.SwaggerDoc(), corev1.PersistentVolumeClaimStatus{}.SwaggerDoc()
+	return object.Kind[*corev1.PersistentVolumeClaim]{
+		Version: "v1", Kind: "PersistentVolumeClaim", Resource: "persistentvolumeclaims", ShortNames: []string{"pvc"},
+		Namespaced: true, Status: true,
+		New:        func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
+		NewList:    func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
+		Fields:     func(c *corev1.PersistentVolumeClaim) fields.Set { return fields.Set{"name": c.Name} },
+		FieldNames: []string{"name"},
+		Columns: []object.TypedColumn[*corev1.PersistentVolumeClaim]{
+			object.NameColumn[*corev1.PersistentVolumeClaim](),
+			object.StringColumn("Status", status["phase"], func(c *corev1.PersistentVolumeClaim) string {
+				if c.DeletionTimestamp != nil {
+					return "Terminating"
+				}
+				return string(c.Status.Phase)
+			}),
+			object.StringColumn("Volume", spec["volumeName"], func(c *corev1.PersistentVolumeClaim) string { return c.Spec.VolumeName }),
+			object.StringColumn("Capacity", status["capacity"], func(c *corev1.PersistentVolumeClaim) string {
+				if c.Spec.VolumeName == "" {
+					return ""
+				}
+				return storageOf(c.Status.Capacity)
+			}),
+			object.StringColumn("Access Modes", status["accessModes"], func(c *corev1.PersistentVolumeClaim) string {
+				if c.Spec.VolumeName == "" {
+					return ""
+				}
+				return accessModes(c.Status.AccessModes)
+			}),
+			object.StringColumn("StorageClass", "StorageClass of the pvc", func(c *corev1.PersistentVolumeClaim) string {
+				if class, ok := c.Annotations[corev1.BetaStorageClassAnnotation]; ok {
+					return class
+				}
+				if c.Spec.StorageClassName != nil {
+					return *c.Spec.StorageClassName
+				}
+				return ""
+			}),
+			object.StringColumn("VolumeAttributesClass", "VolumeAttributesClass of the pvc", func(c *corev1.PersistentVolumeClaim) string { return orUnset(c.Spec.VolumeAttributesClassName) }),
+			object.AgeColumn[*corev1.PersistentVolumeClaim](),
+			object.StringColumn("VolumeMode", spec["volumeMode"], func(c *corev1.PersistentVolumeClaim) string { return orUnset(c.Spec.VolumeMode) }).Wide(),
+		},
+	}.Definition()
+}

@@ -1,0 +1,62 @@
+package core
+
+import (
+	"strconv"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/kinds/podspec"
+	"sagong/object"
+)
+
+// ReplicationController defines core/v1 ReplicationController.
+func ReplicationController() *object.Definition {
+	spec, status := corev1.ReplicationControllerSpec{}.SwaggerDoc(), corev1.ReplicationControllerStatus{}.SwaggerDoc()
+	containers := func(r *corev1.ReplicationController) []corev1.Container {
+		if r.Spec.Template == nil {
+			return nil
+		}
+		return r.Spec.Template.Spec.Containers
+	}
+	return object.Kind[*corev1.ReplicationController]{
+		Version: "v1", Kind: "ReplicationController", Resource: "replicationcontrollers",
+		ShortNames: []string{"rc"}, Categories: []string{"all"},
+		Namespaced: true, Status: true, Generation: true,
+		New:     func() *corev1.ReplicationController { return &corev1.ReplicationController{} },
+		NewList: func() runtime.Object { return &corev1.ReplicationControllerList{} },
+		ScaleGet: func(r *corev1.ReplicationController) *autoscalingv1.Scale {
+			return &autoscalingv1.Scale{
+				Spec:   autoscalingv1.ScaleSpec{Replicas: replicasOf(r.Spec.Replicas)},
+				Status: autoscalingv1.ScaleStatus{Replicas: r.Status.Replicas, Selector: labels.Set(r.Spec.Selector).String()},
+			}
+		},
+		ScaleSet: func(r *corev1.ReplicationController, n int32) { r.Spec.Replicas = &n },
+		Fields: func(r *corev1.ReplicationController) fields.Set {
+			return fields.Set{"status.replicas": strconv.Itoa(int(r.Status.Replicas))}
+		},
+		FieldNames: []string{"status.replicas"},
+		Columns: []object.TypedColumn[*corev1.ReplicationController]{
+			object.NameColumn[*corev1.ReplicationController](),
+			object.IntColumn("Desired", spec["replicas"], func(r *corev1.ReplicationController) int64 { return int64(replicasOf(r.Spec.Replicas)) }),
+			object.IntColumn("Current", status["replicas"], func(r *corev1.ReplicationController) int64 { return int64(r.Status.Replicas) }),
+			object.IntColumn("Ready", status["readyReplicas"], func(r *corev1.ReplicationController) int64 { return int64(r.Status.ReadyReplicas) }),
+			object.AgeColumn[*corev1.ReplicationController](),
+			object.StringColumn("Containers", podspec.NamesDoc, func(r *corev1.ReplicationController) string { return podspec.Names(containers(r)) }).Wide(),
+			object.StringColumn("Images", podspec.ImagesDoc, func(r *corev1.ReplicationController) string { return podspec.Images(containers(r)) }).Wide(),
+			object.StringColumn("Selector", spec["selector"], func(r *corev1.ReplicationController) string { return labels.FormatLabels(r.Spec.Selector) }).Wide(),
+		},
+		DefaultPropagation: metav1.DeletePropagationOrphan,
+	}.Definition()
+}
+
+func replicasOf(n *int32) int32 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}

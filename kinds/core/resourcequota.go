@@ -1,0 +1,43 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// ResourceQuota defines core/v1 ResourceQuota.
+func ResourceQuota() *object.Definition {
+	return object.Kind[*corev1.ResourceQuota]{
+		Version: "v1", Kind: "ResourceQuota", Resource: "resourcequotas", ShortNames: []string{"quota"},
+		Namespaced: true, Status: true,
+		New:     func() *corev1.ResourceQuota { return &corev1.ResourceQuota{} },
+		NewList: func() runtime.Object { return &corev1.ResourceQuotaList{} },
+		Columns: []object.TypedColumn[*corev1.ResourceQuota]{
+			object.NameColumn[*corev1.ResourceQuota](),
+			object.StringColumn("Request", "Request represents a minimum amount of cpu/memory that a container may consume.",
+				func(q *corev1.ResourceQuota) string { return quotaCell(q, false) }),
+			object.StringColumn("Limit", "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.",
+				func(q *corev1.ResourceQuota) string { return quotaCell(q, true) }),
+			object.AgeColumn[*corev1.ResourceQuota](),
+		},
+	}.Definition()
+}
+
+func quotaCell(q *corev1.ResourceQuota, limits bool) string {
+	var all []string
+	for name, hard := range q.Status.Hard {
+		if strings.Contains(string(name), "limits") != limits {
+			continue
+		}
+		used := q.Status.Used[name]
+		all = append(all, fmt.Sprintf("%s: %s/%s", name, used.String(), hard.String()))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}

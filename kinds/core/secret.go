@@ -1,0 +1,27 @@
+package core
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// Secret defines core/v1 Secret.
+func Secret() *object.Definition {
+	doc := corev1.Secret{}.SwaggerDoc()
+	return object.Kind[*corev1.Secret]{
+		Version: "v1", Kind: "Secret", Resource: "secrets", Namespaced: true,
+		New:        func() *corev1.Secret { return &corev1.Secret{} },
+		NewList:    func() runtime.Object { return &corev1.SecretList{} },
+		Fields:     func(s *corev1.Secret) fields.Set { return fields.Set{"type": string(s.Type)} },
+		FieldNames: []string{"type"},
+		Columns: []object.TypedColumn[*corev1.Secret]{
+			object.NameColumn[*corev1.Secret](),
+			object.StringColumn("Type", doc["type"], func(s *corev1.Secret) string { return string(s.Type) }),
+			object.IntColumn("Data", doc["data"], func(s *corev1.Secret) int64 { return int64(len(s.Data)) }),
+			object.AgeColumn[*corev1.Secret](),
+		},
+	}.Definition()
+}

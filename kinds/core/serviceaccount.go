@@ -1,0 +1,27 @@
+package core
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// ServiceAccount defines core/v1 ServiceAccount.
+func ServiceAccount() *object.Definition {
+	return object.Kind[*corev1.ServiceAccount]{
+		Version: "v1", Kind: "ServiceAccount", Resource: "serviceaccounts", ShortNames: []string{"sa"}, Namespaced: true,
+		New:     func() *corev1.ServiceAccount { return &corev1.ServiceAccount{} },
+		NewList: func() runtime.Object { return &corev1.ServiceAccountList{} },
+		Subresources: []object.Subresource{
+			{Name: "token", Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest", Verbs: []string{"create"}},
+		},
+		Columns: []object.TypedColumn[*corev1.ServiceAccount]{
+			object.NameColumn[*corev1.ServiceAccount](),
+			object.IntColumn("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"], func(s *corev1.ServiceAccount) int64 { return int64(len(s.Secrets)) }),
+			object.AgeColumn[*corev1.ServiceAccount](),
+		},
+		NameRule: validation.ValidateServiceAccountName,
+	}.Definition()
+}

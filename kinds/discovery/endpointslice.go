@@ -1,0 +1,59 @@
+package discovery
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// EndpointSlice defines discovery.k8s.io/v1 EndpointSlice.
+func EndpointSlice() *object.Definition {
+	doc := discoveryv1.EndpointSlice{}.SwaggerDoc()
+	return object.Kind[*discoveryv1.EndpointSlice]{
+		Group: "discovery.k8s.io", Version: "v1", Kind: "EndpointSlice", Resource: "endpointslices",
+		Namespaced: true, Generation: true,
+		New:     func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
+		NewList: func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
+		Columns: []object.TypedColumn[*discoveryv1.EndpointSlice]{
+			object.NameColumn[*discoveryv1.EndpointSlice](),
+			object.StringColumn("AddressType", doc["addressType"], func(e *discoveryv1.EndpointSlice) string { return string(e.AddressType) }),
+			object.StringColumn("Ports", doc["ports"], func(e *discoveryv1.EndpointSlice) string {
+				var all []string
+				for _, p := range e.Ports {
+					switch {
+					case p.Port != nil:
+						all = append(all, strconv.Itoa(int(*p.Port)))
+					case p.Name != nil:
+						all = append(all, *p.Name)
+					default:
+						all = append(all, "*")
+					}
+				}
+				return firstThree(all)
+			}),
+			object.StringColumn("Endpoints", doc["endpoints"], func(e *discoveryv1.EndpointSlice) string {
+				var all []string
+				for _, ep := range e.Endpoints {
+					all = append(all, ep.Addresses...)
+				}
+				return firstThree(all)
+			}),
+			object.AgeColumn[*discoveryv1.EndpointSlice](),
+		},
+	}.Definition()
+}
+
+func firstThree(all []string) string {
+	switch {
+	case len(all) == 0:
+		return "<unset>"
+	case len(all) > 3:
+		return fmt.Sprintf("%s + %d more...", strings.Join(all[:3], ","), len(all)-3)
+	}
+	return strings.Join(all, ",")
+}

@@ -1,0 +1,69 @@
+package networking
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// Ingress defines networking.k8s.io/v1 Ingress.
+func Ingress() *object.Definition {
+	return object.Kind[*networkingv1.Ingress]{
+		Group: "networking.k8s.io", Version: "v1", Kind: "Ingress", Resource: "ingresses", ShortNames: []string{"ing"},
+		Namespaced: true, Status: true, Generation: true,
+		New:     func() *networkingv1.Ingress { return &networkingv1.Ingress{} },
+		NewList: func() runtime.Object { return &networkingv1.IngressList{} },
+		Columns: []object.TypedColumn[*networkingv1.Ingress]{
+			object.NameColumn[*networkingv1.Ingress](),
+			object.StringColumn("Class", "The name of the IngressClass resource that should be used for additional configuration", func(i *networkingv1.Ingress) string {
+				if i.Spec.IngressClassName == nil {
+					return "<none>"
+				}
+				return *i.Spec.IngressClassName
+			}),
+			object.StringColumn("Hosts", "Hosts that incoming requests are matched against before the ingress rule", ingressHosts),
+			object.StringColumn("Address", "Address is a list containing ingress points for the load-balancer", ingressAddress),
+			object.StringColumn("Ports", "Ports of TLS configurations that open", func(i *networkingv1.Ingress) string {
+				if len(i.Spec.TLS) != 0 {
+					return "80, 443"
+				}
+				return "80"
+			}),
+			object.AgeColumn[*networkingv1.Ingress](),
+		},
+	}.Definition()
+}
+
+func ingressHosts(i *networkingv1.Ingress) string {
+	var all []string
+	for _, r := range i.Spec.Rules {
+		if r.Host != "" {
+			all = append(all, r.Host)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return "*"
+	case len(all) > 3:
+		return fmt.Sprintf("%s + %d more...", strings.Join(all[:3], ","), len(all)-3)
+	}
+	return strings.Join(all, ",")
+}
+
+func ingressAddress(i *networkingv1.Ingress) string {
+	var all []string
+	for _, in := range i.Status.LoadBalancer.Ingress {
+		if in.IP != "" {
+			all = append(all, in.IP)
+		} else if in.Hostname != "" {
+			all = append(all, in.Hostname)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), ",")
+}

@@ -1,0 +1,2 @@
+// Package policy defines the kinds of the group policy, one file each.
+package policy

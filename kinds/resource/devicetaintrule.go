@@ -1,0 +1,22 @@
+package resource
+
+import (
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// DeviceTaintRule defines resource.k8s.io/v1 DeviceTaintRule.
+func DeviceTaintRule() *object.Definition {
+	return object.Kind[*resourcev1.DeviceTaintRule]{
+		Group: "resource.k8s.io", Version: "v1", Kind: "DeviceTaintRule", Resource: "devicetaintrules", Generation: true, Status: true,
+		New:     func() *resourcev1.DeviceTaintRule { return &resourcev1.DeviceTaintRule{} },
+		NewList: func() runtime.Object { return &resourcev1.DeviceTaintRuleList{} },
+		Columns: []object.TypedColumn[*resourcev1.DeviceTaintRule]{
+			object.NameColumn[*resourcev1.DeviceTaintRule](),
+
+			object.AgeColumn[*resourcev1.DeviceTaintRule](),
+		},
+	}.Definition()
+}

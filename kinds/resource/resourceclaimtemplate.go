@@ -1,0 +1,22 @@
+package resource
+
+import (
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// ResourceClaimTemplate defines resource.k8s.io/v1 ResourceClaimTemplate.
+func ResourceClaimTemplate() *object.Definition {
+	return object.Kind[*resourcev1.ResourceClaimTemplate]{
+		Group: "resource.k8s.io", Version: "v1", Kind: "ResourceClaimTemplate", Resource: "resourceclaimtemplates", Namespaced: true,
+		New:     func() *resourcev1.ResourceClaimTemplate { return &resourcev1.ResourceClaimTemplate{} },
+		NewList: func() runtime.Object { return &resourcev1.ResourceClaimTemplateList{} },
+		Columns: []object.TypedColumn[*resourcev1.ResourceClaimTemplate]{
+			object.NameColumn[*resourcev1.ResourceClaimTemplate](),
+
+			object.AgeColumn[*resourcev1.ResourceClaimTemplate](),
+		},
+	}.Definition()
+}

@@ -1,0 +1,57 @@
+package storage
+
+import (
+	"strings"
+
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// CSIDriver defines storage.k8s.io/v1 CSIDriver.
+func CSIDriver() *object.Definition {
+	spec := storagev1.CSIDriverSpec{}.SwaggerDoc()
+	flag := func(name, doc string, unset bool, get func(*storagev1.CSIDriverSpec) *bool) object.TypedColumn[*storagev1.CSIDriver] {
+		return object.BoolColumn(name, doc, func(d *storagev1.CSIDriver) bool {
+			if p := get(&d.Spec); p != nil {
+				return *p
+			}
+			return unset
+		})
+	}
+	return object.Kind[*storagev1.CSIDriver]{
+		Group: "storage.k8s.io", Version: "v1", Kind: "CSIDriver", Resource: "csidrivers",
+		Generation: true, RefuseUnconditionalUpdate: true,
+		New:     func() *storagev1.CSIDriver { return &storagev1.CSIDriver{} },
+		NewList: func() runtime.Object { return &storagev1.CSIDriverList{} },
+		Columns: []object.TypedColumn[*storagev1.CSIDriver]{
+			object.NameColumn[*storagev1.CSIDriver](),
+			flag("AttachRequired", spec["attachRequired"], true, func(s *storagev1.CSIDriverSpec) *bool { return s.AttachRequired }),
+			flag("PodInfoOnMount", spec["podInfoOnMount"], false, func(s *storagev1.CSIDriverSpec) *bool { return s.PodInfoOnMount }),
+			flag("StorageCapacity", spec["storageCapacity"], false, func(s *storagev1.CSIDriverSpec) *bool { return s.StorageCapacity }),
+			object.StringColumn("TokenRequests", spec["tokenRequests"], func(d *storagev1.CSIDriver) string {
+				if d.Spec.TokenRequests == nil {
+					return "<unset>"
+				}
+				var all []string
+				for _, t := range d.Spec.TokenRequests {
+					all = append(all, t.Audience)
+				}
+				return strings.Join(all, ",")
+			}),
+			flag("RequiresRepublish", spec["requiresRepublish"], false, func(s *storagev1.CSIDriverSpec) *bool { return s.RequiresRepublish }),
+			object.StringColumn("Modes", spec["volumeLifecycleModes"], func(d *storagev1.CSIDriver) string {
+				var all []string
+				for _, m := range d.Spec.VolumeLifecycleModes {
+					all = append(all, string(m))
+				}
+				if len(all) == 0 {
+					return "<none>"
+				}
+				return strings.Join(all, ",")
+			}),
+			object.AgeColumn[*storagev1.CSIDriver](),
+		},
+	}.Definition()
+}

@@ -1,0 +1,47 @@
+package storage
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// StorageClass defines storage.k8s.io/v1 StorageClass.
+func StorageClass() *object.Definition {
+	doc := storagev1.StorageClass{}.SwaggerDoc()
+	name := object.StringColumn("Name", "", func(c *storagev1.StorageClass) string {
+		if c.Annotations["storageclass.kubernetes.io/is-default-class"] == "true" ||
+			c.Annotations["storageclass.beta.kubernetes.io/is-default-class"] == "true" {
+			return c.Name + " (default)"
+		}
+		return c.Name
+	})
+	name.Format = "name"
+	return object.Kind[*storagev1.StorageClass]{
+		Group: "storage.k8s.io", Version: "v1", Kind: "StorageClass", Resource: "storageclasses", ShortNames: []string{"sc"},
+		New:     func() *storagev1.StorageClass { return &storagev1.StorageClass{} },
+		NewList: func() runtime.Object { return &storagev1.StorageClassList{} },
+		Columns: []object.TypedColumn[*storagev1.StorageClass]{
+			name,
+			object.StringColumn("Provisioner", doc["provisioner"], func(c *storagev1.StorageClass) string { return c.Provisioner }),
+			object.StringColumn("ReclaimPolicy", doc["reclaimPolicy"], func(c *storagev1.StorageClass) string {
+				if c.ReclaimPolicy == nil {
+					return string(corev1.PersistentVolumeReclaimDelete)
+				}
+				return string(*c.ReclaimPolicy)
+			}),
+			object.StringColumn("VolumeBindingMode", doc["volumeBindingMode"], func(c *storagev1.StorageClass) string {
+				if c.VolumeBindingMode == nil {
+					return string(storagev1.VolumeBindingImmediate)
+				}
+				return string(*c.VolumeBindingMode)
+			}),
+			object.BoolColumn("AllowVolumeExpansion", doc["allowVolumeExpansion"], func(c *storagev1.StorageClass) bool {
+				return c.AllowVolumeExpansion != nil && *c.AllowVolumeExpansion
+			}),
+			object.AgeColumn[*storagev1.StorageClass](),
+		},
+	}.Definition()
+}

@@ -1,0 +1,24 @@
+package storagemigration
+
+import (
+	storagemigrationv1 "k8s.io/api/storagemigration/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// StorageVersionMigration defines storagemigration.k8s.io/v1 StorageVersionMigration.
+func StorageVersionMigration() *object.Definition {
+	return object.Kind[*storagemigrationv1.StorageVersionMigration]{
+		Group: "storagemigration.k8s.io", Version: "v1", Kind: "StorageVersionMigration", Resource: "storageversionmigrations", Status: true,
+		New: func() *storagemigrationv1.StorageVersionMigration {
+			return &storagemigrationv1.StorageVersionMigration{}
+		},
+		NewList: func() runtime.Object { return &storagemigrationv1.StorageVersionMigrationList{} },
+		Columns: []object.TypedColumn[*storagemigrationv1.StorageVersionMigration]{
+			object.NameColumn[*storagemigrationv1.StorageVersionMigration](),
+			object.StringColumn("Resource", storagemigrationv1.StorageVersionMigrationSpec{}.SwaggerDoc()["resource"], func(m *storagemigrationv1.StorageVersionMigration) string { return m.Spec.Resource.String() }),
+			object.AgeColumn[*storagemigrationv1.StorageVersionMigration](),
+		},
+	}.Definition()
+}
