@@ -29,6 +29,9 @@ type committer struct {
 
 	next     Rev // revision of the next operation
 	batch    wal.Batch
+	force    bool      // the batch must be written though all of it is lazy
+	lazyUsed bool      // some operation was lazy since the store was opened
+	skip     bool      // the next batch begins after a gap
 	lazy     int64     // when the batch must be on disk for its lazy operations, 0 none
 	pending  []*entry  // decided, not yet published
 	items    []*item   // of pending
@@ -270,12 +273,18 @@ func (c *committer) decide(op *Op) Result {
 
 	if s.disk != nil {
 		if c.batch.Len() == 0 {
-			c.batch.Start(int64(rev), s.compacted.Load(), time.Now().UnixMilli())
+			c.batch.Start(c.header(rev))
 		}
 		if op.Delete {
 			c.batch.Delete(rec.Key, int64(rec.CreateRev))
 		} else {
 			c.batch.Put(rec.Key, rec.Value, int64(rec.CreateRev), rec.Expires)
+		}
+		if op.Lazy && !c.lazyUsed {
+			// The log must say so before the first of them can be lost.
+			c.lazyUsed = true
+			c.batch.MarkLazy()
+			c.force = true
 		}
 		if op.Lazy && c.lazy == 0 {
 			c.lazy = now + s.opts.LazySync.Milliseconds()
@@ -294,10 +303,15 @@ func (c *committer) decide(op *Op) Result {
 	return Result{Record: rec, Prev: e.Prev, Rev: rev}
 }
 
+// header is that of a batch beginning with revision rev.
+func (c *committer) header(rev Rev) wal.Header {
+	return wal.Header{First: int64(rev), Compacted: c.s.compacted.Load(), Millis: time.Now().UnixMilli(), Lazy: c.lazyUsed, Skip: c.skip}
+}
+
 // flush publishes what was decided and answers those who wait; what is not all
 // lazy is written first.
 func (c *committer) flush(force bool) {
-	durable := force || c.batch.Size() > maxBatch
+	durable := force || c.force || c.batch.Size() > maxBatch
 	for _, sub := range c.waiting {
 		durable = durable || sub.durable
 	}
@@ -333,7 +347,7 @@ func (c *committer) write() {
 		return
 	}
 	c.batch.Reset()
-	c.lazy = 0
+	c.lazy, c.force, c.skip = 0, false, false
 	if c.snapshot == nil && c.s.disk.SnapshotDue() {
 		c.publish()
 		c.beginSnapshot()
@@ -435,7 +449,16 @@ func (c *committer) close() {
 	if c.snapshot != nil {
 		c.snapshotDone(<-c.snapshot)
 	}
-	if c.s.disk != nil {
-		c.closeErr = c.s.disk.Close()
+	if c.s.disk == nil {
+		return
+	}
+	if c.failed == nil && c.lazyUsed {
+		// All is on disk: an empty batch without the mark says so.
+		c.lazyUsed = false
+		c.batch.Start(c.header(c.next))
+		c.closeErr = c.s.disk.Append(&c.batch)
+	}
+	if err := c.s.disk.Close(); c.closeErr == nil {
+		c.closeErr = err
 	}
 }

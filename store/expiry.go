@@ -45,7 +45,7 @@ func (d *deadlines) due(now int64, limit int) []Op {
 	var ops []Op
 	for len(*d) > 0 && (*d)[0].at <= now && len(ops) < limit {
 		e := heap.Pop(d).(deadline)
-		ops = append(ops, Op{Key: e.key, Expect: e.rev, Delete: true, Lazy: true})
+		ops = append(ops, Op{Key: e.key, Expect: e.rev, Delete: true})
 	}
 	return ops
 }

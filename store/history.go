@@ -55,26 +55,29 @@ func (s *Local) trim(rev Rev) {
 		return
 	}
 	h := &s.everything.all
-	for {
-		s.everything.mu.Lock()
-		if h.n == 0 || h.at(0).Rev > rev {
-			s.everything.mu.Unlock()
-			return
-		}
-		e := h.at(0)
-		h.pop()
-		s.everything.mu.Unlock()
-		s.c.historyBytes -= e.retained
-		e.Record.older.Store(nil)
-		if t := e.topic; t != nil {
-			s.trimTopic(t, e)
-		}
-		if e.Type == Delete {
-			if it := s.index.get(e.Record.Key); it != nil && it.head.Load() == e.Record && it.tip == e.Record {
-				s.index.mu.Lock()
-				s.index.removeLocked(it)
-				s.index.mu.Unlock()
-			}
+	for h.n > 0 && h.at(0).Rev <= rev {
+		s.index.mu.Lock()
+		s.forgetOldestLocked()
+		s.index.mu.Unlock()
+	}
+}
+
+// forgetOldestLocked drops the oldest entry of the history and what only it kept
+// alive. The index is locked; the compacted revision was raised before.
+func (s *Local) forgetOldestLocked() {
+	h := &s.everything.all
+	e := h.at(0)
+	s.everything.mu.Lock()
+	h.pop()
+	s.everything.mu.Unlock()
+	s.c.historyBytes -= e.retained
+	e.Record.older.Store(nil)
+	if e.topic != nil {
+		s.trimTopic(e.topic, e)
+	}
+	if e.Type == Delete {
+		if it := s.index.get(e.Record.Key); it != nil && it.head.Load() == e.Record && it.tip == e.Record {
+			s.index.removeLocked(it)
 		}
 	}
 }

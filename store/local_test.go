@@ -14,3 +14,15 @@ func TestMemoryConforms(t *testing.T) {
 		return s
 	}})
 }
+
+func TestDiskConforms(t *testing.T) {
+	storetest.Run(t, storetest.Harness{Open: func(t *testing.T, opts store.Options) store.Store {
+		opts.Dir = t.TempDir()
+		s, err := store.Open(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}})
+}

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"sagong/lib/disk"
 )
 
 // Options configure Open and OpenMemory. The zero value of every field but Dir is usable.
@@ -33,6 +35,9 @@ type Options struct {
 	HistoryBytes  int64
 	HistoryEvents int
 
+	// FS is the file system for all but the log's segments. Default: the
+	// machine's.
+	FS disk.FS
 	// SnapshotBytes is the least size of the log at which a new snapshot is
 	// written. Default 256 MiB.
 	SnapshotBytes int64

@@ -27,8 +27,26 @@ type Batch struct {
 	body  []byte
 }
 
+// Header is what a batch says of itself.
+type Header struct {
+	First     int64 // revision of the first change
+	Compacted int64 // the store's compacted revision when it was written
+	Millis    int64 // wall clock when it was written, unix milliseconds
+	// Lazy: from here on operations may be visible before they are on disk. The
+	// last batch of an orderly shutdown does not have it.
+	Lazy bool
+	// Skip: First need not be the next revision, because the ones between may
+	// have been given to lazy operations that a crash has lost.
+	Skip bool
+}
+
 // batchVersion is the first byte of an encoded batch.
 const batchVersion = 1
+
+const (
+	batchLazy = 1 << 0
+	batchSkip = 1 << 1
+)
 
 const (
 	flagDelete  = 1 << 0
@@ -36,16 +54,25 @@ const (
 	flagCreated = 1 << 2 // Create equals Mod and is left out
 )
 
-// Start empties the batch for changes from revision first on. compacted is the
-// store's compacted revision and millis the wall clock at that time.
-func (b *Batch) Start(first, compacted, millis int64) {
-	b.first, b.count = first, 0
+// Start empties the batch for changes from revision h.First on.
+func (b *Batch) Start(h Header) {
+	b.first, b.count = h.First, 0
 	b.body = append(b.body[:0], make([]byte, payloadHead)...)
-	b.body = append(b.body, batchVersion)
-	b.body = binary.AppendUvarint(b.body, uint64(first))
-	b.body = binary.AppendUvarint(b.body, uint64(compacted))
-	b.body = binary.AppendUvarint(b.body, uint64(millis))
+	var flags byte
+	if h.Lazy {
+		flags |= batchLazy
+	}
+	if h.Skip {
+		flags |= batchSkip
+	}
+	b.body = append(b.body, batchVersion, flags)
+	b.body = binary.AppendUvarint(b.body, uint64(h.First))
+	b.body = binary.AppendUvarint(b.body, uint64(h.Compacted))
+	b.body = binary.AppendUvarint(b.body, uint64(h.Millis))
 }
+
+// MarkLazy sets Header.Lazy of a batch that was started without.
+func (b *Batch) MarkLazy() { b.body[payloadHead+1] |= batchLazy }
 
 // Put adds a put; its revision is the next one of the batch.
 func (b *Batch) Put(key string, value []byte, create, expires int64) {
@@ -86,23 +113,16 @@ func (b *Batch) Len() int { return b.count }
 // Size is the encoded size of the batch so far, in bytes.
 func (b *Batch) Size() int { return len(b.body) }
 
-// Header is what a batch says of itself.
-type Header struct {
-	First     int64 // revision of the first change
-	Compacted int64 // the store's compacted revision when it was written
-	Millis    int64 // wall clock when it was written, unix milliseconds
-}
-
 var errBatch = errors.New("malformed batch")
 
 // DecodeBatch reads an encoded batch and calls each once for every change, in
 // order. Value is part of data; the callee copies what it keeps.
 func DecodeBatch(data []byte, head func(Header) error, each func(Record) error) error {
-	if len(data) == 0 || data[0] != batchVersion {
+	if len(data) < 2 || data[0] != batchVersion || data[1]&^(batchLazy|batchSkip) != 0 {
 		return fmt.Errorf("%w: unknown version", errBatch)
 	}
-	r := reader{rest: data[1:]}
-	h := Header{First: r.int(), Compacted: r.int(), Millis: r.int()}
+	r := reader{rest: data[2:]}
+	h := Header{First: r.int(), Compacted: r.int(), Millis: r.int(), Lazy: data[1]&batchLazy != 0, Skip: data[1]&batchSkip != 0}
 	if r.bad || h.First <= 0 {
 		return fmt.Errorf("%w: header", errBatch)
 	}
