@@ -7,10 +7,8 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
-	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"sagong/client"
 	"sagong/object"
@@ -33,13 +31,16 @@ type View[T object.Object] struct {
 	indexes  map[string]*index[T]
 	revision object.Revision
 	synced   bool
-	changed  chan struct{} // closed and replaced at each advance of revision
+	changed  chan struct{} // closed at the next advance of revision; nil when nobody waits
 
 	// order is held while changes are applied and announced, so that a handler
 	// may read the view, and one added meanwhile neither misses nor doubles any.
 	order    sync.Mutex
-	handlers []func(old, new T)
+	handlers []*handler[T]
+	advanced []*func()
 }
+
+type handler[T object.Object] struct{ f func(old, new T) }
 
 type change[T object.Object] struct{ old, new T }
 
@@ -53,7 +54,7 @@ type index[T object.Object] struct {
 func NewView[T object.Object](c client.Client, log *slog.Logger, o client.ListOptions) *View[T] {
 	return &View[T]{
 		c: c, def: object.Of[T](c.Scheme()), selector: o, log: log,
-		items: map[object.Key]T{}, indexes: map[string]*index[T]{}, changed: make(chan struct{}),
+		items: map[object.Key]T{}, indexes: map[string]*index[T]{},
 	}
 }
 
@@ -73,16 +74,43 @@ func (v *View[T]) Index(name string, values func(T) []string) {
 }
 
 // OnChange calls f for every change: old is the zero T for an object that
-// appears, new for one that is gone. Objects present already are announced as
-// appearing before any later change. Safe at any time.
-func (v *View[T]) OnChange(f func(old, new T)) {
+// appears, new for one that is gone. An object that was deleted and made anew
+// under the same name is gone first, then appears. Objects present already are
+// announced as appearing before any later change. Safe at any time; the
+// function returned ends the calls.
+func (v *View[T]) OnChange(f func(old, new T)) (stop func()) {
 	v.order.Lock()
 	defer v.order.Unlock()
 	var none T
 	for _, o := range v.All() {
 		f(none, o)
 	}
-	v.handlers = append(v.handlers, f)
+	h := &handler[T]{f}
+	v.handlers = append(v.handlers, h)
+	return func() {
+		v.order.Lock()
+		defer v.order.Unlock()
+		v.handlers = slices.DeleteFunc(slices.Clone(v.handlers), func(o *handler[T]) bool { return o == h })
+	}
+}
+
+// onAdvance calls f after each advance of the revision, once the handlers have
+// run.
+func (v *View[T]) onAdvance(f func()) (stop func()) {
+	v.order.Lock()
+	defer v.order.Unlock()
+	v.advanced = append(v.advanced, &f)
+	return func() {
+		v.order.Lock()
+		defer v.order.Unlock()
+		v.advanced = slices.DeleteFunc(slices.Clone(v.advanced), func(o *func()) bool { return o == &f })
+	}
+}
+
+// find is Get without the type.
+func (v *View[T]) find(k object.Key) (object.Object, bool) {
+	o, ok := v.Get(k.Namespace, k.Name)
+	return o, ok
 }
 
 // Get finds one object.
@@ -161,9 +189,13 @@ func (v *View[T]) Synced(ctx context.Context) error { return v.WaitRevision(ctx,
 // object of its kind*.
 func (v *View[T]) WaitRevision(ctx context.Context, r object.Revision) error {
 	for {
-		v.mu.RLock()
-		done, changed := v.synced && v.revision >= r, v.changed
-		v.mu.RUnlock()
+		v.mu.Lock()
+		done := v.synced && v.revision >= r
+		if !done && v.changed == nil {
+			v.changed = make(chan struct{})
+		}
+		changed := v.changed
+		v.mu.Unlock()
 		if done {
 			return nil
 		}
@@ -175,51 +207,17 @@ func (v *View[T]) WaitRevision(ctx context.Context, r object.Revision) error {
 	}
 }
 
-// Run keeps the view current until ctx ends: a list, a watch from its revision,
-// and again whenever the watch ends. It returns ctx's error.
+// Run keeps the view current until ctx ends, as Follow does. It returns ctx's
+// error.
 func (v *View[T]) Run(ctx context.Context) error {
-	backoff := 0 * time.Second
-	for ctx.Err() == nil {
-		err := v.follow(ctx, func() { backoff = 0 })
-		if ctx.Err() != nil {
-			break
-		}
-		if apierrors.IsGone(err) || apierrors.IsResourceExpired(err) {
-			continue
-		}
-		if backoff = min(max(2*backoff, 50*time.Millisecond), 5*time.Second); backoff > time.Second {
-			v.log.Warn("cannot follow the API, trying again", "kind", v.def.Kind, "err", err, "in", backoff)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(backoff):
-		}
-	}
-	return ctx.Err()
+	return Follow(ctx, v.c, v.def, v.namespace, v.selector, v.log, viewFollower[T]{v})
 }
 
-func (v *View[T]) follow(ctx context.Context, ok func()) error {
-	list, err := v.c.List(ctx, v.def, v.namespace, v.selector)
-	if err != nil {
-		return err
-	}
-	v.replace(list)
-	w, err := v.c.Watch(ctx, v.def, v.namespace, client.WatchOptions{
-		LabelSelector: v.selector.LabelSelector, FieldSelector: v.selector.FieldSelector, From: list.Revision,
-	})
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	ok()
-	for {
-		events, err := w.Next(ctx)
-		if err != nil {
-			return err
-		}
-		v.apply(events)
-	}
-}
+// viewFollower keeps the methods of Follower out of View's own.
+type viewFollower[T object.Object] struct{ v *View[T] }
+
+func (f viewFollower[T]) Replace(l client.List)  { f.v.replace(l) }
+func (f viewFollower[T]) Apply(e []client.Event) { f.v.apply(e) }
 
 func (v *View[T]) replace(list client.List) {
 	v.order.Lock()
@@ -231,7 +229,7 @@ func (v *View[T]) replace(list client.List) {
 		k := object.KeyOf(o)
 		fresh[k] = true
 		if old, had := v.items[k]; !had || old.GetResourceVersion() != o.GetResourceVersion() {
-			changes = append(changes, v.set(k, o.(T)))
+			changes = v.set(changes, k, o.(T))
 		}
 	}
 	for k := range v.items {
@@ -252,7 +250,7 @@ func (v *View[T]) apply(events []client.Event) {
 	for _, e := range events {
 		switch e.Type {
 		case client.Added, client.Modified:
-			changes = append(changes, v.set(object.KeyOf(e.Object), e.Object.(T)))
+			changes = v.set(changes, object.KeyOf(e.Object), e.Object.(T))
 		case client.Deleted:
 			if k := object.KeyOf(e.Object); v.has(k) {
 				changes = append(changes, v.remove(k))
@@ -268,15 +266,20 @@ func (v *View[T]) apply(events []client.Event) {
 func (v *View[T]) announce(changes []change[T], r object.Revision) {
 	for _, c := range changes {
 		for _, h := range v.handlers {
-			h(c.old, c.new)
+			h.f(c.old, c.new)
 		}
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.synced = true
 	v.revision = max(v.revision, r, 1)
-	close(v.changed)
-	v.changed = make(chan struct{})
+	if v.changed != nil {
+		close(v.changed)
+		v.changed = nil
+	}
+	v.mu.Unlock()
+	for _, f := range v.advanced {
+		(*f)()
+	}
 }
 
 func (v *View[T]) has(k object.Key) bool {
@@ -284,16 +287,21 @@ func (v *View[T]) has(k object.Key) bool {
 	return ok
 }
 
-func (v *View[T]) set(k object.Key, o T) change[T] {
+// set stores an object and adds what that changed.
+func (v *View[T]) set(changes []change[T], k object.Key, o T) []change[T] {
 	c := change[T]{new: o}
 	if v.has(k) {
 		c.old = v.remove(k).old
+		if c.old.GetUID() != o.GetUID() {
+			changes = append(changes, change[T]{old: c.old})
+			c.old = *new(T)
+		}
 	}
 	v.items[k] = o
 	for _, ix := range v.indexes {
 		ix.add(k, o)
 	}
-	return c
+	return append(changes, c)
 }
 
 func (v *View[T]) remove(k object.Key) change[T] {
