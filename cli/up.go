@@ -1,0 +1,366 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
+
+	"sagong/compose"
+	"sagong/config"
+	"sagong/lib/process"
+	"sagong/lib/progress"
+)
+
+// registryDir holds one link a cluster, name to data directory, so that other
+// verbs find a cluster by its name alone.
+const registryDir = "/run/sagong-clusters"
+
+func upCommand(s *session) *cobra.Command {
+	cfg := config.Defaults()
+	var noMerge bool
+	c := &cobra.Command{
+		Use: "up", Short: "Start a cluster on this machine, in the background", Args: cobra.NoArgs,
+		Long: `Start a cluster on this machine, in the background, and wait until its node is
+Ready. A cluster that was started before goes on where it stopped, with the
+settings it had. The context is written into your kubeconfig, so that your own
+kubectl works at once.`,
+		Example: `  sagong up
+  sagong up --name two                 a second cluster beside the first
+  sagong up --listen 0.0.0.0:7443      serve the API on every address
+  sagong up --data-dir /srv/sagong     keep its state elsewhere`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return up(c.Context(), s, cfg, c.Flags(), !noMerge)
+		},
+	}
+	addServerFlags(&cfg, c.Flags())
+	c.Flags().BoolVar(&noMerge, "no-kubeconfig", false, "leave your own kubeconfig alone")
+	return c
+}
+
+// addServerFlags defines every setting but those of an agent; --name is the
+// root command's.
+func addServerFlags(cfg *config.Config, fs *pflag.FlagSet) {
+	var names []string
+	for _, x := range config.Settings() {
+		switch x.Flag {
+		case "name", "server", "token", "ca-hash":
+		default:
+			names = append(names, x.Flag)
+		}
+	}
+	cfg.AddFlags(fs, names...)
+}
+
+func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet, merge bool) error {
+	if err := needRoot("start a cluster"); err != nil {
+		return err
+	}
+	begin := time.Now()
+	cfg, err := settle(s.name, flags, set)
+	if err != nil {
+		return err
+	}
+	if id, running, err := process.Load(compose.PIDFile(cfg)); err != nil {
+		return err
+	} else if running {
+		fmt.Fprintf(s.out, "Cluster %s runs already (process %d).\n", cfg.Name, id.PID)
+		return finish(s, cfg, merge)
+	}
+	if err := compose.CheckPorts(cfg); err != nil {
+		return err
+	}
+	if err := saveSettings(cfg); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "Starting cluster %s\n", cfg.Name)
+	show := func(name string, took time.Duration) {
+		fmt.Fprintf(s.out, "  %-44s %6.0f ms\n", name, float64(took.Microseconds())/1000)
+	}
+	show("settings read, ports free", time.Since(begin))
+	if err := spawn(ctx, cfg, show); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "Node %s is Ready after %.2f s.\n", cfg.NodeName, time.Since(begin).Seconds())
+	return finish(s, cfg, merge)
+}
+
+// settle finds the settings of a cluster: what it was started with before,
+// overlaid by the environment and by flags.
+func settle(name string, flags config.Config, set *pflag.FlagSet) (config.Config, error) {
+	cfg := flags
+	cfg.Name = name
+	if cfg.DataDir == "" {
+		cfg.DataDir = dataDirOf(name)
+	}
+	saved := settingsFile(cfg.DataDir)
+	fresh := false
+	if _, err := os.Stat(saved); errors.Is(err, fs.ErrNotExist) {
+		saved, fresh = "", true
+	}
+	dataDir := cfg.DataDir
+	changed := func(flag string) bool { return set.Changed(flag) || flag == "name" }
+	if err := cfg.Load(saved, os.LookupEnv, changed); err != nil {
+		return cfg, err
+	}
+	cfg.DataDir = dataDir
+	if fresh {
+		avoidSiblings(&cfg, changed)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return cfg, fmt.Errorf("cannot find this machine's name: %w (give --node-name)", err)
+	}
+	cfg.Complete(host, compose.DefaultAddress())
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("cannot use these settings:\n%w", err)
+	}
+	if !fresh {
+		if err := keepAddresses(saved, cfg); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+func settingsFile(dataDir string) string { return filepath.Join(dataDir, "settings.yaml") }
+
+func saveSettings(cfg config.Config) error {
+	cfg.Token = ""
+	data, err := yaml.Marshal(cfg)
+	if err != nil {
+		return fmt.Errorf("cannot save the settings: %w", err)
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w", err)
+	}
+	if err := os.WriteFile(settingsFile(cfg.DataDir), data, 0o600); err != nil {
+		return fmt.Errorf("cannot save the settings: %w", err)
+	}
+	if err := os.MkdirAll(registryDir, 0o755); err != nil {
+		return fmt.Errorf("cannot note the cluster's name: %w", err)
+	}
+	link := filepath.Join(registryDir, cfg.Name)
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot note the cluster's name: %w", err)
+	}
+	if err := os.Symlink(cfg.DataDir, link); err != nil {
+		return fmt.Errorf("cannot note the cluster's name: %w", err)
+	}
+	return nil
+}
+
+// keepAddresses refuses to move a living cluster to other address ranges: its
+// Services and pods hold addresses out of the old ones.
+func keepAddresses(file string, cfg config.Config) error {
+	var old config.Config
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = yaml.Unmarshal(data, &old)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the cluster's settings: %w", err)
+	}
+	for _, x := range []struct{ flag, was, now string }{
+		{"cluster-cidr", old.ClusterCIDR, cfg.ClusterCIDR}, {"service-cidr", old.ServiceCIDR, cfg.ServiceCIDR},
+		{"cluster-domain", old.ClusterDomain, cfg.ClusterDomain},
+	} {
+		if x.was != x.now {
+			return fmt.Errorf("cannot change --%s of a cluster from %s to %s: what it holds was given out of the old one; 'sagong down --purge' and start anew", x.flag, x.was, x.now)
+		}
+	}
+	return nil
+}
+
+// avoidSiblings moves the default ports and address ranges of a new cluster
+// away from those of others on this machine.
+func avoidSiblings(cfg *config.Config, changed func(string) bool) {
+	entries, _ := os.ReadDir(registryDir)
+	others := map[string]config.Config{}
+	for _, e := range entries {
+		if e.Name() == cfg.Name {
+			continue
+		}
+		data, err := os.ReadFile(settingsFile(dataDirOf(e.Name())))
+		var other config.Config
+		if err == nil && yaml.Unmarshal(data, &other) == nil {
+			others[e.Name()] = other
+		}
+	}
+	if len(others) == 0 && cfg.Name == config.DefaultName {
+		return
+	}
+	taken := func(used func(config.Config) bool) bool {
+		for _, o := range others {
+			if used(o) {
+				return true
+			}
+		}
+		return false
+	}
+	overlaps := func(a, b string) bool {
+		p, err1 := netip.ParsePrefix(a)
+		q, err2 := netip.ParsePrefix(b)
+		return err1 == nil && err2 == nil && p.Overlaps(q)
+	}
+	pick := func(flag string, apply func(i int) string, clash func(v string, o config.Config) bool) string {
+		for i := range 64 {
+			v := apply(i)
+			if !taken(func(o config.Config) bool { return clash(v, o) }) {
+				return v
+			}
+		}
+		return apply(0)
+	}
+	if !changed("listen") && cfg.Listen == "" {
+		if p := pick("listen", func(i int) string { return fmt.Sprint(6443 + i) }, func(v string, o config.Config) bool { return strings.HasSuffix(o.Listen, ":"+v) }); p != "6443" {
+			cfg.Listen = p
+		}
+	}
+	if !changed("kubelet-port") {
+		_, _ = fmt.Sscan(pick("kubelet-port", func(i int) string { return fmt.Sprint(10250 + i) }, func(v string, o config.Config) bool { return v == fmt.Sprint(o.KubeletPort) }), &cfg.KubeletPort)
+	}
+	if !changed("cluster-cidr") {
+		cfg.ClusterCIDR = pick("cluster-cidr", func(i int) string { return fmt.Sprintf("10.%d.0.0/16", 244-i) }, func(v string, o config.Config) bool { return overlaps(v, o.ClusterCIDR) || overlaps(v, o.ServiceCIDR) })
+	}
+	if !changed("service-cidr") {
+		cfg.ServiceCIDR = pick("service-cidr", func(i int) string { return fmt.Sprintf("10.%d.0.0/16", 96+i) }, func(v string, o config.Config) bool { return overlaps(v, o.ServiceCIDR) || overlaps(v, o.ClusterCIDR) })
+	}
+}
+
+// spawn starts the server in a session of its own and shows its steps until its
+// node is Ready.
+func spawn(ctx context.Context, cfg config.Config, show func(string, time.Duration)) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot find this program: %w", err)
+	}
+	logFile := filepath.Join(cfg.DataDir, "server.log")
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot open the server's log: %w", err)
+	}
+	defer log.Close()
+	from, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("cannot open the server's log: %w", err)
+	}
+	in, out, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	defer in.Close()
+	cmd := exec.Command(self, append([]string{"server"}, serverArgs(cfg)...)...)
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{out}
+	cmd.Env = append(os.Environ(), progressVariable+"=3")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		out.Close()
+		return fmt.Errorf("cannot start the server: %w", err)
+	}
+	out.Close()
+	stop := context.AfterFunc(ctx, func() { in.SetReadDeadline(time.Now()) })
+	defer stop()
+	var failed string
+	err = progress.Follow(in, func(st progress.Step) {
+		if st.Failed != "" {
+			failed = st.Failed
+			return
+		}
+		show(st.Name, st.Took)
+	})
+	switch {
+	case failed != "":
+		_ = cmd.Wait()
+		return errors.New(failed)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		_ = cmd.Wait()
+		return fmt.Errorf("the server ended while it started; the end of %s says:\n%s", logFile, tail(logFile, from))
+	}
+	return cmd.Process.Release()
+}
+
+func tail(file string, from int64) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err.Error()
+	}
+	from = max(from, size-4000)
+	data, err := io.ReadAll(io.NewSectionReader(f, from, size-from))
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(data))
+}
+
+func serverArgs(cfg config.Config) []string {
+	// The data directory comes first: it is how people tell servers apart in
+	// the process list.
+	rest := cfg
+	rest.DataDir = ""
+	return append([]string{"--data-dir", cfg.DataDir}, rest.Args()...)
+}
+
+func finish(s *session, cfg config.Config, merge bool) error {
+	var kubectl string
+	if merge {
+		file, err := mergeKubeconfig(cfg.Name, cfg.DataDir)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.out, "Context %s is written to %s and is the current one.\n", contextName(cfg.Name), file)
+		kubectl = "kubectl get nodes                            your own kubectl works as well"
+	} else {
+		kubectl = "kubectl --kubeconfig " + kubeconfigPath(cfg.DataDir) + " get nodes"
+	}
+	named := ""
+	if cfg.Name != config.DefaultName {
+		named = " --name " + cfg.Name
+	}
+	self := invocation()
+	fmt.Fprintf(s.out, `
+Next:
+  %[1]s%[2]s kubectl apply -f examples/hello.yaml   three pods, a Service and a page
+  %[3]s
+  %[1]s down%[2]s                                 stop it (--purge: and leave nothing behind)
+`, self, named, kubectl)
+	return nil
+}
+
+// invocation is how the user called this program, for hints that can be copied.
+func invocation() string {
+	if filepath.Base(os.Args[0]) != "sagong" {
+		return "sagong"
+	}
+	return os.Args[0]
+}
+
+// loopback is the API's address for this machine's own clients.
+func loopback(cfg config.Config) string {
+	_, port, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		port = "6443"
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}

@@ -1,0 +1,20 @@
+package plugins
+
+import "sagong/scheduler/state"
+
+// NodeName keeps a pod that names its node off all others.
+type NodeName struct{}
+
+// Name implements Plugin.
+func (NodeName) Name() string { return "NodeName" }
+
+// Helps implements Plugin.
+func (NodeName) Helps() Change { return NodeChanged }
+
+// Filter implements Filter.
+func (NodeName) Filter(c *Class, n *state.Node) []string {
+	if want := c.Pod.Spec.NodeName; want == "" || want == n.Name {
+		return nil
+	}
+	return []string{"node(s) didn't match the requested node name"}
+}

@@ -1,0 +1,76 @@
+// Package state is what the scheduler knows of the nodes and of the pods on
+// them. It is changed event by event and never scanned anew.
+package state
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	podresource "k8s.io/component-helpers/resource"
+)
+
+// Resources is an amount of everything that nodes give and pods take.
+type Resources struct {
+	MilliCPU  int64
+	Memory    int64 // bytes
+	Ephemeral int64 // bytes of local disk
+	Pods      int64
+	// Other holds hugepages and extended resources, in their own units.
+	Other map[corev1.ResourceName]int64
+}
+
+// FromList reads a resource list.
+func FromList(l corev1.ResourceList) Resources {
+	var r Resources
+	for name, q := range l {
+		switch name {
+		case corev1.ResourceCPU:
+			r.MilliCPU = q.MilliValue()
+		case corev1.ResourceMemory:
+			r.Memory = q.Value()
+		case corev1.ResourceEphemeralStorage:
+			r.Ephemeral = q.Value()
+		case corev1.ResourcePods:
+			r.Pods = q.Value()
+		default:
+			if r.Other == nil {
+				r.Other = map[corev1.ResourceName]int64{}
+			}
+			r.Other[name] = q.Value()
+		}
+	}
+	return r
+}
+
+// Amounts counted for pods that request none when nodes are compared, so that
+// many such pods do not pile up on one node: upstream's 100m and 200 MiB.
+const (
+	DefaultMilliCPU = 100
+	DefaultMemory   = 200 << 20
+)
+
+// Requests returns what a pod takes of a node, and the same with the defaults
+// for comparing nodes.
+func Requests(p *corev1.Pod) (hard, compared Resources) {
+	hard = FromList(podresource.PodRequests(p, podresource.PodResourcesOptions{UseStatusResources: true}))
+	hard.Pods = 1
+	nonMissing := corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewMilliQuantity(DefaultMilliCPU, resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(DefaultMemory, resource.BinarySI),
+	}
+	with := FromList(podresource.PodRequests(p, podresource.PodResourcesOptions{UseStatusResources: true, NonMissingContainerRequests: nonMissing}))
+	return hard, Resources{MilliCPU: with.MilliCPU, Memory: with.Memory}
+}
+
+// Add adds o, sign times (1 or -1).
+func (r *Resources) Add(o *Resources, sign int64) {
+	r.MilliCPU += sign * o.MilliCPU
+	r.Memory += sign * o.Memory
+	r.Ephemeral += sign * o.Ephemeral
+	r.Pods += sign * o.Pods
+	for name, n := range o.Other {
+		if r.Other == nil {
+			r.Other = map[corev1.ResourceName]int64{}
+		}
+		r.Other[name] += sign * n
+	}
+}
