@@ -1,0 +1,45 @@
+# Sagong: one binary. `make up` starts a cluster, `make test` checks everything.
+# Each target installs what it needs on Debian and Ubuntu, and names it elsewhere.
+
+SHELL    := /bin/bash
+GOFLAGS_ := -trimpath -tags netgo,osusergo
+LDFLAGS  := -s -w -linkmode external -extldflags "-static"
+SOURCES  := go.mod go.sum $(shell find . -name '*.go' -not -name '*_test.go' -not -path './bin/*' -o -name '*.[ch]' -not -path './bin/*' -o -path '*/assets/*' -type f)
+
+.PHONY: all build up down test unit race script bench clean needs needs-test help
+all: build
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: bin/sagong ## build bin/sagong, a static binary
+
+bin/sagong: $(SOURCES) | needs
+	@mkdir -p bin
+	@echo "building bin/sagong (the first time takes some minutes)"
+	CGO_ENABLED=1 go build $(GOFLAGS_) -ldflags '$(LDFLAGS)' -o $@.tmp ./cmd/sagong
+	@mv $@.tmp $@
+
+up: build ## start a cluster on this machine and wait until its node is Ready
+	@bin/sagong up
+
+down: ## stop it and leave nothing behind
+	@bin/sagong down --purge
+
+test: needs-test build ## run every test: checks, unit tests, the race detector, user flows
+	@test/run
+
+bench: needs-test build ## print the figures of docs/status.md, measured now
+	@go run ./test/bench -binary bin/sagong
+
+bench-%: needs-test build ## print one row of the figures
+	@go run ./test/bench -binary bin/sagong -only $*
+
+needs:
+	@test/needs build
+
+needs-test:
+	@test/needs test
+
+clean: ## remove what was built
+	rm -rf bin
