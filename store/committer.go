@@ -154,7 +154,6 @@ func (c *committer) sleep() time.Duration {
 	if soonest == 0 {
 		return -1
 	}
-	// A millisecond more than is left: at is a truncated figure.
 	return time.Duration(max(0, soonest-c.s.now())) * time.Millisecond
 }
 

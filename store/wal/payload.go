@@ -33,8 +33,9 @@ func seal(data []byte, index uint64) []byte {
 	return binary.LittleEndian.AppendUint64(data, tailMark(index))
 }
 
-// tailMark never has a zero byte, so a sector that holds it is not empty.
-func tailMark(index uint64) uint64 { return index&0x7f7f7f7f7f7f7f7f | 0x8080808080808080 }
+// tailMark has no byte that is zero, or that one flipped bit makes zero: where
+// it reads as zero it was never written.
+func tailMark(index uint64) uint64 { return index&0x3f3f3f3f3f3f3f3f | 0xc0c0c0c0c0c0c0c0 }
 
 // openPayload returns the body of a sealed payload, false if it is not the
 // complete payload of that index.

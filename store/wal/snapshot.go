@@ -99,7 +99,7 @@ func WriteSnapshot(w io.Writer, st State, records iter.Seq[Record]) error {
 // record in key order. What each was given is only good if no error is
 // returned. The callee copies what it keeps of a Value.
 func ReadSnapshot(r io.Reader, begin func(State) error, each func(Record) error) (State, error) {
-	in := bufio.NewReaderSize(r, 1<<20)
+	in := bufio.NewReaderSize(r, 64<<10)
 	magic := make([]byte, len(snapshotMagic))
 	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != snapshotMagic {
 		return State{}, fmt.Errorf("%w: not a snapshot", ErrSnapshot)
