@@ -100,9 +100,11 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 		missing[endpointKey(&w.endpoints[i])] = &w.endpoints[i]
 	}
 	var open, quiet []*discoveryv1.EndpointSlice // to be written anyway; unchanged so far
+	stored := map[*discoveryv1.EndpointSlice]*discoveryv1.EndpointSlice{}
 	slices.SortFunc(existing, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
 	for _, s := range existing {
 		next := s.DeepCopy()
+		stored[next] = s
 		changed := dress(next)
 		kept := next.Endpoints[:0]
 		for i := range s.Endpoints {
@@ -156,7 +158,7 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 	}
 	for _, s := range open {
 		if len(s.Endpoints) == 0 {
-			plan.delete = append(plan.delete, s)
+			plan.delete = append(plan.delete, stored[s])
 			continue
 		}
 		plan.update = append(plan.update, s)
@@ -167,7 +169,7 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 	// the caller makes it the placeholder.
 	quiet = slices.DeleteFunc(quiet, func(s *discoveryv1.EndpointSlice) bool {
 		if len(s.Endpoints) == 0 {
-			plan.delete = append(plan.delete, s)
+			plan.delete = append(plan.delete, stored[s])
 			plan.kept--
 			return true
 		}

@@ -1,0 +1,60 @@
+// Package controller lists the controllers of a cluster.
+package controller
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"sagong/client"
+	"sagong/controller/cleanup"
+	"sagong/controller/identity"
+	"sagong/controller/nodes"
+	"sagong/controller/services"
+	"sagong/controller/workloads"
+	"sagong/reconcile"
+)
+
+// Deps is what the controllers need from outside.
+type Deps struct {
+	Hub *reconcile.Hub
+	// Events gives each controller its recorder.
+	Events *reconcile.Recorder
+	Log    *slog.Logger
+	// ClusterCIDR is divided among the nodes, NodeCIDRBits long each; when it
+	// is not valid, nodes get no pod addresses from here.
+	ClusterCIDR  netip.Prefix
+	NodeCIDRBits int
+	// RootCA is the PEM of the authorities that sign the API server's
+	// certificates, published to every namespace.
+	RootCA []byte
+}
+
+// All returns every controller, in no order that matters.
+func All(d Deps) ([]reconcile.Controller, error) {
+	events := func(component string) client.Recorder { return d.Events.For(component, "") }
+	all := []reconcile.Controller{
+		workloads.NewDeployment(d.Hub, events("deployment-controller")),
+		workloads.NewReplicaSet(d.Hub, events("replicaset-controller")),
+		workloads.NewReplicationController(d.Hub, events("replication-controller")),
+		services.NewEndpointSlice(d.Hub, events("endpoint-slice-controller")),
+		services.NewEndpoints(d.Hub, events("endpoint-controller")),
+		services.NewEndpointSliceMirroring(d.Hub, events("endpoint-slice-mirroring-controller")),
+		identity.NewServiceAccount(d.Hub),
+		identity.NewRootCA(d.Hub, d.RootCA),
+		identity.NewClusterRoleAggregation(d.Hub),
+		cleanup.NewNamespace(d.Hub),
+		cleanup.NewGarbageCollector(events("garbage-collector-controller"), d.Log),
+		cleanup.NewPodGarbageCollector(d.Hub),
+		nodes.NewLifecycle(d.Hub, events("node-controller")),
+		nodes.NewTaintEviction(d.Hub, events("taint-eviction-controller")),
+	}
+	if d.ClusterCIDR.IsValid() {
+		c, err := nodes.NewPodCIDR(d.Hub, events("cidrAllocator"), d.Log, d.ClusterCIDR, d.NodeCIDRBits)
+		if err != nil {
+			return nil, fmt.Errorf("cannot make controllers: %w", err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
