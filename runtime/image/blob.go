@@ -112,7 +112,7 @@ func (s *Store) download(ctx context.Context, from source, digest string, size, 
 			return err
 		}
 		select {
-		case <-time.After(time.Duration(failures*failures) * 100 * time.Millisecond):
+		case <-time.After(time.Duration(failures*failures) * s.retryAfter):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

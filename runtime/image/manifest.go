@@ -69,13 +69,11 @@ func (m *manifestFile) isIndex() bool { return m.Config == nil }
 func (m *manifestFile) choose(os, arch, variant string) (descriptor, error) {
 	best, score := descriptor{}, -1
 	var have []string
+	var silent []descriptor // those that leave it to the image's configuration
 	for _, d := range m.Manifests {
 		p := d.Platform
 		if p == nil {
-			// An index of one image may leave the platform to the image.
-			if len(m.Manifests) == 1 {
-				return d, nil
-			}
+			silent = append(silent, d)
 			continue
 		}
 		if p.OS == "unknown" {
@@ -88,6 +86,9 @@ func (m *manifestFile) choose(os, arch, variant string) (descriptor, error) {
 		if n := suits(arch, variant, p.Variant); n > score {
 			best, score = d, n
 		}
+	}
+	if score < 0 && len(silent) == 1 {
+		return silent[0], nil
 	}
 	if score < 0 {
 		return best, fmt.Errorf("%w: it is for %s, this node is %s/%s", ErrNoPlatform, strings.Join(have, ", "), os, arch)

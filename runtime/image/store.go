@@ -36,6 +36,8 @@ type Store struct {
 	syncs  syncer
 
 	downloading, unpacking chan struct{} // semaphores
+
+	retryAfter time.Duration // before the first attempt to go on with a download
 }
 
 // keepParsed bounds how many images are kept ready in memory.
@@ -54,6 +56,7 @@ func Open(o Options) (*Store, error) {
 		held: map[string]int{}, parsed: map[string]*Image{},
 		builtin: map[string]*builtinImage{}, reserve: map[string]bool{},
 		downloading: make(chan struct{}, o.Downloads), unpacking: make(chan struct{}, o.Unpacks),
+		retryAfter: 100 * time.Millisecond,
 	}
 	for _, d := range []string{"blobs/sha256", "images", "layers", "l"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o711); err != nil {
