@@ -262,6 +262,11 @@ func (b *Batch) DeleteElement(set string, key []byte) {
 	b.element(unix.NFT_MSG_DELSETELEM, set, Element{Key: key})
 }
 
+// DeleteRange removes a range by its two ends, in interval sets.
+func (b *Batch) DeleteRange(set string, e Element) {
+	b.element(unix.NFT_MSG_DELSETELEM, set, Element{Key: e.Key, KeyEnd: e.KeyEnd})
+}
+
 func (b *Batch) element(typ uint16, set string, e Element) {
 	o := &b.elements
 	if o.set != set || o.typ != typ || b.b.Size()-o.start > maxMessage {

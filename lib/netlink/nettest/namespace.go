@@ -5,6 +5,7 @@ package nettest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -247,18 +248,12 @@ func (ns *Namespace) MustAsk(t testing.TB, network, addr string) string {
 	return got
 }
 
-// Refused reports whether err says that the other side refused at once.
+// Refused reports whether err says that the packet was refused, rather than
+// lost. EPERM is how a sender learns that its own machine refuses.
 func Refused(err error) bool {
-	for _, e := range []error{syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ECONNRESET} {
-		for u := err; u != nil; {
-			if u == e {
-				return true
-			}
-			w, ok := u.(interface{ Unwrap() error })
-			if !ok {
-				break
-			}
-			u = w.Unwrap()
+	for _, e := range []error{syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ECONNRESET, syscall.EPERM} {
+		if errors.Is(err, e) {
+			return true
 		}
 	}
 	return false
