@@ -494,3 +494,26 @@ func writeFile(name, value string) error {
 	}
 	return nil
 }
+
+// TrackingFiles are the JoinFiles of those hierarchies only that limit nothing
+// and by which a service manager finds, and kills, the processes of a service.
+func (t *Tree) TrackingFiles(path string) ([]*os.File, error) {
+	var files []*os.File
+	if t.layout.Version == 2 {
+		return nil, nil
+	}
+	for _, h := range t.hierarchies {
+		if len(h.controllers) > 0 && !strings.HasPrefix(h.controllers[0], "name=") {
+			continue
+		}
+		f, err := os.OpenFile(filepath.Join(h.dir(path), "cgroup.procs"), os.O_WRONLY, 0)
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			return nil, fmt.Errorf("cannot open cgroup %s: %w", path, err)
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
