@@ -4,6 +4,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -20,6 +21,10 @@ func MutatingAdmissionPolicy() *object.Definition {
 			object.IntColumn("Mutations", "Mutation indicates the number of mutations rules defined in this configuration", func(p *admissionregistrationv1.MutatingAdmissionPolicy) int64 { return int64(len(p.Spec.Mutations)) }),
 			object.StringColumn("ParamKind", "ParamKind specifies the kind of resources used to parameterize this policy", func(p *admissionregistrationv1.MutatingAdmissionPolicy) string { return paramKind(p.Spec.ParamKind) }),
 			object.AgeColumn[*admissionregistrationv1.MutatingAdmissionPolicy](),
+		},
+		Default: func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
+			fill.Ptr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
+			defaultMatch(p.Spec.MatchConstraints)
 		},
 	}.Definition()
 }

@@ -23,5 +23,8 @@ func MutatingAdmissionPolicyBinding() *object.Definition {
 			}),
 			object.AgeColumn[*admissionregistrationv1.MutatingAdmissionPolicyBinding](),
 		},
+		Default: func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
+			defaultMatch(b.Spec.MatchResources)
+		},
 	}.Definition()
 }

@@ -20,5 +20,6 @@ func MutatingWebhookConfiguration() *object.Definition {
 			object.IntColumn("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", func(c *admissionregistrationv1.MutatingWebhookConfiguration) int64 { return int64(len(c.Webhooks)) }),
 			object.AgeColumn[*admissionregistrationv1.MutatingWebhookConfiguration](),
 		},
+		Default: defaultMutatingWebhooks,
 	}.Definition()
 }

@@ -1,9 +1,12 @@
 package admissionregistration
 
 import (
+	"context"
+
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -22,6 +25,13 @@ func ValidatingAdmissionPolicy() *object.Definition {
 			}),
 			object.StringColumn("ParamKind", "ParamKind specifies the kind of resources used to parameterize this policy", func(p *admissionregistrationv1.ValidatingAdmissionPolicy) string { return paramKind(p.Spec.ParamKind) }),
 			object.AgeColumn[*admissionregistrationv1.ValidatingAdmissionPolicy](),
+		},
+		Default: func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+			fill.Ptr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
+			defaultMatch(p.Spec.MatchConstraints)
+		},
+		PrepareCreate: func(_ context.Context, p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+			p.Status = admissionregistrationv1.ValidatingAdmissionPolicyStatus{}
 		},
 	}.Definition()
 }

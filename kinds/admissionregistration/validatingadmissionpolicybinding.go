@@ -23,5 +23,8 @@ func ValidatingAdmissionPolicyBinding() *object.Definition {
 			}),
 			object.AgeColumn[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](),
 		},
+		Default: func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
+			defaultMatch(b.Spec.MatchResources)
+		},
 	}.Definition()
 }

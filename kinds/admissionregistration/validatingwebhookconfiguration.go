@@ -20,5 +20,6 @@ func ValidatingWebhookConfiguration() *object.Definition {
 			object.IntColumn("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", func(c *admissionregistrationv1.ValidatingWebhookConfiguration) int64 { return int64(len(c.Webhooks)) }),
 			object.AgeColumn[*admissionregistrationv1.ValidatingWebhookConfiguration](),
 		},
+		Default: defaultValidatingWebhooks,
 	}.Definition()
 }

@@ -1,12 +1,16 @@
 package apps
 
 import (
+	"context"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"sagong/kinds/fill"
 	"sagong/kinds/podspec"
 	"sagong/object"
 )
@@ -33,5 +37,19 @@ func DaemonSet() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.DaemonSet) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Selector", spec["selector"], func(d *appsv1.DaemonSet) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
 		},
+		Default:       defaultDaemonSet,
+		PrepareCreate: func(_ context.Context, d *appsv1.DaemonSet) { d.Status = appsv1.DaemonSetStatus{} },
 	}.Definition()
+}
+
+func defaultDaemonSet(d *appsv1.DaemonSet) {
+	s := &d.Spec
+	fill.Zero(&s.UpdateStrategy.Type, appsv1.RollingUpdateDaemonSetStrategyType)
+	if s.UpdateStrategy.Type == appsv1.RollingUpdateDaemonSetStrategyType {
+		fill.Ptr(&s.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateDaemonSet{})
+		fill.Ptr(&s.UpdateStrategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
+		fill.Ptr(&s.UpdateStrategy.RollingUpdate.MaxSurge, intstr.FromInt32(0))
+	}
+	fill.Ptr(&s.RevisionHistoryLimit, 10)
+	podspec.DefaultTemplate(&s.Template)
 }

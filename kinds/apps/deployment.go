@@ -1,13 +1,16 @@
 package apps
 
 import (
+	"context"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"sagong/kinds/fill"
 	"sagong/kinds/podspec"
 	"sagong/object"
 )
@@ -37,6 +40,8 @@ func Deployment() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.Deployment) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Selector", spec["selector"], func(d *appsv1.Deployment) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
 		},
+		Default:       defaultDeployment,
+		PrepareCreate: func(_ context.Context, d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} },
 	}.Definition()
 }
 
@@ -57,4 +62,18 @@ func valueOf(n *int32) int32 {
 		return 0
 	}
 	return *n
+}
+
+func defaultDeployment(d *appsv1.Deployment) {
+	s := &d.Spec
+	fill.Ptr(&s.Replicas, 1)
+	fill.Zero(&s.Strategy.Type, appsv1.RollingUpdateDeploymentStrategyType)
+	if s.Strategy.Type == appsv1.RollingUpdateDeploymentStrategyType {
+		fill.Ptr(&s.Strategy.RollingUpdate, appsv1.RollingUpdateDeployment{})
+		fill.Ptr(&s.Strategy.RollingUpdate.MaxUnavailable, intstr.FromString("25%"))
+		fill.Ptr(&s.Strategy.RollingUpdate.MaxSurge, intstr.FromString("25%"))
+	}
+	fill.Ptr(&s.RevisionHistoryLimit, 10)
+	fill.Ptr(&s.ProgressDeadlineSeconds, 600)
+	podspec.DefaultTemplate(&s.Template)
 }

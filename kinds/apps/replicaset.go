@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"context"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/kinds/podspec"
 	"sagong/object"
 )
@@ -40,5 +42,10 @@ func ReplicaSet() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(r *appsv1.ReplicaSet) string { return podspec.Images(r.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Selector", spec["selector"], func(r *appsv1.ReplicaSet) string { return metav1.FormatLabelSelector(r.Spec.Selector) }).Wide(),
 		},
+		Default: func(r *appsv1.ReplicaSet) {
+			fill.Ptr(&r.Spec.Replicas, 1)
+			podspec.DefaultTemplate(&r.Spec.Template)
+		},
+		PrepareCreate: func(_ context.Context, r *appsv1.ReplicaSet) { r.Status = appsv1.ReplicaSetStatus{} },
 	}.Definition()
 }

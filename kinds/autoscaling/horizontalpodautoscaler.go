@@ -1,6 +1,7 @@
 package autoscaling
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -50,6 +51,10 @@ func HorizontalPodAutoscaler() *object.Definition {
 				return int64(h.Status.CurrentReplicas)
 			}),
 			object.AgeColumn[*autoscalingv2.HorizontalPodAutoscaler](),
+		},
+		Default: defaultAutoscaler,
+		PrepareCreate: func(_ context.Context, h *autoscalingv2.HorizontalPodAutoscaler) {
+			h.Status = autoscalingv2.HorizontalPodAutoscalerStatus{}
 		},
 	}.Definition()
 }

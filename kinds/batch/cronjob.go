@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"context"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -56,5 +57,7 @@ func CronJob() *object.Definition {
 				return metav1.FormatLabelSelector(c.Spec.JobTemplate.Spec.Selector)
 			}).Wide(),
 		},
+		Default:       defaultCronJob,
+		PrepareCreate: func(_ context.Context, c *batchv1.CronJob) { c.Status = batchv1.CronJobStatus{} },
 	}.Definition()
 }

@@ -55,6 +55,8 @@ func Job() *object.Definition {
 			object.StringColumn("Selector", spec["selector"], func(j *batchv1.Job) string { return metav1.FormatLabelSelector(j.Spec.Selector) }).Wide(),
 		},
 		DefaultPropagation: metav1.DeletePropagationOrphan,
+		Default:            defaultJob,
+		PrepareCreate:      prepareJobCreate,
 	}.Definition()
 }
 

@@ -1,6 +1,7 @@
 package certificates
 
 import (
+	"context"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -44,6 +45,14 @@ func CertificateSigningRequest() *object.Definition {
 				return duration.HumanDuration(time.Duration(*r.Spec.ExpirationSeconds) * time.Second)
 			}),
 			object.StringColumn("Condition", status["conditions"], requestCondition),
+		},
+		// A request cannot come with its own approval.
+		PrepareCreate: func(_ context.Context, r *certificatesv1.CertificateSigningRequest) {
+			r.Status = certificatesv1.CertificateSigningRequestStatus{}
+		},
+		// Everything but metadata is fixed when the request is made.
+		PrepareUpdate: func(_ context.Context, r, old *certificatesv1.CertificateSigningRequest) {
+			r.Spec = *old.Spec.DeepCopy()
 		},
 	}.Definition()
 }

@@ -1,10 +1,13 @@
 package certificates
 
 import (
+	"context"
+
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -36,6 +39,10 @@ func PodCertificateRequest() *object.Definition {
 				return "Pending"
 			}),
 			object.AgeColumn[*certificatesv1.PodCertificateRequest](),
+		},
+		Default: func(r *certificatesv1.PodCertificateRequest) { fill.Ptr(&r.Spec.MaxExpirationSeconds, 86400) },
+		PrepareCreate: func(_ context.Context, r *certificatesv1.PodCertificateRequest) {
+			r.Status = certificatesv1.PodCertificateRequestStatus{}
 		},
 	}.Definition()
 }

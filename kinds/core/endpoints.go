@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -24,6 +25,7 @@ func Endpoints() *object.Definition {
 			object.StringColumn("Endpoints", corev1.Endpoints{}.SwaggerDoc()["subsets"], endpointsCell),
 			object.AgeColumn[*corev1.Endpoints](),
 		},
+		Default: defaultEndpoints,
 	}.Definition()
 }
 
@@ -57,4 +59,12 @@ func endpointsCell(e *corev1.Endpoints) string {
 		return fmt.Sprintf("%s + %d more...", s, count-most)
 	}
 	return s
+}
+
+func defaultEndpoints(e *corev1.Endpoints) {
+	for i := range e.Subsets {
+		for j := range e.Subsets[i].Ports {
+			fill.Zero(&e.Subsets[i].Ports[j].Protocol, corev1.ProtocolTCP)
+		}
+	}
 }

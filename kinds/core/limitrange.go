@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -17,5 +18,37 @@ func LimitRange() *object.Definition {
 		Columns: []object.TypedColumn[*corev1.LimitRange]{
 			object.NameColumn[*corev1.LimitRange](), object.CreatedAtColumn[*corev1.LimitRange](),
 		},
+		Default: defaultLimitRange,
 	}.Definition()
+}
+
+// defaultLimitRange derives the defaults of containers: the limit from the
+// maximum, the request from the limit, else from the minimum.
+func defaultLimitRange(l *corev1.LimitRange) {
+	for i := range l.Spec.Limits {
+		item := &l.Spec.Limits[i]
+		for _, list := range []corev1.ResourceList{item.Max, item.Min, item.Default, item.DefaultRequest, item.MaxLimitRequestRatio} {
+			podspec.RoundUp(list)
+		}
+		if item.Type != corev1.LimitTypeContainer {
+			continue
+		}
+		if item.Default == nil {
+			item.Default = corev1.ResourceList{}
+		}
+		if item.DefaultRequest == nil {
+			item.DefaultRequest = corev1.ResourceList{}
+		}
+		copyMissing(item.Default, item.Max)
+		copyMissing(item.DefaultRequest, item.Default)
+		copyMissing(item.DefaultRequest, item.Min)
+	}
+}
+
+func copyMissing(to, from corev1.ResourceList) {
+	for name, q := range from {
+		if _, ok := to[name]; !ok {
+			to[name] = q.DeepCopy()
+		}
+	}
 }

@@ -1,11 +1,15 @@
 package core
 
 import (
+	"context"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -29,6 +33,41 @@ func Namespace() *object.Definition {
 			object.StringColumn("Status", "The status of the namespace", func(n *corev1.Namespace) string { return string(n.Status.Phase) }),
 			object.AgeColumn[*corev1.Namespace](),
 		},
-		NameRule: validation.ValidateNamespaceName,
+		NameRule:      validation.ValidateNamespaceName,
+		Default:       defaultNamespace,
+		PrepareCreate: prepareNamespaceCreate,
+		PrepareUpdate: prepareNamespaceUpdate,
 	}.Definition()
+}
+
+func defaultNamespace(n *corev1.Namespace) {
+	fill.Zero(&n.Status.Phase, corev1.NamespaceActive)
+	labelNamespace(n)
+}
+
+// labelNamespace makes every namespace selectable by its name.
+func labelNamespace(n *corev1.Namespace) {
+	if n.Name == "" {
+		return
+	}
+	if n.Labels == nil {
+		n.Labels = map[string]string{}
+	}
+	n.Labels[corev1.LabelMetadataName] = n.Name
+}
+
+// prepareNamespaceCreate gives a namespace the finalizer that holds its
+// deletion until its contents are gone.
+func prepareNamespaceCreate(_ context.Context, n *corev1.Namespace) {
+	n.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
+	if !slices.Contains(n.Spec.Finalizers, corev1.FinalizerKubernetes) {
+		n.Spec.Finalizers = append(n.Spec.Finalizers, corev1.FinalizerKubernetes)
+	}
+	labelNamespace(n)
+}
+
+// prepareNamespaceUpdate leaves finalizers to the finalize subresource.
+func prepareNamespaceUpdate(_ context.Context, n, old *corev1.Namespace) {
+	n.Spec.Finalizers = slices.Clone(old.Spec.Finalizers)
+	labelNamespace(n)
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -48,6 +49,8 @@ func Node() *object.Definition {
 			object.StringColumn("Kernel-Version", info["kernelVersion"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.KernelVersion) }).Wide(),
 			object.StringColumn("Container-Runtime", info["containerRuntimeVersion"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.ContainerRuntimeVersion) }).Wide(),
 		},
+		// A node registers with its status, so create keeps it.
+		Default: defaultNode,
 	}.Definition()
 }
 
@@ -85,4 +88,19 @@ func orUnknown(s string) string {
 		return "<unknown>"
 	}
 	return s
+}
+
+func defaultNode(n *corev1.Node) {
+	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
+		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
+	}
+	podspec.RoundUp(n.Status.Capacity)
+	podspec.RoundUp(n.Status.Allocatable)
+	// The single range is the first of the list.
+	if n.Spec.PodCIDR != "" && len(n.Spec.PodCIDRs) == 0 {
+		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
+	}
+	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {
+		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
+	}
 }

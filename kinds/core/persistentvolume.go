@@ -1,13 +1,17 @@
 package core
 
 import (
+	"context"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -48,6 +52,12 @@ func PersistentVolume() *object.Definition {
 			object.AgeColumn[*corev1.PersistentVolume](),
 			object.StringColumn("VolumeMode", spec["volumeMode"], func(v *corev1.PersistentVolume) string { return orUnset(v.Spec.VolumeMode) }).Wide(),
 		},
+		Default: defaultPersistentVolume,
+		PrepareCreate: func(_ context.Context, v *corev1.PersistentVolume) {
+			now := metav1.Now()
+			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &now}
+		},
+		PrepareStatusUpdate: preparePersistentVolumeStatus,
 	}.Definition()
 }
 
@@ -78,4 +88,39 @@ func orUnset[S ~string](s *S) string {
 		return "<unset>"
 	}
 	return string(*s)
+}
+
+func defaultPersistentVolume(v *corev1.PersistentVolume) {
+	fill.Zero(&v.Status.Phase, corev1.VolumePending)
+	fill.Zero(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
+	fill.Ptr(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+	podspec.RoundUp(v.Spec.Capacity)
+	if s := v.Spec.HostPath; s != nil {
+		fill.Ptr(&s.Type, corev1.HostPathUnset)
+	}
+	if s := v.Spec.ISCSI; s != nil {
+		fill.Zero(&s.ISCSIInterface, "default")
+	}
+	if s := v.Spec.RBD; s != nil {
+		fill.Zero(&s.RBDPool, "rbd")
+		fill.Zero(&s.RadosUser, "admin")
+		fill.Zero(&s.Keyring, "/etc/ceph/keyring")
+	}
+	if s := v.Spec.AzureDisk; s != nil {
+		podspec.DefaultAzureDisk(s)
+	}
+	if s := v.Spec.ScaleIO; s != nil {
+		fill.Zero(&s.StorageMode, "ThinProvisioned")
+		fill.Zero(&s.FSType, "xfs")
+	}
+}
+
+// preparePersistentVolumeStatus notes when the phase changes, unless the
+// writer did.
+func preparePersistentVolumeStatus(_ context.Context, v, old *corev1.PersistentVolume) {
+	was, is := old.Status.LastPhaseTransitionTime, v.Status.LastPhaseTransitionTime
+	if v.Status.Phase != old.Status.Phase && (is == nil || is.Equal(was)) {
+		now := metav1.Now()
+		v.Status.LastPhaseTransitionTime = &now
+	}
 }

@@ -1,10 +1,14 @@
 package core
 
 import (
+	"context"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -52,5 +56,34 @@ func PersistentVolumeClaim() *object.Definition {
 			object.AgeColumn[*corev1.PersistentVolumeClaim](),
 			object.StringColumn("VolumeMode", spec["volumeMode"], func(c *corev1.PersistentVolumeClaim) string { return orUnset(c.Spec.VolumeMode) }).Wide(),
 		},
+		Default: func(c *corev1.PersistentVolumeClaim) {
+			fill.Zero(&c.Status.Phase, corev1.ClaimPending)
+			podspec.DefaultClaim(&c.Spec)
+			podspec.RoundUp(c.Status.Capacity)
+		},
+		PrepareCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) {
+			c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+			preparePersistentVolumeClaim(&c.Spec)
+		},
+		PrepareUpdate: func(_ context.Context, c, _ *corev1.PersistentVolumeClaim) { preparePersistentVolumeClaim(&c.Spec) },
 	}.Definition()
+}
+
+// preparePersistentVolumeClaim makes the two names of a claim's data source
+// agree where they can.
+func preparePersistentVolumeClaim(s *corev1.PersistentVolumeClaimSpec) {
+	switch {
+	case s.DataSource != nil && s.DataSourceRef == nil:
+		s.DataSourceRef = &corev1.TypedObjectReference{Kind: s.DataSource.Kind, Name: s.DataSource.Name}
+		if g := s.DataSource.APIGroup; g != nil {
+			group := *g
+			s.DataSourceRef.APIGroup = &group
+		}
+	case s.DataSource == nil && s.DataSourceRef != nil && (s.DataSourceRef.Namespace == nil || *s.DataSourceRef.Namespace == ""):
+		s.DataSource = &corev1.TypedLocalObjectReference{Kind: s.DataSourceRef.Kind, Name: s.DataSourceRef.Name}
+		if g := s.DataSourceRef.APIGroup; g != nil {
+			group := *g
+			s.DataSource.APIGroup = &group
+		}
+	}
 }

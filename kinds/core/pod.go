@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -38,8 +39,11 @@ func Pod() *object.Definition {
 			"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
 			"spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
 		},
-		Columns:      podColumns(),
-		BeforeDelete: podGrace,
+		Columns:             podColumns(),
+		BeforeDelete:        podGrace,
+		Default:             podspec.DefaultPod,
+		PrepareCreate:       preparePodCreate,
+		PrepareStatusUpdate: preparePodStatus,
 	}.Definition()
 }
 

@@ -22,5 +22,6 @@ func PodTemplate() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(t *corev1.PodTemplate) string { return podspec.Images(t.Template.Spec.Containers) }),
 			object.StringColumn("Pod Labels", "The labels for the pod template.", func(t *corev1.PodTemplate) string { return labels.FormatLabels(t.Template.Labels) }),
 		},
+		Default: func(t *corev1.PodTemplate) { podspec.DefaultTemplate(&t.Template) },
 	}.Definition()
 }

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"context"
+	"maps"
 	"strconv"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -10,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/kinds/podspec"
 	"sagong/object"
 )
@@ -51,6 +54,10 @@ func ReplicationController() *object.Definition {
 			object.StringColumn("Selector", spec["selector"], func(r *corev1.ReplicationController) string { return labels.FormatLabels(r.Spec.Selector) }).Wide(),
 		},
 		DefaultPropagation: metav1.DeletePropagationOrphan,
+		Default:            defaultReplicationController,
+		PrepareCreate: func(_ context.Context, r *corev1.ReplicationController) {
+			r.Status = corev1.ReplicationControllerStatus{}
+		},
 	}.Definition()
 }
 
@@ -59,4 +66,21 @@ func replicasOf(n *int32) int32 {
 		return 0
 	}
 	return *n
+}
+
+// defaultReplicationController takes selector and labels from the template.
+func defaultReplicationController(r *corev1.ReplicationController) {
+	fill.Ptr(&r.Spec.Replicas, 1)
+	if r.Spec.Template == nil {
+		return
+	}
+	if l := r.Spec.Template.Labels; len(l) > 0 {
+		if len(r.Spec.Selector) == 0 {
+			r.Spec.Selector = maps.Clone(l)
+		}
+		if len(r.Labels) == 0 {
+			r.Labels = maps.Clone(l)
+		}
+	}
+	podspec.DefaultTemplate(r.Spec.Template)
 }

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -26,6 +28,12 @@ func ResourceQuota() *object.Definition {
 				func(q *corev1.ResourceQuota) string { return quotaCell(q, true) }),
 			object.AgeColumn[*corev1.ResourceQuota](),
 		},
+		Default: func(q *corev1.ResourceQuota) {
+			podspec.RoundUp(q.Spec.Hard)
+			podspec.RoundUp(q.Status.Hard)
+			podspec.RoundUp(q.Status.Used)
+		},
+		PrepareCreate: func(_ context.Context, q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} },
 	}.Definition()
 }
 

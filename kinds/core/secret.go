@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -23,5 +24,18 @@ func Secret() *object.Definition {
 			object.IntColumn("Data", doc["data"], func(s *corev1.Secret) int64 { return int64(len(s.Data)) }),
 			object.AgeColumn[*corev1.Secret](),
 		},
+		Default: defaultSecret,
 	}.Definition()
+}
+
+// defaultSecret also moves stringData, which exists for writing only, to data.
+func defaultSecret(s *corev1.Secret) {
+	fill.Zero(&s.Type, corev1.SecretTypeOpaque)
+	for k, v := range s.StringData {
+		if s.Data == nil {
+			s.Data = map[string][]byte{}
+		}
+		s.Data[k] = []byte(v)
+	}
+	s.StringData = nil
 }

@@ -44,7 +44,10 @@ func Service() *object.Definition {
 			object.AgeColumn[*corev1.Service](),
 			object.StringColumn("Selector", spec["selector"], func(s *corev1.Service) string { return labels.FormatLabels(s.Spec.Selector) }).Wide(),
 		},
-		NameRule: validation.NameIsDNS1035Label,
+		NameRule:      validation.NameIsDNS1035Label,
+		Default:       defaultService,
+		PrepareCreate: prepareServiceCreate,
+		PrepareUpdate: prepareServiceUpdate,
 	}.Definition()
 }
 

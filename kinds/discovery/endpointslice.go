@@ -5,9 +5,11 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -45,6 +47,7 @@ func EndpointSlice() *object.Definition {
 			}),
 			object.AgeColumn[*discoveryv1.EndpointSlice](),
 		},
+		Default: defaultEndpointSlice,
 	}.Definition()
 }
 
@@ -56,4 +59,11 @@ func firstThree(all []string) string {
 		return fmt.Sprintf("%s + %d more...", strings.Join(all[:3], ","), len(all)-3)
 	}
 	return strings.Join(all, ",")
+}
+
+func defaultEndpointSlice(e *discoveryv1.EndpointSlice) {
+	for i := range e.Ports {
+		fill.Ptr(&e.Ports[i].Name, "")
+		fill.Ptr(&e.Ports[i].Protocol, corev1.ProtocolTCP)
+	}
 }

@@ -1,9 +1,12 @@
 package flowcontrol
 
 import (
+	"context"
+
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -33,5 +36,9 @@ func FlowSchema() *object.Definition {
 				return "?"
 			}),
 		},
+		Default: func(s *flowcontrolv1.FlowSchema) {
+			fill.Zero(&s.Spec.MatchingPrecedence, 1000)
+		},
+		PrepareCreate: func(_ context.Context, s *flowcontrolv1.FlowSchema) { s.Status = flowcontrolv1.FlowSchemaStatus{} },
 	}.Definition()
 }

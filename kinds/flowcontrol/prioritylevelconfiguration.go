@@ -1,12 +1,15 @@
 package flowcontrol
 
 import (
+	"context"
+
 	"strconv"
 	"strings"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -30,6 +33,10 @@ func PriorityLevelConfiguration() *object.Definition {
 			queueColumn("QueueLengthLimit", func(q *flowcontrolv1.QueuingConfiguration) int32 { return q.QueueLengthLimit }),
 			object.AgeColumn[*flowcontrolv1.PriorityLevelConfiguration](),
 		},
+		Default: defaultPriorityLevel,
+		PrepareCreate: func(_ context.Context, p *flowcontrolv1.PriorityLevelConfiguration) {
+			p.Status = flowcontrolv1.PriorityLevelConfigurationStatus{}
+		},
 	}.Definition()
 }
 
@@ -42,4 +49,20 @@ func queueColumn(name string, get func(*flowcontrolv1.QueuingConfiguration) int3
 		}
 		return strconv.Itoa(int(get(p.Spec.Limited.LimitResponse.Queuing)))
 	})
+}
+
+func defaultPriorityLevel(p *flowcontrolv1.PriorityLevelConfiguration) {
+	if e := p.Spec.Exempt; e != nil {
+		fill.Ptr(&e.NominalConcurrencyShares, 0)
+		fill.Ptr(&e.LendablePercent, 0)
+	}
+	if l := p.Spec.Limited; l != nil {
+		fill.Ptr(&l.NominalConcurrencyShares, 30)
+		fill.Ptr(&l.LendablePercent, 0)
+		if q := l.LimitResponse.Queuing; q != nil {
+			fill.Zero(&q.Queues, 64)
+			fill.Zero(&q.HandSize, 8)
+			fill.Zero(&q.QueueLengthLimit, 50)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package networking
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,6 +37,7 @@ func Ingress() *object.Definition {
 			}),
 			object.AgeColumn[*networkingv1.Ingress](),
 		},
+		PrepareCreate: func(_ context.Context, i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} },
 	}.Definition()
 }
 

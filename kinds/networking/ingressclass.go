@@ -4,6 +4,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -28,6 +29,11 @@ func IngressClass() *object.Definition {
 				return p.Kind + "/" + p.Name
 			}),
 			object.AgeColumn[*networkingv1.IngressClass](),
+		},
+		Default: func(c *networkingv1.IngressClass) {
+			if c.Spec.Parameters != nil {
+				fill.Ptr(&c.Spec.Parameters.Scope, networkingv1.IngressClassParametersReferenceScopeCluster)
+			}
 		},
 	}.Definition()
 }

@@ -1,10 +1,12 @@
 package networking
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -22,5 +24,29 @@ func NetworkPolicy() *object.Definition {
 			}),
 			object.AgeColumn[*networkingv1.NetworkPolicy](),
 		},
+		Default: defaultNetworkPolicy,
 	}.Definition()
+}
+
+// defaultNetworkPolicy lets a policy govern incoming traffic always, outgoing
+// traffic when it says something of it.
+func defaultNetworkPolicy(p *networkingv1.NetworkPolicy) {
+	for i := range p.Spec.Ingress {
+		defaultPolicyPorts(p.Spec.Ingress[i].Ports)
+	}
+	for i := range p.Spec.Egress {
+		defaultPolicyPorts(p.Spec.Egress[i].Ports)
+	}
+	if len(p.Spec.PolicyTypes) == 0 {
+		p.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}
+		if len(p.Spec.Egress) > 0 {
+			p.Spec.PolicyTypes = append(p.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
+		}
+	}
+}
+
+func defaultPolicyPorts(ports []networkingv1.NetworkPolicyPort) {
+	for i := range ports {
+		fill.Ptr(&ports[i].Protocol, corev1.ProtocolTCP)
+	}
 }

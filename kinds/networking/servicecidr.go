@@ -1,6 +1,7 @@
 package networking
 
 import (
+	"context"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -20,5 +21,6 @@ func ServiceCIDR() *object.Definition {
 			object.StringColumn("CIDRs", networkingv1.ServiceCIDRSpec{}.SwaggerDoc()["cidrs"], func(c *networkingv1.ServiceCIDR) string { return strings.Join(c.Spec.CIDRs, ",") }),
 			object.AgeColumn[*networkingv1.ServiceCIDR](),
 		},
+		PrepareCreate: func(_ context.Context, c *networkingv1.ServiceCIDR) { c.Status = networkingv1.ServiceCIDRStatus{} },
 	}.Definition()
 }

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"context"
+
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -28,6 +30,9 @@ func PodDisruptionBudget() *object.Definition {
 			object.StringColumn("Max Unavailable", spec["maxUnavailable"], func(b *policyv1.PodDisruptionBudget) string { return orNA(b.Spec.MaxUnavailable) }),
 			object.IntColumn("Allowed Disruptions", status["disruptionsAllowed"], func(b *policyv1.PodDisruptionBudget) int64 { return int64(b.Status.DisruptionsAllowed) }),
 			object.AgeColumn[*policyv1.PodDisruptionBudget](),
+		},
+		PrepareCreate: func(_ context.Context, b *policyv1.PodDisruptionBudget) {
+			b.Status = policyv1.PodDisruptionBudgetStatus{}
 		},
 	}.Definition()
 }

@@ -5,6 +5,7 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -36,5 +37,15 @@ func bindingColumns[T object.Object](parts func(T) (rbacv1.RoleRef, []rbacv1.Sub
 		object.StringColumn("Users", "Users in the roleBinding", subjects(rbacv1.UserKind)).Wide(),
 		object.StringColumn("Groups", "Groups in the roleBinding", subjects(rbacv1.GroupKind)).Wide(),
 		object.StringColumn("ServiceAccounts", "ServiceAccounts in the roleBinding", subjects(rbacv1.ServiceAccountKind)).Wide(),
+	}
+}
+
+// defaultBinding names the groups that roles, users and groups belong to.
+func defaultBinding(ref *rbacv1.RoleRef, subjects []rbacv1.Subject) {
+	fill.Zero(&ref.APIGroup, rbacv1.GroupName)
+	for i := range subjects {
+		if subjects[i].Kind == rbacv1.UserKind || subjects[i].Kind == rbacv1.GroupKind {
+			fill.Zero(&subjects[i].APIGroup, rbacv1.GroupName)
+		}
 	}
 }

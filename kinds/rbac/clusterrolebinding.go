@@ -18,5 +18,6 @@ func ClusterRoleBinding() *object.Definition {
 		Columns: bindingColumns(func(b *rbacv1.ClusterRoleBinding) (rbacv1.RoleRef, []rbacv1.Subject) { return b.RoleRef, b.Subjects },
 			rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"]),
 		NameRule: path.ValidatePathSegmentName,
+		Default:  func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 	}.Definition()
 }

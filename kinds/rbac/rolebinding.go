@@ -18,5 +18,6 @@ func RoleBinding() *object.Definition {
 		Columns: bindingColumns(func(b *rbacv1.RoleBinding) (rbacv1.RoleRef, []rbacv1.Subject) { return b.RoleRef, b.Subjects },
 			rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"]),
 		NameRule: path.ValidatePathSegmentName,
+		Default:  func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 	}.Definition()
 }

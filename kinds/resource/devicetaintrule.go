@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"context"
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -18,5 +19,7 @@ func DeviceTaintRule() *object.Definition {
 
 			object.AgeColumn[*resourcev1.DeviceTaintRule](),
 		},
+		Default:       func(r *resourcev1.DeviceTaintRule) { defaultTaint(&r.Spec.Taint) },
+		PrepareCreate: func(_ context.Context, r *resourcev1.DeviceTaintRule) { r.Status = resourcev1.DeviceTaintRuleStatus{} },
 	}.Definition()
 }

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"context"
 	"strings"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -20,6 +21,8 @@ func ResourceClaim() *object.Definition {
 			object.StringColumn("State", "A summary of the current state (allocated, pending, reserved, etc.).", claimState),
 			object.AgeColumn[*resourcev1.ResourceClaim](),
 		},
+		Default:       func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) },
+		PrepareCreate: func(_ context.Context, c *resourcev1.ResourceClaim) { c.Status = resourcev1.ResourceClaimStatus{} },
 	}.Definition()
 }
 

@@ -18,5 +18,6 @@ func ResourceClaimTemplate() *object.Definition {
 
 			object.AgeColumn[*resourcev1.ResourceClaimTemplate](),
 		},
+		Default: func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
 	}.Definition()
 }

@@ -34,5 +34,12 @@ func ResourceSlice() *object.Definition {
 			object.StringColumn("Pool", resourcev1.ResourcePool{}.SwaggerDoc()["name"], func(s *resourcev1.ResourceSlice) string { return s.Spec.Pool.Name }),
 			object.AgeColumn[*resourcev1.ResourceSlice](),
 		},
+		Default: func(s *resourcev1.ResourceSlice) {
+			for i := range s.Spec.Devices {
+				for j := range s.Spec.Devices[i].Taints {
+					defaultTaint(&s.Spec.Devices[i].Taints[j])
+				}
+			}
+		},
 	}.Definition()
 }

@@ -5,6 +5,7 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -28,5 +29,6 @@ func PriorityClass() *object.Definition {
 				return string(*c.PreemptionPolicy)
 			}),
 		},
+		Default: func(c *schedulingv1.PriorityClass) { fill.Ptr(&c.PreemptionPolicy, corev1.PreemptLowerPriority) },
 	}.Definition()
 }

@@ -6,6 +6,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -53,5 +54,19 @@ func CSIDriver() *object.Definition {
 			}),
 			object.AgeColumn[*storagev1.CSIDriver](),
 		},
+		Default: defaultCSIDriver,
 	}.Definition()
+}
+
+func defaultCSIDriver(d *storagev1.CSIDriver) {
+	s := &d.Spec
+	fill.Ptr(&s.AttachRequired, true)
+	fill.Ptr(&s.PodInfoOnMount, false)
+	fill.Ptr(&s.StorageCapacity, false)
+	fill.Ptr(&s.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)
+	if len(s.VolumeLifecycleModes) == 0 {
+		s.VolumeLifecycleModes = []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent}
+	}
+	fill.Ptr(&s.RequiresRepublish, false)
+	fill.Ptr(&s.SELinuxMount, false)
 }

@@ -5,6 +5,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"sagong/kinds/fill"
 	"sagong/object"
 )
 
@@ -43,5 +44,11 @@ func StorageClass() *object.Definition {
 			}),
 			object.AgeColumn[*storagev1.StorageClass](),
 		},
+		Default: defaultStorageClass,
 	}.Definition()
+}
+
+func defaultStorageClass(c *storagev1.StorageClass) {
+	fill.Ptr(&c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
+	fill.Ptr(&c.VolumeBindingMode, storagev1.VolumeBindingImmediate)
 }

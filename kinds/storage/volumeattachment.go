@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"context"
+
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -28,5 +30,6 @@ func VolumeAttachment() *object.Definition {
 			object.BoolColumn("Attached", storagev1.VolumeAttachmentStatus{}.SwaggerDoc()["attached"], func(a *storagev1.VolumeAttachment) bool { return a.Status.Attached }),
 			object.AgeColumn[*storagev1.VolumeAttachment](),
 		},
+		PrepareCreate: func(_ context.Context, a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} },
 	}.Definition()
 }

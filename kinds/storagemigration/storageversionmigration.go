@@ -1,6 +1,8 @@
 package storagemigration
 
 import (
+	"context"
+
 	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -19,6 +21,9 @@ func StorageVersionMigration() *object.Definition {
 			object.NameColumn[*storagemigrationv1.StorageVersionMigration](),
 			object.StringColumn("Resource", storagemigrationv1.StorageVersionMigrationSpec{}.SwaggerDoc()["resource"], func(m *storagemigrationv1.StorageVersionMigration) string { return m.Spec.Resource.String() }),
 			object.AgeColumn[*storagemigrationv1.StorageVersionMigration](),
+		},
+		PrepareCreate: func(_ context.Context, m *storagemigrationv1.StorageVersionMigration) {
+			m.Status = storagemigrationv1.StorageVersionMigrationStatus{}
 		},
 	}.Definition()
 }
