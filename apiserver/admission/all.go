@@ -1,0 +1,36 @@
+package admission
+
+import (
+	"net/netip"
+
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"sagong/apiserver/authz"
+	"sagong/client"
+	"sagong/reconcile"
+)
+
+// Deps is what the rules need.
+type Deps struct {
+	// Client reads with the server's own rights; it never writes.
+	Client        client.Client
+	Hub           *reconcile.Hub
+	Rules         *authz.RBAC
+	Authorizer    authorizer.UnconditionalAuthorizer
+	ServicePrefix netip.Prefix
+	FirstNodePort int
+	LastNodePort  int
+}
+
+// All is every rule, in upstream's order.
+func All(d Deps) []Plugin {
+	return []Plugin{
+		NodeRestriction{d.Client},
+		NamespaceLifecycle{d.Client},
+		ServiceAccount{d.Client},
+		Priority{d.Client},
+		DefaultTolerationSeconds{},
+		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
+		RBACEscalation{d.Rules, d.Authorizer},
+	}
+}

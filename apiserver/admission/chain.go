@@ -1,0 +1,99 @@
+// Package admission holds the rules that change and judge writes beyond what a
+// kind's own definition says: one file a rule, under upstream's names. All lists
+// them in the order in which they are asked.
+package admission
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sagong/apiserver/resource"
+)
+
+// Plugin is one rule. It is also a Mutator, a Validator or both.
+type Plugin interface {
+	// Name is upstream's name of the rule.
+	Name() string
+}
+
+// Mutator may change the object of a write.
+type Mutator interface {
+	Admit(ctx context.Context, a *resource.Attributes) error
+}
+
+// Validator may refuse a write.
+type Validator interface {
+	Validate(ctx context.Context, a *resource.Attributes) error
+}
+
+// Chain asks rules in order: all that change, then, after the kind's own
+// validation, all that judge. It implements resource.Admission.
+type Chain struct {
+	mutators   []Mutator
+	validators []Validator
+	after      []resource.AfterWrite
+}
+
+// NewChain lists the rules.
+func NewChain(plugins ...Plugin) *Chain {
+	c := &Chain{}
+	for _, p := range plugins {
+		if m, ok := p.(Mutator); ok {
+			c.mutators = append(c.mutators, m)
+		}
+		if v, ok := p.(Validator); ok {
+			c.validators = append(c.validators, v)
+		}
+		if w, ok := p.(resource.AfterWrite); ok {
+			c.after = append(c.after, w)
+		}
+	}
+	return c
+}
+
+// Admit implements resource.Admission. When a rule refuses, those that reserved
+// something for the write hear of it.
+func (c *Chain) Admit(ctx context.Context, a *resource.Attributes) error {
+	for _, m := range c.mutators {
+		if err := m.Admit(ctx, a); err != nil {
+			c.AfterWrite(ctx, a, err)
+			return err
+		}
+	}
+	return nil
+}
+
+// Validate implements resource.Admission.
+func (c *Chain) Validate(ctx context.Context, a *resource.Attributes) error {
+	for _, v := range c.validators {
+		if err := v.Validate(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AfterWrite implements resource.AfterWrite.
+func (c *Chain) AfterWrite(ctx context.Context, a *resource.Attributes, err error) {
+	for _, w := range c.after {
+		w.AfterWrite(ctx, a, err)
+	}
+}
+
+func forbidden(a *resource.Attributes, format string, args ...any) error {
+	return apierrors.NewForbidden(a.Definition.GR(), a.Name, fmt.Errorf(format, args...))
+}
+
+// on tells whether a write is about a resource (not one of its subresources).
+func on(a *resource.Attributes, group, res string) bool {
+	return a.Subresource == "" && a.Definition.Resource == res && a.Definition.Group == group
+}
+
+var podResource = schema.GroupResource{Resource: "pods"}
+
+func onPodCreate(a *resource.Attributes) bool {
+	return a.Operation == resource.Create && a.Subresource == "" && a.Definition.GR() == podResource
+}

@@ -1,0 +1,119 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"sagong/apiserver/authz"
+	"sagong/apiserver/resource"
+)
+
+// RBACEscalation lets nobody grant what they do not hold, by a role or by a
+// binding, unless they may escalate or bind.
+type RBACEscalation struct {
+	Rules      *authz.RBAC
+	Authorizer authorizer.UnconditionalAuthorizer
+}
+
+// Name implements Plugin. Upstream does this in the storage of the RBAC kinds.
+func (RBACEscalation) Name() string { return "RBACEscalation" }
+
+// Validate implements Validator.
+func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) error {
+	if a.Definition.Group != rbacv1.GroupName || a.Operation == resource.Delete || a.Subresource != "" {
+		return nil
+	}
+	if a.User == nil || slices.Contains(a.User.GetGroups(), user.SystemPrivilegedGroup) {
+		return nil
+	}
+	var wanted []rbacv1.PolicyRule
+	var verb, target string
+	switch o := a.Object.(type) {
+	case *rbacv1.Role:
+		wanted, verb, target = o.Rules, "escalate", o.Name
+	case *rbacv1.ClusterRole:
+		wanted, verb, target = o.Rules, "escalate", o.Name
+		if o.AggregationRule != nil {
+			// It will hold whatever others put under its labels.
+			all := []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, {Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}}
+			if a.Operation == resource.Create || a.Old.(*rbacv1.ClusterRole).AggregationRule == nil {
+				wanted = append(slices.Clone(wanted), all...)
+			}
+		}
+	case *rbacv1.RoleBinding:
+		rules, err := r.Rules.RoleRules(o.RoleRef, a.Namespace)
+		if err != nil && !r.may(ctx, a, "bind", resourceOf(o.RoleRef), o.RoleRef.Name) {
+			return forbidden(a, "%w", err)
+		}
+		wanted, verb, target = rules, "bind", o.RoleRef.Name
+		if r.may(ctx, a, "bind", resourceOf(o.RoleRef), target) {
+			return nil
+		}
+	case *rbacv1.ClusterRoleBinding:
+		rules, err := r.Rules.RoleRules(o.RoleRef, "")
+		if err != nil && !r.may(ctx, a, "bind", "clusterroles", o.RoleRef.Name) {
+			return forbidden(a, "%w", err)
+		}
+		wanted, verb, target = rules, "bind", o.RoleRef.Name
+		if r.may(ctx, a, "bind", "clusterroles", target) {
+			return nil
+		}
+	default:
+		return nil
+	}
+	if verb == "escalate" && r.may(ctx, a, verb, a.Definition.Resource, target) {
+		return nil
+	}
+	owned, missingRole := r.Rules.RulesFor(a.User, a.Namespace)
+	missing := authz.Missing(owned, wanted)
+	if len(missing) == 0 {
+		return nil
+	}
+	lines := make([]string, len(missing))
+	for i := range missing {
+		lines[i] = compact(&missing[i])
+	}
+	slices.Sort(lines)
+	text := fmt.Sprintf("user %q (groups=%q) is attempting to grant RBAC permissions not currently held:\n%s",
+		a.User.GetName(), a.User.GetGroups(), strings.Join(slices.Compact(lines), "\n"))
+	if missingRole != nil {
+		text += fmt.Sprintf("; resolution errors: [%v]", missingRole)
+	}
+	return forbidden(a, "%s", text)
+}
+
+func resourceOf(ref rbacv1.RoleRef) string {
+	if ref.Kind == "ClusterRole" {
+		return "clusterroles"
+	}
+	return "roles"
+}
+
+func (r RBACEscalation) may(ctx context.Context, a *resource.Attributes, verb, res, name string) bool {
+	decision, _, _ := r.Authorizer.Authorize(ctx, authorizer.AttributesRecord{
+		User: a.User, Verb: verb, Namespace: a.Namespace, APIGroup: rbacv1.GroupName, APIVersion: "v1",
+		Resource: res, Name: name, ResourceRequest: true,
+	})
+	return decision == authorizer.DecisionAllow
+}
+
+func compact(r *rbacv1.PolicyRule) string {
+	var parts []string
+	add := func(name string, list []string) {
+		if len(list) > 0 {
+			parts = append(parts, fmt.Sprintf("%s:%q", name, list))
+		}
+	}
+	add("APIGroups", r.APIGroups)
+	add("Resources", r.Resources)
+	add("ResourceNames", r.ResourceNames)
+	add("NonResourceURLs", r.NonResourceURLs)
+	add("Verbs", r.Verbs)
+	return "{" + strings.Join(parts, ", ") + "}"
+}
