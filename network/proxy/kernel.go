@@ -163,7 +163,7 @@ func (k *kernel) compare(m *model) error {
 	if err != nil {
 		return err
 	}
-	clear(m.touched)
+	m.forgetTouched()
 	for key, data := range have {
 		if want, ok := m.want[key]; !ok || want != data {
 			m.touched[key] = kernelElement{true, data}

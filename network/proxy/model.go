@@ -372,6 +372,9 @@ func (m *model) noteFormer(id uint32, b netip.AddrPort) {
 
 // commit forgets what changed: the kernel has it.
 func (m *model) commit() {
-	clear(m.touched)
+	m.forgetTouched()
 	m.stale = newStale()
 }
+
+// forgetTouched makes a new map: to clear one costs what it held at its largest.
+func (m *model) forgetTouched() { m.touched = map[elementKey]kernelElement{} }

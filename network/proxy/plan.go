@@ -147,6 +147,9 @@ func planService(owner string, s *corev1.Service, slices []*discoveryv1.Endpoint
 			p.faults = append(p.faults, fmt.Sprintf("port %d: this kernel cannot track SCTP connections", port.Port))
 			continue
 		}
+		if p.has(poolName{owner, proto, uint16(port.Port), false}) || p.has(poolName{owner, proto, uint16(port.Port), true}) {
+			continue
+		}
 		all, local := backends(slices, port.Name, port.Protocol, n.name)
 		allPool := poolPlan{name: poolName{owner, proto, uint16(port.Port), false}, backends: all, affinity: affinity}
 		localPool := poolPlan{name: poolName{owner, proto, uint16(port.Port), true}, backends: local, affinity: affinity, drop: len(all) > 0}
@@ -201,6 +204,10 @@ func (p *plan) front(k frontKey, pool poolName, flags uint32) {
 		}
 	}
 	p.fronts = append(p.fronts, frontPlan{frontKey: k, pool: pool, flags: flags})
+}
+
+func (p *plan) has(name poolName) bool {
+	return slices.ContainsFunc(p.pools, func(q poolPlan) bool { return q.name == name })
 }
 
 func (p *plan) uses(name poolName) bool {
@@ -409,6 +416,9 @@ func planHostPorts(owner string, ports []HostPort, n node) plan {
 			k.addr = netip.Addr{}
 		}
 		name := poolName{owner: owner + "/" + k.addr.String(), proto: proto, port: port.HostPort}
+		if p.has(name) {
+			continue
+		}
 		p.pools = append(p.pools, poolPlan{name: name, backends: []netip.AddrPort{port.Backend}})
 		p.front(k, name, 0)
 	}

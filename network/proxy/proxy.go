@@ -300,12 +300,12 @@ func (p *Proxy) Flush(ctx context.Context) error {
 		p.model.apply(owner, next)
 		p.health.set(owner, next.healthPort, next.localReady)
 	}
-	clear(p.dirty)
+	p.dirty = map[string]bool{}
 	if err := p.kernel.flush(p.model); err != nil {
 		return fmt.Errorf("cannot update Services: %w", err)
 	}
 	// A failure here must not have the elements sent again.
-	clear(p.model.touched)
+	p.model.forgetTouched()
 	if err := p.forget(); err != nil {
 		return fmt.Errorf("cannot forget connections to former endpoints: %w", err)
 	}
