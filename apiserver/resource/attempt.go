@@ -1,0 +1,164 @@
+package resource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"sagong/object"
+	"sagong/store"
+)
+
+// attempt is one try of a write: it reads, decides and says what to commit. It
+// is called again when the state it was decided on has changed meanwhile.
+type attempt func(ctx context.Context) (step, error)
+
+// step is what an attempt decided.
+type step struct {
+	// op is to be committed; nil when there is nothing to write, and item is
+	// the result.
+	op   *store.Op
+	item Item
+	kind *Kind
+	obj  object.Object // as written by op
+	gone bool          // the object is deleted, or would be (dry run)
+	// admitted are the attributes admission let through, to be settled.
+	admitted *Attributes
+	// conflict says what a failed condition means: try again, or an error.
+	conflict func(*store.OpError) (retry bool, err error)
+}
+
+// outcome is the result of a write.
+type outcome struct {
+	item Item
+	gone bool
+	err  error
+}
+
+// maxAttempts bounds a write that always loses its race; upstream tries for
+// ever.
+const maxAttempts = 200
+
+// run carries out one write.
+func (e *Engine) run(ctx context.Context, a attempt) outcome {
+	return e.runAll(ctx, []attempt{a})[0]
+}
+
+// runAll carries out independent writes with one commit a round; nil attempts
+// are left out.
+func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
+	out := make([]outcome, len(all))
+	left := make([]int, 0, len(all))
+	for i, a := range all {
+		if a != nil {
+			left = append(left, i)
+		}
+	}
+	ops := make([]store.Op, 0, len(left))
+	steps := make([]step, 0, len(left))
+	for try := 0; len(left) > 0; try++ {
+		ops, steps = ops[:0], steps[:0]
+		pending := make([]int, 0, len(left))
+		for _, i := range left {
+			s, err := all[i](ctx)
+			if err != nil {
+				out[i] = outcome{err: err}
+				continue
+			}
+			if s.op == nil {
+				e.settled(ctx, s.admitted, nil)
+				out[i] = outcome{item: s.item, gone: s.gone}
+				continue
+			}
+			pending = append(pending, i)
+			ops = append(ops, *s.op)
+			steps = append(steps, s)
+		}
+		left = left[:0]
+		if len(ops) == 0 {
+			break
+		}
+		for n, r := range e.store.Commit(ctx, ops) {
+			i, s := pending[n], steps[n]
+			var failed *store.OpError
+			switch {
+			case r.Err == nil:
+				e.settled(ctx, s.admitted, nil)
+				out[i] = e.committed(s, r)
+			case errors.As(r.Err, &failed):
+				retry, err := s.conflict(failed)
+				if retry && try < maxAttempts && ctx.Err() == nil {
+					e.settled(ctx, s.admitted, r.Err)
+					left = append(left, i)
+					continue
+				}
+				if err == nil {
+					err = apierrors.NewConflict(s.kind.Definition.GR(), "", errors.New("the object changes too often, try again"))
+				}
+				e.settled(ctx, s.admitted, err)
+				out[i] = outcome{err: err}
+			default:
+				e.settled(ctx, s.admitted, r.Err)
+				out[i] = outcome{err: storeError(ctx, r.Err)}
+			}
+		}
+	}
+	return out
+}
+
+func (e *Engine) committed(s step, r store.Result) outcome {
+	it := e.item(s.kind, r.Record)
+	if s.obj != nil {
+		// The memo was stamped by the store; an object without one is ours alone.
+		if m, _ := s.op.Memo.(*memo); m == nil || m.obj == nil {
+			s.obj.SetResourceVersion(it.rev.String())
+		}
+		it.obj = s.obj
+	}
+	return outcome{item: it, gone: s.gone}
+}
+
+// put makes the operation that stores obj, which must have no resourceVersion.
+func (e *Engine) put(k *Kind, key string, expect store.Rev, obj object.Object, value []byte) *store.Op {
+	op := &store.Op{Key: key, Expect: expect, Value: value, Lazy: k.Lazy}
+	if k.TTL != nil {
+		op.TTL = k.TTL(obj)
+	}
+	if k.shared.on.Load() {
+		op.Memo = &memo{obj: obj}
+	}
+	return op
+}
+
+// remove makes the operation that deletes the object in rec.
+func (e *Engine) remove(k *Kind, rec *store.Record, obj object.Object) (*store.Op, object.Object) {
+	last := object.ShallowCopy(obj)
+	op := &store.Op{Key: rec.Key, Expect: rec.ModRev, Delete: true, Lazy: k.Lazy}
+	if k.shared.on.Load() {
+		op.Memo = &memo{obj: last}
+	}
+	return op, last
+}
+
+// storeError tells the caller what a failure of the store means.
+func storeError(ctx context.Context, err error) error {
+	var rev *store.RevError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &rev) && errors.Is(err, store.ErrCompacted):
+		return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", rev.Rev, rev.Compacted))
+	case errors.As(err, &rev):
+		return tooLarge(object.Revision(rev.Rev), object.Revision(rev.Current))
+	case ctx.Err() != nil:
+		return contextError(ctx)
+	case errors.Is(err, store.ErrClosed):
+		return apierrors.NewServiceUnavailable("the server is shutting down")
+	case errors.Is(err, store.ErrStopped):
+		return apierrors.NewServiceUnavailable(err.Error())
+	default:
+		return apierrors.NewInternalError(err)
+	}
+}

@@ -1,0 +1,226 @@
+package resource
+
+import (
+	"sync"
+	"sync/atomic"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/object"
+	"sagong/store"
+)
+
+// memo is what the engine attaches to a record: the typed object, where readers
+// in the process share it, and the encoded JSON, while the cache holds it.
+type memo struct {
+	obj  object.Object
+	json atomic.Pointer[[]byte]
+}
+
+// Stamp implements store.Stamper: the object learns its revision before anybody
+// else can see it, and is immutable from then on.
+func (m *memo) Stamp(r store.Rev) {
+	if m.obj != nil {
+		m.obj.SetResourceVersion(object.Revision(r).String())
+	}
+}
+
+// sharing says whether readers in this process hold objects of a kind. Then
+// records keep the typed object, so that all hold the same; otherwise bytes
+// are enough.
+type sharing struct{ on atomic.Bool }
+
+// Share makes the records of a kind keep their typed objects from now on.
+func (k *Kind) Share() { k.shared.on.Store(true) }
+
+// Item is one object: what a write or read results in. It gives the typed
+// object and its encodings, made at most once where they are kept.
+type Item struct {
+	e   *Engine
+	k   *Kind
+	rec *store.Record // nil for what is not stored (dry run)
+	obj object.Object
+	rev object.Revision
+}
+
+func (e *Engine) item(k *Kind, r *store.Record) Item {
+	return Item{e: e, k: k, rec: r, rev: object.Revision(r.ModRev)}
+}
+
+// Kind is the item's kind.
+func (i Item) Kind() *Kind { return i.k }
+
+// Revision is the item's resourceVersion; 0 for what was not stored.
+func (i Item) Revision() object.Revision { return i.rev }
+
+// IsZero reports whether there is no object.
+func (i Item) IsZero() bool { return i.rec == nil && i.obj == nil }
+
+// Object is the typed object, shared and immutable.
+func (i Item) Object() (object.Object, error) {
+	if i.obj != nil {
+		return i.obj, nil
+	}
+	if object.Revision(i.rec.ModRev) != i.rev {
+		return i.k.Decode(i.rec.Value, i.rev)
+	}
+	m, _ := i.rec.Memo().(*memo)
+	if m != nil && m.obj != nil {
+		return m.obj, nil
+	}
+	o, err := i.k.Decode(i.rec.Value, i.rev)
+	if err != nil || !i.k.shared.on.Load() {
+		return o, err
+	}
+	fresh := &memo{obj: o}
+	if m != nil {
+		fresh.json.Store(m.json.Load())
+	}
+	i.rec.SetMemo(fresh)
+	return o, nil
+}
+
+// Meta is the object's metadata, shared and immutable; it does not decode the
+// rest.
+func (i Item) Meta() (metav1.Object, error) {
+	if i.obj != nil {
+		return i.obj, nil
+	}
+	if object.Revision(i.rec.ModRev) == i.rev {
+		if m, _ := i.rec.Memo().(*memo); m != nil && m.obj != nil {
+			return m.obj, nil
+		}
+	}
+	return i.k.Meta(i.rec.Value, i.rev)
+}
+
+// matches decides whether a selector chooses the item.
+func (i Item) matches(s object.Selector) (bool, error) {
+	if s.Empty() {
+		return true, nil
+	}
+	if s.MetadataOnly() && i.obj == nil {
+		m, err := i.Meta()
+		if err != nil {
+			return false, err
+		}
+		return s.MatchesMeta(m), nil
+	}
+	o, err := i.Object()
+	if err != nil {
+		return false, err
+	}
+	return s.Matches(o), nil
+}
+
+// JSON is the object in version v without kind and apiVersion, as it stands in
+// lists. It must not be changed.
+func (i Item) JSON(v *object.Version) ([]byte, error) {
+	if !v.Storage() || i.rec == nil || object.Revision(i.rec.ModRev) != i.rev {
+		o, err := i.Object()
+		if err != nil {
+			return nil, err
+		}
+		return v.AppendJSON(nil, o)
+	}
+	m, _ := i.rec.Memo().(*memo)
+	if m != nil {
+		if b := m.json.Load(); b != nil {
+			return *b, nil
+		}
+	}
+	o, err := i.Object()
+	if err != nil {
+		return nil, err
+	}
+	b, err := i.k.AppendStoredJSON(nil, o)
+	if err != nil {
+		return nil, err
+	}
+	if m, _ = i.rec.Memo().(*memo); m == nil {
+		m = &memo{}
+		i.rec.SetMemo(m)
+	}
+	m.json.Store(&b)
+	i.e.json.add(m, len(b))
+	return b, nil
+}
+
+// ProtobufLen is the length of what AppendProtobuf appends, for items whose
+// stored bytes are used; ok is false when the item must be encoded.
+func (i Item) protobufStored(v *object.Version) bool {
+	return v.Storage() && i.rec != nil && !i.k.Custom()
+}
+
+// Protobuf returns the object's message in version v as two parts that follow
+// each other: stored bytes, which must not be changed, and the revision.
+func (i Item) Protobuf(v *object.Version) (value []byte, tail []byte, err error) {
+	if i.protobufStored(v) {
+		return i.rec.Value, object.AppendRevision(nil, i.rev), nil
+	}
+	o, err := i.Object()
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := v.Protobuf(o)
+	return b, nil, err
+}
+
+// jsonCache bounds the JSON kept on records: the oldest is dropped first.
+type jsonCache struct {
+	mu    sync.Mutex
+	queue []cached
+	head  int
+	size  int64
+	limit int64
+}
+
+type cached struct {
+	m    *memo
+	size int
+}
+
+func newJSONCache(limit int64) *jsonCache { return &jsonCache{limit: limit} }
+
+func (c *jsonCache) add(m *memo, n int) {
+	const overhead = 64
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = append(c.queue, cached{m, n + overhead})
+	c.size += int64(n + overhead)
+	for c.size > c.limit && c.head < len(c.queue) {
+		old := c.queue[c.head]
+		c.queue[c.head] = cached{}
+		c.head++
+		c.size -= int64(old.size)
+		old.m.json.Store(nil)
+	}
+	if c.head > 1024 && c.head > len(c.queue)/2 {
+		c.queue = append([]cached(nil), c.queue[c.head:]...)
+		c.head = 0
+	}
+}
+
+// revised returns the item as it appears in a watch event of another revision:
+// an object that leaves a selector is shown in its last matching state, at the
+// revision at which it left.
+func (i Item) revised(r object.Revision) Item {
+	i.rev = r
+	i.obj = nil
+	return i
+}
+
+// Tag is the store.Options.Tag of the API: the node of a pod, by which node
+// agents select their own.
+func Tag(r *store.Record) string {
+	const pods = "/registry/pods/"
+	if len(r.Key) <= len(pods) || r.Key[:len(pods)] != pods {
+		return ""
+	}
+	spec, ok := object.ProtobufField(r.Value, 2)
+	if !ok {
+		return ""
+	}
+	node, _ := object.ProtobufField(spec, 10)
+	return string(node)
+}

@@ -1,0 +1,274 @@
+package resource
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/object"
+)
+
+// Patch is a change in one of the API's patch forms.
+type Patch struct {
+	Type types.PatchType
+	Data []byte
+	// Validation is fieldValidation: what to do about unknown fields.
+	Validation string
+}
+
+// maxPatchOperations bounds a JSON patch, as upstream does.
+const maxPatchOperations = 10000
+
+// Patch changes an object. An apply patch creates it when it is missing; created
+// reports that.
+func (e *Engine) Patch(ctx context.Context, c Caller, t Target, p Patch, o *metav1.PatchOptions) (it Item, created bool, err error) {
+	if p.Type == types.ApplyYAMLPatchType {
+		a, err := e.apply(c, t, p, o, &created)
+		if err != nil {
+			return Item{}, false, err
+		}
+		r := e.run(ctx, a)
+		return r.item, created, r.err
+	}
+	r := e.run(ctx, e.patch(c, t, p, o, &created))
+	return r.item, created, r.err
+}
+
+func (e *Engine) patch(c Caller, t Target, p Patch, o *metav1.PatchOptions, created *bool) attempt {
+	warned := false
+	ch := func(_ context.Context, old object.Object) (object.Object, error) {
+		v := t.version()
+		before, err := wholeObject(v, old)
+		if err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+		after, err := applyPatch(v, before, p)
+		if err != nil {
+			return nil, err
+		}
+		obj, unknown, err := decodePatched(v, after, p.Validation)
+		if err != nil {
+			return nil, err
+		}
+		if len(unknown) > 0 {
+			if p.Validation == metav1.FieldValidationStrict {
+				return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+					field.Invalid(field.NewPath("patch"), string(p.Data), runtime.NewStrictDecodingError(unknown).Error()),
+				})
+			}
+			if !warned {
+				for _, u := range unknown {
+					c.warn(u.Error())
+				}
+				warned = true
+			}
+		}
+		if t.Default != nil {
+			t.Default(obj)
+		}
+		if obj.GetResourceVersion() == old.GetResourceVersion() {
+			// The patch names no version of its own: it may be tried again.
+			obj.SetResourceVersion("")
+		}
+		return obj, nil
+	}
+	return e.change(c, t, ch, updateOptions{options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, rev: ""}, created)
+}
+
+// wholeObject is an object's JSON in version v, with kind and apiVersion.
+func wholeObject(v *object.Version, o object.Object) ([]byte, error) {
+	bare, err := v.AppendJSON(nil, o)
+	if err != nil {
+		return nil, err
+	}
+	return v.WholeJSON(nil, bare), nil
+}
+
+func applyPatch(v *object.Version, before []byte, p Patch) ([]byte, error) {
+	switch p.Type {
+	case types.JSONPatchType:
+		patch, err := jsonpatch.DecodePatch(p.Data)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		if len(patch) > maxPatchOperations {
+			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(patch)))
+		}
+		after, err := patch.Apply(before)
+		if err != nil {
+			return nil, unprocessable(err)
+		}
+		return after, nil
+	case types.MergePatchType:
+		if !json.Valid(p.Data) {
+			return nil, apierrors.NewBadRequest("error decoding patch: patch is not valid JSON")
+		}
+		if !object.IsJSONObject(p.Data) {
+			return nil, apierrors.NewBadRequest("Invalid JSON merge patch: the patch must be an object")
+		}
+		after, err := jsonpatch.MergePatch(before, p.Data)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		return after, nil
+	case types.StrategicMergePatchType:
+		into := v.New()
+		if _, custom := into.(runtime.Unstructured); custom {
+			return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
+				"the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml", 0, false)
+		}
+		after, err := strategicpatch.StrategicMergePatch(before, p.Data, into)
+		switch {
+		case errors.Is(err, mergepatch.ErrBadJSONDoc):
+			return nil, apierrors.NewBadRequest(err.Error())
+		case mergepatch.IsPreconditionFailed(err), err == mergepatch.ErrBadPatchFormatForPrimitiveList,
+			err == mergepatch.ErrBadPatchFormatForRetainKeys, err == mergepatch.ErrBadPatchFormatForSetElementOrderList,
+			err == mergepatch.ErrUnsupportedStrategicMergePatchFormat:
+			return nil, apierrors.NewBadRequest(err.Error())
+		case err != nil:
+			return nil, unprocessable(err)
+		}
+		return after, nil
+	}
+	return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "", "unknown patch type "+string(p.Type), 0, false)
+}
+
+func unprocessable(err error) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+// decodePatched reads the result of a patch as an object of the storage version.
+func decodePatched(v *object.Version, data []byte, validation string) (object.Object, []error, error) {
+	into := v.New()
+	d, err := object.DecodeInto(into, data, object.JSON, validation == metav1.FieldValidationStrict || validation == metav1.FieldValidationWarn || validation == "")
+	if err != nil {
+		return nil, nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+			field.Invalid(field.NewPath("patch"), string(data), err.Error()),
+		})
+	}
+	if d.GVK.Kind != v.Kind && d.GVK.Kind != "" {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the kind in the patched object (%s) does not match the kind of the resource (%s)", d.GVK.Kind, v.Kind))
+	}
+	obj, err := v.ToStorage(into)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	return obj, d.Strict, nil
+}
+
+// apply is server-side apply.
+func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, created *bool) (attempt, error) {
+	if e.fields == nil {
+		return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", t.gr(), t.Name, "server-side apply is not configured", 0, false)
+	}
+	if o.FieldManager == "" {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", field.ErrorList{
+			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
+		})
+	}
+	applied, strict, err := object.DecodeApply(t.version(), p.Data, p.Validation != metav1.FieldValidationIgnore)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	if len(strict) > 0 {
+		if p.Validation == metav1.FieldValidationStrict {
+			return nil, apierrors.NewBadRequest("error strict decoding YAML: " + runtime.NewStrictDecodingError(strict).Error())
+		}
+		for _, s := range strict {
+			c.warn(s.Error())
+		}
+	}
+	if applied.GetName() == "" {
+		applied.SetName(t.Name)
+	}
+	if applied.GetName() != t.Name {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", applied.GetName(), t.Name))
+	}
+	manager, err := e.fields.For(t.Codec, t.version(), t.Subresource)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	force := o.Force != nil && *o.Force
+	ch := func(_ context.Context, old object.Object) (object.Object, error) {
+		var live object.Object
+		if old == nil {
+			live = t.New()
+			live.SetName(t.Name)
+			live.SetNamespace(t.Namespace)
+		} else {
+			live = old
+		}
+		obj, err := e.fields.Apply(t.Codec, manager, live, applied.DeepCopy(), o.FieldManager, force)
+		if err != nil {
+			var status apierrors.APIStatus
+			if errors.As(err, &status) {
+				return nil, err
+			}
+			if strings.Contains(err.Error(), "failed to create typed patch object") || strings.Contains(err.Error(), "field not declared in schema") {
+				// The schema refuses the configuration: the client's mistake.
+				return nil, apierrors.NewInternalError(err)
+			}
+			return nil, apierrors.NewInternalError(err)
+		}
+		if rv := applied.GetResourceVersion(); rv != "" {
+			obj.SetResourceVersion(rv)
+		} else {
+			obj.SetResourceVersion("")
+		}
+		if old != nil && applied.GetUID() == "" {
+			obj.SetUID(old.GetUID())
+		}
+		if old != nil {
+			e.keepTimes(t, obj, old)
+		}
+		return obj, nil
+	}
+	return e.change(c, t, ch, updateOptions{
+		options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager,
+		create: t.Subresource == "", tracked: true, uid: applied.GetUID(),
+	}, created), nil
+}
+
+// keepTimes puts back the old managed fields when nothing changed but their
+// times, so that applying the same again writes nothing.
+func (e *Engine) keepTimes(t Target, obj, old object.Object) {
+	now, was := obj.GetManagedFields(), old.GetManagedFields()
+	if len(now) != len(was) {
+		return
+	}
+	for i := range now {
+		a, b := now[i], was[i]
+		a.Time, b.Time = nil, nil
+		if !semanticEqual(a, b) {
+			return
+		}
+	}
+	obj.SetManagedFields(was)
+	value, err := t.Encode(withoutRevision(obj))
+	if err != nil {
+		return
+	}
+	before, err := t.Encode(withoutRevision(old))
+	if err != nil || string(value) != string(before) {
+		obj.SetManagedFields(now)
+	}
+}
+
+func withoutRevision(o object.Object) object.Object {
+	c := object.ShallowCopy(o)
+	c.SetResourceVersion("")
+	return c
+}

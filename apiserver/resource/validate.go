@@ -1,0 +1,75 @@
+package resource
+
+import (
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/object"
+)
+
+var metadataPath = field.NewPath("metadata")
+
+func (k *Kind) nameRule() validation.ValidateNameFunc {
+	if k.NameRule != nil {
+		return k.NameRule
+	}
+	return validation.NameIsDNSSubdomain
+}
+
+// validateNew checks an object to be created.
+func (e *Engine) validateNew(t Target, obj object.Object) error {
+	if t.Virtual {
+		if t.Validate == nil {
+			return nil
+		}
+		return invalid(t, obj, t.Validate(obj))
+	}
+	errs := validation.ValidateObjectMetaAccessor(obj, t.Namespaced, t.nameRule(), metadataPath)
+	if t.Validate != nil {
+		errs = append(errs, t.Validate(obj)...)
+	}
+	return invalid(t, obj, dedup(errs))
+}
+
+// validateUpdate checks a changed object; rule is the kind's own, for the main
+// resource or a part of it.
+func (e *Engine) validateUpdate(t Target, obj, old object.Object, rule func(obj, old object.Object) field.ErrorList) error {
+	errs := validation.ValidateObjectMetaAccessor(obj, t.Namespaced, nameAccepted, metadataPath)
+	errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(obj, old, metadataPath)...)
+	if rule != nil {
+		errs = append(errs, rule(obj, old)...)
+	}
+	return invalid(t, obj, dedup(errs))
+}
+
+// nameAccepted lets the name of an object that exists pass, as upstream does:
+// rules may have become stricter since.
+func nameAccepted(string, bool) []string { return nil }
+
+func invalid(t Target, obj object.Object, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	name := obj.GetName()
+	if name == "" {
+		name = obj.GetGenerateName()
+	}
+	return apierrors.NewInvalid(t.gk(), name, errs)
+}
+
+// dedup drops errors given twice: kinds may check metadata as well.
+func dedup(errs field.ErrorList) field.ErrorList {
+	if len(errs) < 2 {
+		return errs
+	}
+	seen := make(map[string]bool, len(errs))
+	kept := errs[:0]
+	for _, e := range errs {
+		if text := e.Error(); !seen[text] {
+			seen[text] = true
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,155 @@
+package object
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// Format is an encoding of request and response bodies.
+type Format int
+
+// The formats of the API.
+const (
+	JSON Format = iota
+	YAML
+	Protobuf
+)
+
+// Decoded is a body that was read.
+type Decoded struct {
+	Object runtime.Object
+	// GVK is what the body itself says; empty where it says nothing.
+	GVK schema.GroupVersionKind
+	// Strict lists unknown and duplicate fields, when asked for.
+	Strict []error
+}
+
+// DecodeInto reads a body into an empty object. Unknown and duplicate fields are
+// collected when strict is true, else ignored.
+func DecodeInto(into runtime.Object, data []byte, f Format, strict bool) (Decoded, error) {
+	d := Decoded{Object: into}
+	switch f {
+	case Protobuf:
+		gvk, raw, err := OpenEnvelope(data)
+		if err != nil {
+			return d, err
+		}
+		d.GVK = gvk
+		m, ok := into.(message)
+		if !ok {
+			return d, fmt.Errorf("cannot read %T: %w", into, ErrNoProtobuf)
+		}
+		if err := m.Unmarshal(raw); err != nil {
+			return d, fmt.Errorf("cannot read %T: %w", into, err)
+		}
+		clearKind(into)
+		return d, nil
+	case YAML:
+		convert := yaml.YAMLToJSON
+		if strict {
+			// Duplicate keys are lost on the way to JSON.
+			if _, err := yaml.YAMLToJSONStrict(data); err != nil {
+				if _, lax := yaml.YAMLToJSON(data); lax == nil {
+					d.Strict = append(d.Strict, err)
+				}
+			}
+		}
+		var err error
+		if data, err = convert(data); err != nil {
+			return d, err
+		}
+	}
+	err := d.decodeJSON(into, data, strict)
+	return d, err
+}
+
+func (d *Decoded) decodeJSON(into runtime.Object, data []byte, strict bool) error {
+	var target any = into
+	u, custom := into.(*unstructured.Unstructured)
+	if custom {
+		u.Object = nil
+		target = &u.Object
+	}
+	if strict {
+		errs, err := kjson.UnmarshalStrict(data, target)
+		if err != nil {
+			return err
+		}
+		d.Strict = append(d.Strict, errs...)
+	} else if err := kjson.UnmarshalCaseSensitivePreserveInts(data, target); err != nil {
+		return err
+	}
+	if custom && u.Object == nil {
+		return errors.New("body is not an object")
+	}
+	d.GVK = into.GetObjectKind().GroupVersionKind()
+	if !custom {
+		clearKind(into)
+	}
+	return nil
+}
+
+func clearKind(o runtime.Object) { o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{}) }
+
+// KindOf reads only what kind a JSON or YAML body says it is.
+func KindOf(data []byte, f Format) (schema.GroupVersionKind, error) {
+	if f == Protobuf {
+		gvk, _, err := OpenEnvelope(data)
+		return gvk, err
+	}
+	var k struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+	}
+	if f == YAML {
+		if err := yaml.Unmarshal(data, &k); err != nil {
+			return schema.GroupVersionKind{}, err
+		}
+	} else if err := json.Unmarshal(data, &k); err != nil {
+		return schema.GroupVersionKind{}, err
+	}
+	gv, err := schema.ParseGroupVersion(k.APIVersion)
+	return gv.WithKind(k.Kind), err
+}
+
+// decodeMap reads a JSON object with integers kept as int64.
+func decodeMap(data []byte) (map[string]any, error) {
+	var m map[string]any
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// IsJSONObject reports whether data holds one JSON object and nothing else.
+func IsJSONObject(data []byte) bool {
+	d := json.NewDecoder(bytes.NewReader(data))
+	t, err := d.Token()
+	if err != nil || t != json.Delim('{') {
+		return false
+	}
+	depth := 1
+	for depth > 0 {
+		t, err := d.Token()
+		if err != nil {
+			return false
+		}
+		switch t {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+	_, err = d.Token()
+	return err == io.EOF
+}

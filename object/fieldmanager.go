@@ -1,0 +1,238 @@
+package object
+
+import (
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/client-go/applyconfigurations"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+)
+
+// FieldManagers keep metadata.managedFields: which client set which field, the
+// base of server-side apply. The schemas are compiled at first use, so that
+// starting up does not wait for them.
+type FieldManagers struct {
+	converter func() managedfields.TypeConverter
+	// custom gives the schema of kinds made at run time; nil means none.
+	custom func(*Definition) managedfields.TypeConverter
+
+	mu    sync.RWMutex
+	known map[managerKey]*managedfields.FieldManager
+}
+
+type managerKey struct {
+	v           *Version
+	subresource string
+}
+
+// NewFieldManagers makes a set of field managers. custom finds the schema of a
+// kind made at run time, nil for one without; it may be nil itself.
+func NewFieldManagers(custom func(*Definition) managedfields.TypeConverter) *FieldManagers {
+	return &FieldManagers{
+		converter: sync.OnceValue(func() managedfields.TypeConverter {
+			return applyconfigurations.NewTypeConverter(clientscheme.Scheme)
+		}),
+		custom: custom,
+		known:  map[managerKey]*managedfields.FieldManager{},
+	}
+}
+
+// For returns the library's field manager of a version and subresource.
+func (m *FieldManagers) For(c *Codec, v *Version, subresource string) (*managedfields.FieldManager, error) {
+	key := managerKey{v, subresource}
+	m.mu.RLock()
+	f := m.known[key]
+	m.mu.RUnlock()
+	if f != nil {
+		return f, nil
+	}
+	adapter := versionConverter{c: c, v: v}
+	hub := c.Storage().GroupVersion()
+	var err error
+	if c.custom {
+		conv := managedfields.NewDeducedTypeConverter()
+		if m.custom != nil {
+			if own := m.custom(c.def); own != nil {
+				conv = own
+			}
+		}
+		f, err = managedfields.NewDefaultCRDFieldManager(conv, adapter, adapter, adapter, v.GroupVersionKind, hub, subresource, nil)
+	} else {
+		f, err = managedfields.NewDefaultFieldManager(m.converter(), adapter, adapter, adapter, v.GroupVersionKind, hub, subresource, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot manage fields of %s: %w", v.Kind, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if had := m.known[key]; had != nil {
+		return had, nil
+	}
+	m.known[key] = f
+	return f, nil
+}
+
+// Forget drops what was prepared for a kind.
+func (m *FieldManagers) Forget(c *Codec) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k := range m.known {
+		if k.v.codec == c {
+			delete(m.known, k)
+		}
+	}
+}
+
+// Create gives a new object the managed fields of its creator. empty is an
+// empty object of the kind.
+func (m *FieldManagers) Create(c *Codec, v *Version, empty, obj Object, manager string) error {
+	f, err := m.For(c, v, "")
+	if err != nil {
+		return err
+	}
+	f.UpdateNoErrors(withKind(c, empty), withKind(c, obj), manager)
+	clearTyped(c, obj)
+	return nil
+}
+
+// Update brings the managed fields of obj up to date with its changes from old,
+// which is shared and immutable.
+func (m *FieldManagers) Update(c *Codec, v *Version, subresource string, old, obj Object, manager string) error {
+	if same, err := c.unchanged(old, obj); err == nil && same {
+		return nil
+	}
+	f, err := m.For(c, v, subresource)
+	if err != nil {
+		return err
+	}
+	before := obj.GetManagedFields()
+	f.UpdateNoErrors(withKind(c, ShallowCopy(old)), withKind(c, obj), manager)
+	clearTyped(c, obj)
+	_ = before
+	return nil
+}
+
+// unchanged reports whether obj is old, its resourceVersion aside. Then its
+// managed fields are what they were.
+func (c *Codec) unchanged(old, obj Object) (bool, error) {
+	if len(obj.GetManagedFields()) == 0 && obj.GetManagedFields() != nil {
+		return false, nil // the caller resets them
+	}
+	rv, managed := obj.GetResourceVersion(), obj.GetManagedFields()
+	was := ShallowCopy(old)
+	was.SetResourceVersion("")
+	obj.SetResourceVersion("")
+	if len(managed) == 0 {
+		obj.SetManagedFields(was.GetManagedFields())
+	}
+	a, err := c.Encode(was)
+	if err != nil {
+		return false, err
+	}
+	b, err := c.Encode(obj)
+	obj.SetResourceVersion(rv)
+	if err != nil {
+		obj.SetManagedFields(managed)
+		return false, err
+	}
+	same := string(a) == string(b)
+	if !same {
+		obj.SetManagedFields(managed)
+	}
+	return same, nil
+}
+
+func withKind(c *Codec, o Object) Object {
+	if !c.custom {
+		o.GetObjectKind().SetGroupVersionKind(c.def.GVK())
+	}
+	return o
+}
+
+func clearTyped(c *Codec, o Object) {
+	if !c.custom {
+		clearKind(o)
+	}
+}
+
+// versionConverter lets the managed fields library convert, default and make
+// objects of one kind.
+type versionConverter struct {
+	c *Codec
+	v *Version
+}
+
+// ConvertToVersion implements runtime.ObjectConvertor.
+func (k versionConverter) ConvertToVersion(in runtime.Object, gv runtime.GroupVersioner) (runtime.Object, error) {
+	gvk := in.GetObjectKind().GroupVersionKind()
+	if gvk.Empty() {
+		return nil, fmt.Errorf("cannot convert %T: it does not say its kind", in)
+	}
+	target, ok := gv.KindForGroupVersionKinds([]schema.GroupVersionKind{gvk})
+	if !ok {
+		return nil, runtime.NewNotRegisteredErrForTarget("api", nil, gv)
+	}
+	to := k.c.Version(target.GroupVersion())
+	from := k.c.Version(gvk.GroupVersion())
+	if to == nil || from == nil {
+		return nil, runtime.NewNotRegisteredErrForKind("api", target)
+	}
+	if u, ok := in.(*unstructured.Unstructured); ok && !k.c.custom {
+		typed := from.New()
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, typed); err != nil {
+			return nil, err
+		}
+		typed.GetObjectKind().SetGroupVersionKind(gvk)
+		in = typed
+	}
+	if from == to {
+		return in, nil
+	}
+	hub, err := from.ToStorage(in)
+	if err != nil {
+		return nil, err
+	}
+	if to.Storage() {
+		return withKind(k.c, hub), nil
+	}
+	out, err := to.FromStorage(hub)
+	if err != nil {
+		return nil, err
+	}
+	out.GetObjectKind().SetGroupVersionKind(to.GroupVersionKind)
+	return out, nil
+}
+
+// Convert implements runtime.ObjectConvertor.
+func (k versionConverter) Convert(in, out, _ any) error {
+	return fmt.Errorf("cannot convert %T to %T: give the version", in, out)
+}
+
+// ConvertFieldLabel implements runtime.ObjectConvertor.
+func (k versionConverter) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
+	return label, value, nil
+}
+
+// Default implements runtime.ObjectDefaulter.
+func (k versionConverter) Default(in runtime.Object) {
+	if o, ok := in.(Object); ok && k.v.Storage() && k.c.def.Default != nil {
+		k.c.def.Default(o)
+	}
+}
+
+// New implements runtime.ObjectCreater.
+func (k versionConverter) New(kind schema.GroupVersionKind) (runtime.Object, error) {
+	v := k.c.Version(kind.GroupVersion())
+	if v == nil {
+		return nil, runtime.NewNotRegisteredErrForKind("api", kind)
+	}
+	o := v.New()
+	if !k.c.custom {
+		o.GetObjectKind().SetGroupVersionKind(v.GroupVersionKind)
+	}
+	return o, nil
+}
