@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// list describes a tree, one line a file.
-func list(t testing.TB, root string) []string {
+// tree describes a tree, one line a file.
+func tree(t testing.TB, root string) []string {
 	t.Helper()
 	var lines []string
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
@@ -137,7 +137,7 @@ func TestUnpack(t *testing.T) {
 				t.Errorf("something was written outside: %v", outside)
 			}
 			if err == nil {
-				if got := list(t, root); !slices.Equal(got, c.want) {
+				if got := tree(t, root); !slices.Equal(got, c.want) {
 					t.Errorf("tree is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 				}
 			}
@@ -198,7 +198,7 @@ func TestOverlay(t *testing.T) {
 	}
 	defer unix.Unmount(at, unix.MNT_DETACH)
 	want := []string{"d 40755 0:0", `d/a 100644 0:0 "again"`, `d/b 100644 0:0 "new"`, "o 40700 0:0", `o/y 100644 0:0 "y"`, "tmp 41777 0:0", `tmp/f 100644 0:0 "f"`}
-	if got := list(t, at); !slices.Equal(got, want) {
+	if got := tree(t, at); !slices.Equal(got, want) {
 		t.Errorf("tree is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
