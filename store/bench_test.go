@@ -84,7 +84,7 @@ func BenchmarkList(b *testing.B) {
 	s := store.OpenMemory(store.Options{})
 	defer s.Close()
 	fill(b, s, 100_000)
-	for name, opts := range map[string]store.ListOptions{"all": {}, "page": {Limit: 500}} {
+	for name, opts := range map[string]store.ListOptions{"all": {}, "page": {Limit: 500}, "uncounted": {Limit: 500, Uncounted: true}} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				if l, err := s.List(context.Background(), "/r/a/", opts); err != nil || len(l.Records) == 0 {
@@ -109,11 +109,18 @@ func BenchmarkOpen(b *testing.B) {
 	for name, least := range map[string]int64{"log": 1 << 40, "snapshot": 1 << 20} {
 		b.Run(name, func(b *testing.B) {
 			opts := store.Options{Dir: b.TempDir(), SnapshotBytes: least, HistoryBytes: 1}
-			s := open(b, opts)
+			s, err := store.Open(opts)
+			if err != nil {
+				b.Fatal(err)
+			}
 			fill(b, s, 100_000)
 			s.Close()
+			s = nil
 			for b.Loop() {
-				s := open(b, opts)
+				s, err := store.Open(opts)
+				if err != nil {
+					b.Fatal(err)
+				}
 				b.StopTimer()
 				var m runtime.MemStats
 				runtime.GC()

@@ -174,6 +174,9 @@ func (s *Local) List(ctx context.Context, prefix string, opts ListOptions) (List
 				res.Remaining++
 			case opts.Limit > 0 && len(res.Records) == opts.Limit:
 				res.More = true
+				if opts.Uncounted {
+					return false
+				}
 				res.Remaining++
 			default:
 				res.Records = append(res.Records, r)

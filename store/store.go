@@ -125,6 +125,7 @@ type ListOptions struct {
 	Limit     int    // at most this many records, 0 for all
 	After     string // only keys that sort after this full key
 	CountOnly bool   // count into ListResult.Remaining, return no records
+	Uncounted bool   // leave ListResult.Remaining 0: a page then costs only itself
 }
 
 // ListResult is a consistent list at one revision, in key order.
@@ -132,7 +133,7 @@ type ListResult struct {
 	Records   []*Record
 	Rev       Rev   // revision of the list; a Watch from it misses and repeats nothing
 	More      bool  // Limit cut the list
-	Remaining int64 // records after the last one returned; all of them with CountOnly
+	Remaining int64 // records after the last one returned, see CountOnly and Uncounted
 }
 
 // WatchOptions narrow a Watch. A watcher is woken only for what its narrowest

@@ -195,6 +195,8 @@ func listPages(t *testing.T, e *env) {
 		opts.After = l.Records[len(l.Records)-1].Key
 	}
 	e.same("records", got, 25)
+	u := e.list("/r/a/", store.ListOptions{Rev: rev, Limit: 10, Uncounted: true})
+	e.same("uncounted page", fmt.Sprint(len(u.Records), u.More, u.Remaining), "10 true 0")
 	e.same("exact page", e.list("/r/a/", store.ListOptions{Rev: rev, Limit: 25}).More, false)
 	e.same("after the last", len(e.list("/r/a/", store.ListOptions{After: "/r/a/24"}).Records), 0)
 	e.same("after a key that is gone", e.list("/r/a/", store.ListOptions{After: "/r/a/03", Limit: 1}).Records[0].Key, "/r/a/04")

@@ -77,35 +77,36 @@ func emptySector(data []byte, at int64) bool {
 	return false
 }
 
-// readTail reads a file from offset at to its last byte that is not zero, or a
-// little more. Preallocated space is skipped where the file system knows it.
+// readTail reads a file from offset at to its last byte that is not zero.
+// Preallocated space is skipped where the file system knows it.
 func readTail(f *os.File, at int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	var region []byte
+	chunk := make([]byte, 256<<10)
 	for off := at; off < info.Size(); {
+		// A file system without the call has data everywhere.
 		data, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
 			break
 		}
-		hole := info.Size()
-		if err != nil { // not supported: read it all
-			data = off
-		} else if hole, err = unix.Seek(int(f.Fd()), data, unix.SEEK_HOLE); err != nil {
-			hole = info.Size()
+		if err == nil {
+			off = data
 		}
-		region = append(region, make([]byte, data-at-int64(len(region)))...)
-		chunk := make([]byte, hole-data)
-		n, err := f.ReadAt(chunk, data)
+		n, err := f.ReadAt(chunk[:min(int64(len(chunk)), info.Size()-off)], off)
 		if err != nil && err != io.EOF {
 			return nil, err
 		}
-		if region = append(region, bytes.TrimRight(chunk[:n], "\x00")...); n < len(chunk) {
+		if n == 0 {
 			break
 		}
-		off = hole
+		if written := bytes.TrimRight(chunk[:n], "\x00"); len(written) > 0 {
+			region = append(region, make([]byte, off-at-int64(len(region)))...)
+			region = append(region, written...)
+		}
+		off += int64(n)
 	}
 	return region, nil
 }
