@@ -43,6 +43,7 @@ type committer struct {
 	historyBytes int64
 	trimAt       int64 // when to look at the history again, 0 when it is empty
 	trimHold     int64 // not before this
+	compactTo    Rev   // asked for by Compact
 	snapshot     chan error
 	closeErr     error
 }
@@ -59,7 +60,7 @@ type submission struct {
 
 func (c *committer) init(s *Local) {
 	c.s = s
-	c.next = 1
+	c.next = emptyRev + 1
 	c.kick = make(chan struct{}, 1)
 }
 

@@ -10,11 +10,15 @@ import "context"
 // fraction, so that one timer trims many.
 const trimSlack = 10
 
-// keep adds an entry to the history's account. The committer calls it.
+// retain adds an entry to the history's account. The committer calls it. A
+// decoded form is taken as three times its encoded one.
 func (s *Local) retain(e *entry) {
 	e.retained = 256 + int64(len(e.Record.Key))
 	if e.Prev != nil {
 		e.retained += int64(len(e.Prev.Value))
+		if e.Prev.Memo() != nil {
+			e.retained += 3 * int64(len(e.Prev.Value))
+		}
 	}
 	s.c.historyBytes += e.retained
 }
@@ -24,7 +28,10 @@ func (s *Local) retain(e *entry) {
 func (s *Local) trimTarget(now int64) (Rev, int64) {
 	h := &s.everything.all // pushed and popped by the committer alone
 	keep := s.opts.History.Milliseconds()
-	var target Rev
+	target := s.c.compactTo
+	if target <= s.CompactedRev() {
+		target = 0
+	}
 	i, bytes := 0, s.c.historyBytes
 	for ; i < h.n; i++ {
 		e := h.at(i)
@@ -32,7 +39,7 @@ func (s *Local) trimTarget(now int64) (Rev, int64) {
 			return target, e.at + keep + keep/trimSlack
 		}
 		bytes -= e.retained
-		target = e.Rev
+		target = max(target, e.Rev)
 	}
 	return target, 0
 }
@@ -95,7 +102,8 @@ func (s *Local) trimTopic(t *topic, e *entry) {
 	s.topicsMu.Unlock()
 }
 
-// Compact implements Store.
+// Compact implements Store. While a snapshot is being collected, what it needs
+// stays until it has it.
 func (s *Local) Compact(ctx context.Context, rev Rev) error {
 	if rev > s.Rev() {
 		return s.revError(ErrFutureRev, rev)
@@ -103,5 +111,8 @@ func (s *Local) Compact(ctx context.Context, rev Rev) error {
 	if rev < s.CompactedRev() {
 		return s.revError(ErrCompacted, rev)
 	}
-	return s.c.do(ctx, func() { s.trim(rev) })
+	return s.c.do(ctx, func() {
+		s.c.compactTo = max(s.c.compactTo, rev)
+		s.trim(rev)
+	})
 }

@@ -53,6 +53,11 @@ type journal interface {
 
 var _ Store = (*Local)(nil)
 
+// emptyRev is the revision of a store in which nothing has happened, as in etcd.
+// It is not 0, which means "now" to Watch: a list of the empty store and a watch
+// from its revision must not leave a gap.
+const emptyRev Rev = 1
+
 // OpenMemory returns a store that keeps nothing on disk.
 func OpenMemory(opts Options) *Local {
 	s := newLocal(opts)
@@ -72,6 +77,8 @@ func newLocal(opts Options) *Local {
 		pins:       map[Rev]int{},
 		closing:    make(chan struct{}),
 	}
+	s.rev.Store(int64(emptyRev))
+	s.compacted.Store(int64(emptyRev))
 	s.c.init(s)
 	return s
 }

@@ -27,6 +27,7 @@ func Open(opts Options) (*Local, error) {
 		FS:            s.opts.FS,
 		Log:           s.opts.Log,
 		SnapshotBytes: s.opts.SnapshotBytes,
+		Base:          int64(emptyRev),
 	}, wal.Loader{Reset: l.reset, Record: l.record, Batch: l.batch, Change: l.change})
 	if err != nil {
 		return nil, err

@@ -79,7 +79,7 @@ func TestWriteErrors(t *testing.T) {
 		t.Error("a failed write was tried again")
 	}
 	l, err := s.List(ctx, "", ListOptions{})
-	if err != nil || len(l.Records) != 2 || l.Rev != 2 {
+	if err != nil || len(l.Records) != 2 || l.Rev != 3 {
 		t.Errorf("list after a failure: %d records at %d, %v", len(l.Records), l.Rev, err)
 	}
 	if _, _, err := s.Get(ctx, "/r/a/3", 0); !errors.Is(err, ErrNotFound) {
@@ -90,7 +90,7 @@ func TestWriteErrors(t *testing.T) {
 	if evs, err := w.Next(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("watcher saw %v, %v", evs, err)
 	}
-	if err := s.Compact(ctx, 2); err != nil {
+	if err := s.Compact(ctx, 3); err != nil {
 		t.Errorf("compact after a failure: %v", err)
 	}
 }
@@ -109,19 +109,19 @@ func TestPublishAfterSync(t *testing.T) {
 	first := make(chan Result)
 	go func() { first <- s.Commit(ctx, []Op{{Key: "/r/a/x", Value: []byte("1")}})[0] }()
 	<-j.entered
-	if _, rev, err := s.Get(ctx, "/r/a/x", 0); !errors.Is(err, ErrNotFound) || rev != 0 {
+	if _, rev, err := s.Get(ctx, "/r/a/x", 0); !errors.Is(err, ErrNotFound) || rev != emptyRev {
 		t.Errorf("get before the sync: revision %d, %v", rev, err)
 	}
-	if l, err := s.List(ctx, "", ListOptions{}); err != nil || len(l.Records) != 0 || l.Rev != 0 {
+	if l, err := s.List(ctx, "", ListOptions{}); err != nil || len(l.Records) != 0 || l.Rev != emptyRev {
 		t.Errorf("list before the sync: %+v, %v", l, err)
 	}
-	if w.Rev() != 0 {
+	if w.Rev() != emptyRev {
 		t.Errorf("progress %d before the sync", w.Rev())
 	}
 	second := make(chan Result)
 	go func() { second <- s.Commit(ctx, []Op{{Key: "/r/a/x", Value: []byte("2")}})[0] }()
 	j.hold <- struct{}{}
-	if r := <-first; r.Err != nil || r.Rev != 1 {
+	if r := <-first; r.Err != nil || r.Rev != 2 {
 		t.Errorf("first: %+v", r)
 	}
 	if r := <-second; !errors.Is(r.Err, ErrExists) {
@@ -140,8 +140,8 @@ func TestPublishAfterSync(t *testing.T) {
 		t.Errorf("interrupted: %+v", r)
 	}
 	j.hold <- struct{}{}
-	for s.Rev() != 2 {
-		if evs, err := w.Next(ctx); err != nil || len(evs) != 1 || evs[0].Rev != 2 {
+	for s.Rev() != 3 {
+		if evs, err := w.Next(ctx); err != nil || len(evs) != 1 || evs[0].Rev != 3 {
 			t.Fatalf("the interrupted write is %v, %v", evs, err)
 		}
 	}

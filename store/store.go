@@ -165,7 +165,8 @@ type Store interface {
 	// with ErrCompacted if they are no longer kept, ErrFutureRev if from has
 	// not happened yet.
 	Watch(ctx context.Context, prefix string, from Rev, opts WatchOptions) (Watcher, error)
-	// Rev is the newest visible revision.
+	// Rev is the newest visible revision. It is never 0, not even of an empty
+	// store.
 	Rev() Rev
 	// CompactedRev is the oldest revision at which one may list and from which
 	// one may watch.

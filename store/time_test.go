@@ -21,7 +21,7 @@ func TestAutoCompaction(t *testing.T) {
 		old := put("/r/a/x")
 		s.Commit(ctx, []Op{{Key: "/r/a/x", Delete: true, Expect: AnyRev}})
 		time.Sleep(4 * time.Minute)
-		if c := s.CompactedRev(); c != 0 {
+		if c := s.CompactedRev(); c != emptyRev {
 			t.Errorf("compacted to %d after 4 minutes", c)
 		}
 		young := put("/r/a/y")
@@ -175,7 +175,7 @@ func TestCrowd(t *testing.T) {
 			go func() {
 				defer w.Close()
 				n := 0
-				for last := Rev(0); last < writes; n++ {
+				for last := emptyRev; last < emptyRev+writes; n++ {
 					evs, err := w.Next(ctx)
 					if err != nil {
 						t.Error(err)

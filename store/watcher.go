@@ -10,6 +10,9 @@ import (
 // hold its topic's lock for long.
 const maxEvents = 4096
 
+// maxScan bounds in the same way what is looked at without being selected.
+const maxScan = 16384
+
 // watcher is a cursor on the feeds of a topic. It reads the topic's common feed
 // up to join, the place where its own feed began for it, and from there its own.
 type watcher struct {
@@ -133,9 +136,9 @@ func (w *watcher) Next(ctx context.Context) ([]Event, error) {
 		default:
 		}
 		w.t.mu.Lock()
-		err := w.takeLocked()
+		more, err := w.takeLocked()
 		var wake <-chan struct{}
-		if err == nil && len(w.entries) == 0 {
+		if err == nil && len(w.entries) == 0 && !more {
 			// Somebody may subscribe between the append to a feed and its
 			// publication: what is below join never reaches the own feed.
 			f := w.own
@@ -156,6 +159,9 @@ func (w *watcher) Next(ctx context.Context) ([]Event, error) {
 			}
 			return w.events, nil
 		}
+		if more {
+			continue // let others have the lock for a moment
+		}
 		clear(w.events)
 		select {
 		case <-wake:
@@ -169,40 +175,43 @@ func (w *watcher) Next(ctx context.Context) ([]Event, error) {
 	}
 }
 
-// takeLocked moves what is new into w.entries and the progress forward.
-func (w *watcher) takeLocked() error {
+// takeLocked moves what is new into w.entries and the progress forward. It
+// reports whether there may be more at once.
+func (w *watcher) takeLocked() (more bool, err error) {
 	w.entries = w.entries[:0]
 	published := Rev(w.s.rev.Load())
+	budget := maxScan
 	if w.pos < w.join {
 		if w.pos < w.t.all.first {
-			return w.s.revError(ErrCompacted, w.delivered)
+			return false, w.s.revError(ErrCompacted, w.delivered)
 		}
-		w.pos = w.fromLocked(&w.t.all, w.pos, w.join, published, false)
+		w.pos = w.fromLocked(&w.t.all, w.pos, w.join, published, false, &budget)
 	}
-	if w.pos == w.join {
+	if w.pos == w.join && budget > 0 && len(w.entries) < maxEvents {
 		if w.ownPos < w.own.first {
-			return w.s.revError(ErrCompacted, w.delivered)
+			return false, w.s.revError(ErrCompacted, w.delivered)
 		}
-		w.ownPos = w.fromLocked(w.own, w.ownPos, w.own.end(), published, w.free)
-		if w.ownPos == w.own.end() || w.own.at(int(w.ownPos-w.own.first)).Rev > published {
-			w.delivered = max(w.delivered, published)
-			return nil
-		}
+		w.ownPos = w.fromLocked(w.own, w.ownPos, w.own.end(), published, w.free, &budget)
+	}
+	if w.upToLocked(published) {
+		w.delivered = max(w.delivered, published)
+		return false, nil
 	}
 	if n := len(w.entries); n > 0 {
 		w.delivered = w.entries[n-1].Rev
 	}
-	return nil
+	return budget <= 0, nil
 }
 
 // fromLocked collects the selected entries of f in [pos, end) that are
-// published, up to maxEvents, and returns the position reached.
-func (w *watcher) fromLocked(f *feed, pos, end uint64, published Rev, free bool) uint64 {
-	for ; pos < end && len(w.entries) < maxEvents; pos++ {
+// published, within the bounds, and returns the position reached.
+func (w *watcher) fromLocked(f *feed, pos, end uint64, published Rev, free bool, budget *int) uint64 {
+	for ; pos < end && len(w.entries) < maxEvents && *budget > 0; pos++ {
 		e := f.at(int(pos - f.first))
 		if e.Rev > published {
 			break
 		}
+		*budget--
 		if free || w.selectsLocked(e) {
 			w.entries = append(w.entries, e)
 		}
@@ -210,13 +219,20 @@ func (w *watcher) fromLocked(f *feed, pos, end uint64, published Rev, free bool)
 	return pos
 }
 
+// upToLocked reports whether nothing published is left to read.
+func (w *watcher) upToLocked(published Rev) bool {
+	if w.pos < w.join || w.ownPos < w.own.first {
+		return false
+	}
+	return w.ownPos == w.own.end() || w.own.at(int(w.ownPos-w.own.first)).Rev > published
+}
+
 // Rev implements Watcher. When nothing is pending, it is the store's revision.
 func (w *watcher) Rev() Rev {
 	w.t.mu.Lock()
 	defer w.t.mu.Unlock()
 	published := Rev(w.s.rev.Load())
-	if w.pos == w.join && w.ownPos >= w.own.first &&
-		(w.ownPos == w.own.end() || w.own.at(int(w.ownPos-w.own.first)).Rev > published) {
+	if w.upToLocked(published) {
 		w.delivered = max(w.delivered, published)
 	}
 	return w.delivered

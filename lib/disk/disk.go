@@ -19,7 +19,7 @@ import (
 // FS is a file system. Paths are absolute or relative as in package os; new
 // files and directories are for the owner alone.
 type FS interface {
-	// MkdirAll makes a directory and those above it.
+	// MkdirAll makes a directory and those above it, durably.
 	MkdirAll(path string) error
 	// ReadDir returns the names in a directory, sorted.
 	ReadDir(path string) ([]string, error)
@@ -88,7 +88,22 @@ type OS struct{}
 var _ FS = OS{}
 
 // MkdirAll implements FS.
-func (OS) MkdirAll(path string) error { return os.MkdirAll(path, 0o700) }
+func (o OS) MkdirAll(path string) error {
+	path = filepath.Clean(path)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := o.MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return o.SyncDir(parent)
+}
 
 // ReadDir implements FS.
 func (OS) ReadDir(path string) ([]string, error) {

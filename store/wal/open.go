@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
@@ -27,6 +28,7 @@ type Options struct {
 	FS            disk.FS // for everything but the log's segments; default the machine's
 	Log           *slog.Logger
 	SnapshotBytes int64 // least size of the log at which a snapshot is due
+	Base          int64 // revision before the first change of a new store
 }
 
 // Loader takes what a data directory holds, in order. Values are the caller's
@@ -80,6 +82,9 @@ func Open(opts Options, l Loader) (_ *Log, _ Recovered, err error) {
 		if errors.Is(err, ErrLog) || errors.Is(err, ErrSnapshot) {
 			err = fmt.Errorf("%w; nothing was changed: keep a copy of the directory, move it away and restore the last backup, "+
 				"or check the disk if this machine reported errors", err)
+		}
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%w: free space there and start again", err)
 		}
 		return nil, Recovered{}, fmt.Errorf("cannot open the store in %s: %w", opts.Dir, err)
 	}
@@ -173,14 +178,15 @@ func (l *Log) loadSnapshot(snaps []snapFile, to Loader) (Recovered, int, error) 
 		}
 	}
 	to.Reset()
+	empty := Recovered{State: State{Rev: l.opts.Base}}
 	if first == nil {
-		return Recovered{}, 0, nil
+		return empty, 0, nil
 	}
 	// No snapshot is whole. The log alone will do if it goes back to the start.
 	segs, err := segments(filepath.Join(l.opts.Dir, logDir))
 	if err == nil && len(segs) > 0 && segs[0].seq == 0 && snaps[0].index > 0 {
 		l.opts.Log.Warn("no snapshot can be read; reading the whole log", "error", first)
-		return Recovered{}, 0, nil
+		return empty, 0, nil
 	}
 	return Recovered{}, 0, first
 }
