@@ -1,0 +1,89 @@
+package compose
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// hostLimit is a kernel setting that many containers need raised.
+type hostLimit struct {
+	file string
+	want int64
+	what string
+}
+
+// hostLimits bite before memory does; they are raised, never lowered.
+var hostLimits = []hostLimit{
+	{"kernel/pid_max", 4194304, "processes"},
+	{"kernel/threads-max", 500000, "threads"},
+	{"fs/inotify/max_user_instances", 8192, "inotify instances"},
+	{"fs/inotify/max_user_watches", 524288, "inotify watches"},
+	{"user/max_net_namespaces", 100000, "network namespaces"},
+	{"user/max_pid_namespaces", 200000, "process namespaces"},
+	{"user/max_mnt_namespaces", 200000, "mount namespaces"},
+	{"user/max_ipc_namespaces", 100000, "IPC namespaces"},
+	{"user/max_uts_namespaces", 100000, "UTS namespaces"},
+	{"fs/mount-max", 1000000, "mounts"},
+	{"net/ipv4/neigh/default/gc_thresh3", 65536, "neighbours"},
+	{"net/netfilter/nf_conntrack_max", 262144, "tracked connections"},
+}
+
+// raiseHostLimits raises what may be raised, returns what was there before for
+// restoreHostLimits, and a sentence for each that may not.
+func raiseHostLimits() (before map[string]string, notices []string) {
+	before = map[string]string{}
+	for _, l := range hostLimits {
+		path := "/proc/sys/" + l.file
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue // this kernel has no such limit
+		}
+		have, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+		if err != nil || have >= l.want {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(strconv.FormatInt(l.want, 10)), 0); err != nil {
+			notices = append(notices, fmt.Sprintf("the kernel allows %d %s and does not let it be raised (%s)", have, l.what, strings.ReplaceAll(l.file, "/", ".")))
+			continue
+		}
+		before[l.file] = strings.TrimSpace(string(data))
+	}
+	return before, notices
+}
+
+// saveHostLimits keeps what the machine had before the first start.
+func saveHostLimits(file string, before map[string]string) error {
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) || len(before) == 0 {
+		return err
+	}
+	var b strings.Builder
+	for k, v := range before {
+		fmt.Fprintf(&b, "%s %s\n", k, v)
+	}
+	return writeFile(file, []byte(b.String()))
+}
+
+// restoreHostLimits puts back what saveHostLimits kept.
+func restoreHostLimits(file string) error {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot put kernel limits back: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok {
+			continue
+		}
+		if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
+			return fmt.Errorf("cannot put kernel limit %s back: %w", name, err)
+		}
+	}
+	return nil
+}
