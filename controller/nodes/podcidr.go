@@ -57,10 +57,11 @@ func (c *podCIDRController) Inputs() []reconcile.Input {
 			return
 		}
 		if old == nil || old.Spec.PodCIDR == "" {
+			c.ranges.release(new.Name) // what was allotted but not written
 			for _, s := range podCIDRs(new) {
 				if p, err := netip.ParsePrefix(s); err != nil {
 					c.log.Error("a node has a pod range that cannot be read", "node", new.Name, "range", s, "err", err)
-				} else if other := c.ranges.take(new.Name, p); other != "" {
+				} else if other := c.ranges.take(new.Name, p.Masked()); other != "" {
 					c.log.Error("two nodes have overlapping pod ranges", "node", new.Name, "other", other, "range", s)
 				}
 			}
@@ -179,17 +180,14 @@ func (r *ranges) free(p netip.Prefix) bool {
 
 // take notes that a node has a range, and returns the other node that has it too.
 func (r *ranges) take(node string, p netip.Prefix) (other string) {
-	p = p.Masked()
-	if by := r.used[p]; by != "" && by != node {
+	switch by := r.used[p]; by {
+	case node:
+	case "":
+		r.used[p] = node
+		r.of[node] = append(r.of[node], p)
+	default:
 		return by
 	}
-	if r.used[p] == node {
-		return ""
-	}
-	// What was allotted but not written gives way to what the node has.
-	r.release(node)
-	r.used[p] = node
-	r.of[node] = append(r.of[node], p)
 	return ""
 }
 

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 // maxEndpoints is how many endpoints a slice holds, as upstream's default.
@@ -103,10 +102,9 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 	stored := map[*discoveryv1.EndpointSlice]*discoveryv1.EndpointSlice{}
 	slices.SortFunc(existing, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
 	for _, s := range existing {
-		next := s.DeepCopy()
-		stored[next] = s
-		changed := dress(next)
-		kept := next.Endpoints[:0]
+		next := *s // shallow: labels and endpoints are replaced, never changed in place
+		changed := dress(&next)
+		kept := make([]discoveryv1.Endpoint, 0, max(len(s.Endpoints), 1))
 		for i := range s.Endpoints {
 			k := endpointKey(&s.Endpoints[i])
 			want, ok := missing[k]
@@ -115,16 +113,15 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 				continue
 			}
 			delete(missing, k)
-			if !equality.Semantic.DeepEqual(&s.Endpoints[i], want) {
-				changed = true
-			}
+			changed = changed || !sameEndpointFields(&s.Endpoints[i], want)
 			kept = append(kept, *want)
 		}
 		next.Endpoints = kept
+		stored[&next] = s
 		if changed {
-			open = append(open, next)
+			open = append(open, &next)
 		} else {
-			quiet = append(quiet, next)
+			quiet = append(quiet, &next)
 		}
 	}
 	var rest []discoveryv1.Endpoint // in the order wanted
@@ -161,7 +158,7 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 			plan.delete = append(plan.delete, stored[s])
 			continue
 		}
-		plan.update = append(plan.update, s)
+		plan.update = append(plan.update, s.DeepCopy())
 		plan.kept++
 	}
 	plan.kept += len(plan.create) + len(quiet)
@@ -204,6 +201,25 @@ func endpointKey(e *discoveryv1.Endpoint) string {
 		hostname = *e.Hostname
 	}
 	return address + "/" + hostname
+}
+
+// sameEndpointFields compares what this package writes of an endpoint, without
+// the cost of reflection, as it is done for every endpoint at every change.
+func sameEndpointFields(a, b *discoveryv1.Endpoint) bool {
+	return slices.Equal(a.Addresses, b.Addresses) &&
+		samePointed(a.Conditions.Ready, b.Conditions.Ready) &&
+		samePointed(a.Conditions.Serving, b.Conditions.Serving) &&
+		samePointed(a.Conditions.Terminating, b.Conditions.Terminating) &&
+		samePointed(a.Hostname, b.Hostname) && samePointed(a.NodeName, b.NodeName) && samePointed(a.Zone, b.Zone) &&
+		samePointed(a.TargetRef, b.TargetRef) &&
+		sameMap(a.DeprecatedTopology, b.DeprecatedTopology) && a.Hints == nil && b.Hints == nil
+}
+
+func samePointed[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
 }
 
 // groupKey identifies a set of ports of an address type.

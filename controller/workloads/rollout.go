@@ -222,6 +222,12 @@ func available(sets []*appsv1.ReplicaSet) (n int32) {
 	return n
 }
 
+// remaining is how many pods of a set are available now and will still be when
+// the set has come down to its size: its status may be from before that.
+func remaining(rs *appsv1.ReplicaSet) int32 {
+	return min(rs.Status.AvailableReplicas, orOne(rs.Spec.Replicas))
+}
+
 // resize has a set scaled and tells of it.
 func (r *rollout) resize(rs *appsv1.ReplicaSet, to int32) {
 	from := orOne(rs.Spec.Replicas)
@@ -241,13 +247,26 @@ func (r *rollout) resize(rs *appsv1.ReplicaSet, to int32) {
 	r.plan.events = append(r.plan.events, plannedEvent{next, fmt.Sprintf("Scaled %s replica set %s from %d to %d", direction, rs.Name, from, to)})
 }
 
+// observed says whether a set's status is of its present size. One of an earlier
+// size says nothing about how many pods it has had since, and a rollout that
+// trusted it could go below what must be available.
+func observed(rs *appsv1.ReplicaSet) bool { return rs.Generation <= rs.Status.ObservedGeneration }
+
 // newSize is how large the set of the current template may be now.
 func (r *rollout) newSize() int32 {
 	want, have := orOne(r.d.Spec.Replicas), orOne(r.new.Spec.Replicas)
 	if r.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
 		return want
 	}
-	room := want + maxSurge(r.d) - sized(r.all())
+	room := want + maxSurge(r.d)
+	for _, rs := range r.all() {
+		if rs != r.new && !observed(rs) {
+			return have // how many pods it still has is not known
+		}
+		// Pods that an old set is yet to end count, too: the surge bounds what
+		// runs and not only what is asked for.
+		room -= max(orOne(rs.Spec.Replicas), rs.Status.Replicas)
+	}
 	if room <= 0 {
 		return have
 	}
@@ -284,11 +303,11 @@ func (r *rollout) rolling() {
 // what the available pods of all sets make up for.
 func (r *rollout) shrinkOld() bool {
 	old := active(r.old)
-	if sized(old) == 0 {
+	if sized(old) == 0 || slices.ContainsFunc(r.all(), func(rs *appsv1.ReplicaSet) bool { return !observed(rs) }) {
 		return false
 	}
 	least := orOne(r.d.Spec.Replicas) - maxUnavailable(r.d)
-	unavailable := orOne(r.new.Spec.Replicas) - r.new.Status.AvailableReplicas
+	unavailable := orOne(r.new.Spec.Replicas) - remaining(r.new)
 	room := sized(r.all()) - least - unavailable
 	if room <= 0 {
 		return false
@@ -296,7 +315,7 @@ func (r *rollout) shrinkOld() bool {
 	done := int32(0)
 	byAge(old)
 	for _, rs := range old {
-		surplus := min(room-done, orOne(rs.Spec.Replicas)-rs.Status.AvailableReplicas)
+		surplus := min(room-done, orOne(rs.Spec.Replicas)-remaining(rs))
 		if surplus > 0 {
 			r.resize(rs, orOne(rs.Spec.Replicas)-surplus)
 			done += surplus
@@ -304,7 +323,11 @@ func (r *rollout) shrinkOld() bool {
 	}
 	old = active(r.old)
 	byAge(old)
-	spare := available(append(slices.Clone(old), r.new)) - least
+	spare := remaining(r.new) - least
+	for _, rs := range old {
+		spare += remaining(rs)
+	}
+	spare = min(spare, room-done)
 	for _, rs := range old {
 		if spare <= 0 {
 			break
