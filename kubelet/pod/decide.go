@@ -139,12 +139,32 @@ func (d *decider) runsOut() bool {
 				return true
 			}
 		case Main:
-			if c.Starting || !c.StopBy.IsZero() || !last.Ended() || d.redefined(m, last) || ShouldRestart(d.p, m, last.ExitCode) {
+			if last == nil && !c.Starting {
+				if code, ran := formerExit(c); !ran || ShouldRestart(d.p, m, code) {
+					over = false
+				}
+			} else if c.Starting || !c.StopBy.IsZero() || !last.Ended() || d.redefined(m, last) || ShouldRestart(d.p, m, last.ExitCode) || last.Killed && restartsOnFailure(d.p, m) {
 				over = false
 			}
 		}
 	}
 	return over
+}
+
+// formerExit is how a container ended of which the runtime has no record any
+// more: its sandbox was lost, or the machine started anew.
+func formerExit(c *Container) (code int, ran bool) {
+	prev := c.Previous
+	if prev == nil || prev.ContainerID == "" {
+		return 0, false
+	}
+	switch {
+	case prev.State.Terminated != nil:
+		return int(prev.State.Terminated.ExitCode), true
+	case prev.State.Running == nil && prev.LastTerminationState.Terminated != nil:
+		return int(prev.LastTerminationState.Terminated.ExitCode), true
+	}
+	return 137, prev.State.Running != nil
 }
 
 // redefined says that the pod's spec now names another image.
@@ -227,6 +247,9 @@ func (d *decider) keep(m Member) {
 	switch {
 	case c.Starting || !c.StopBy.IsZero():
 	case last == nil:
+		if code, ran := formerExit(c); ran && m.Class == Main && !ShouldRestart(d.p, m, code) {
+			return
+		}
 		d.start(m, c, time.Time{}, 0)
 	case last.Running():
 		d.check(m, c, last)
