@@ -29,6 +29,7 @@ func All(d Deps) []Plugin {
 		NamespaceLifecycle{d.Client},
 		ServiceAccount{d.Client},
 		Priority{d.Client},
+		CertificateIdentity{},
 		DefaultTolerationSeconds{},
 		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
 		RBACEscalation{d.Rules, d.Authorizer},

@@ -117,6 +117,8 @@ type Leaf struct {
 	Addresses     []net.IP
 	Server        bool
 	Client        bool
+	// Lifetime shortens LeafLifetime; zero or more than that means LeafLifetime.
+	Lifetime time.Duration
 }
 
 // Sign makes a certificate for a public key.
@@ -131,6 +133,9 @@ func (a *Authority) Sign(l Leaf, public crypto.PublicKey, now time.Time) (certPE
 		DNSNames:     l.DNSNames, IPAddresses: l.Addresses,
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(LeafLifetime),
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, BasicConstraintsValid: true,
+	}
+	if l.Lifetime > 0 && l.Lifetime < LeafLifetime {
+		t.NotAfter = now.Add(l.Lifetime)
 	}
 	if t.NotAfter.After(a.Certificate.NotAfter) {
 		t.NotAfter = a.Certificate.NotAfter

@@ -1,0 +1,286 @@
+package identity
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/client"
+	"sagong/lib/pki"
+	"sagong/object"
+	"sagong/reconcile"
+)
+
+// certificateController approves the certificate requests of node agents and
+// signs every approved request of the signers that Kubernetes itself defines:
+// https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
+type certificateController struct {
+	requests *reconcile.View[*certificatesv1.CertificateSigningRequest]
+	nodes    *reconcile.View[*corev1.Node]
+	ca       *pki.Authority
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// NewCertificates returns the controller that approves and signs with ca.
+func NewCertificates(h *reconcile.Hub, ca *pki.Authority, log *slog.Logger, now func() time.Time) reconcile.Controller {
+	return &certificateController{
+		requests: reconcile.ViewOf[*certificatesv1.CertificateSigningRequest](h), nodes: reconcile.ViewOf[*corev1.Node](h),
+		ca: ca, log: log, now: now,
+	}
+}
+
+func (*certificateController) Name() string { return "certificate" }
+
+func (c *certificateController) Inputs() []reconcile.Input {
+	return []reconcile.Input{reconcile.Self(c.requests), reconcile.Reads(c.nodes)}
+}
+
+func (*certificateController) Outputs() []reconcile.Output {
+	kind := certificatesv1.SchemeGroupVersion.WithKind("CertificateSigningRequest").GroupKind()
+	return []reconcile.Output{{Kind: kind, Field: "status"}}
+}
+
+// Requests are kept as long as upstream keeps them, then removed.
+const (
+	keepIssued  = time.Hour
+	keepDenied  = time.Hour
+	keepPending = 24 * time.Hour
+)
+
+func (c *certificateController) Reconcile(ctx context.Context, cl client.Client, key object.Key) (reconcile.Result, error) {
+	r, ok := c.requests.Get("", key.Name)
+	if !ok {
+		return reconcile.Result{}, nil
+	}
+	if left := c.left(r); left <= 0 {
+		err := client.Delete[*certificatesv1.CertificateSigningRequest](ctx, cl, "", r.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &r.UID}})
+		return reconcile.Result{}, gone(err)
+	}
+	again := reconcile.Result{After: c.left(r)}
+	switch {
+	case condition(r, certificatesv1.CertificateDenied), condition(r, certificatesv1.CertificateFailed), len(r.Status.Certificate) > 0:
+		return again, nil
+	case condition(r, certificatesv1.CertificateApproved):
+		return again, c.sign(ctx, cl, r)
+	}
+	why, err := c.approve(ctx, cl, r)
+	if err != nil || why == "" {
+		return again, err
+	}
+	out := r.DeepCopy()
+	now := metav1.NewTime(c.now())
+	out.Status.Conditions = append(out.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+		Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "AutoApproved", Message: why,
+		LastUpdateTime: now, LastTransitionTime: now,
+	})
+	_, err = cl.Update(ctx, c.requests.Definition(), out, "approval")
+	return again, err
+}
+
+// gone takes "not found" for success: what should not be there is not.
+func gone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func (c *certificateController) left(r *certificatesv1.CertificateSigningRequest) time.Duration {
+	keep := keepPending
+	switch {
+	case len(r.Status.Certificate) > 0:
+		keep = keepIssued
+	case condition(r, certificatesv1.CertificateDenied), condition(r, certificatesv1.CertificateFailed):
+		keep = keepDenied
+	}
+	return r.CreationTimestamp.Add(keep).Sub(c.now())
+}
+
+func condition(r *certificatesv1.CertificateSigningRequest, t certificatesv1.RequestConditionType) bool {
+	return slices.ContainsFunc(r.Status.Conditions, func(x certificatesv1.CertificateSigningRequestCondition) bool { return x.Type == t })
+}
+
+// approve returns why a request may be approved without asking anybody; "" when
+// somebody must be asked.
+func (c *certificateController) approve(ctx context.Context, cl client.Client, r *certificatesv1.CertificateSigningRequest) (string, error) {
+	req, err := parseRequest(r.Spec.Request)
+	if err != nil {
+		return "", nil // said when it is signed
+	}
+	switch r.Spec.SignerName {
+	case certificatesv1.KubeAPIServerClientKubeletSignerName:
+		if nodeClient(r, req) != nil {
+			return "", nil
+		}
+		sub := "nodeclient"
+		if req.Subject.CommonName == r.Spec.Username {
+			sub = "selfnodeclient"
+		}
+		ok, err := allowed(ctx, cl, r, sub)
+		if !ok || err != nil {
+			return "", err
+		}
+		return "Auto approving kubelet client certificate after SubjectAccessReview.", nil
+	case certificatesv1.KubeletServingSignerName:
+		if nodeServing(r, req) != nil {
+			return "", nil
+		}
+		name := strings.TrimPrefix(req.Subject.CommonName, "system:node:")
+		node, ok := c.nodes.Get("", name)
+		if !ok || !namesOnly(req, node) {
+			return "", nil
+		}
+		return "Auto approving kubelet serving certificate: it names the addresses of the node that asks.", nil
+	}
+	return "", nil
+}
+
+// allowed asks whether the requester may have such a certificate without review.
+func allowed(ctx context.Context, cl client.Client, r *certificatesv1.CertificateSigningRequest, sub string) (bool, error) {
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: r.Spec.Username, UID: r.Spec.UID, Groups: r.Spec.Groups,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Group: certificatesv1.GroupName, Version: "v1", Resource: "certificatesigningrequests", Subresource: sub, Verb: "create",
+		},
+	}}
+	out, err := client.Create(ctx, cl, review)
+	if err != nil {
+		return false, fmt.Errorf("cannot ask what %s may do: %w", r.Spec.Username, err)
+	}
+	return out.Status.Allowed, nil
+}
+
+func parseRequest(data []byte) (*x509.CertificateRequest, error) {
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, errors.New("PEM block type must be CERTIFICATE REQUEST")
+	}
+	req, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return req, req.CheckSignature()
+}
+
+const nodeGroup = "system:nodes"
+
+func hasUsages(r *certificatesv1.CertificateSigningRequest, purpose certificatesv1.KeyUsage) error {
+	found := false
+	for _, u := range r.Spec.Usages {
+		switch u {
+		case certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment:
+		case purpose:
+			found = true
+		default:
+			return fmt.Errorf("usage %q is not allowed for this signer", u)
+		}
+	}
+	if !found {
+		return fmt.Errorf("usage %q is missing", purpose)
+	}
+	return nil
+}
+
+func nodeSubject(req *x509.CertificateRequest) error {
+	if !slices.Equal(req.Subject.Organization, []string{nodeGroup}) {
+		return fmt.Errorf("subject organization is not %s", nodeGroup)
+	}
+	if name, ok := strings.CutPrefix(req.Subject.CommonName, "system:node:"); !ok || name == "" {
+		return errors.New("subject common name does not begin with system:node:")
+	}
+	return nil
+}
+
+// nodeClient holds a request to what a node agent's client certificate may say.
+func nodeClient(r *certificatesv1.CertificateSigningRequest, req *x509.CertificateRequest) error {
+	if len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses)+len(req.URIs) > 0 {
+		return errors.New("subject alternative names are not allowed")
+	}
+	return errors.Join(nodeSubject(req), hasUsages(r, certificatesv1.UsageClientAuth))
+}
+
+// nodeServing holds a request to what a node agent's serving certificate may say.
+func nodeServing(r *certificatesv1.CertificateSigningRequest, req *x509.CertificateRequest) error {
+	switch {
+	case len(req.EmailAddresses)+len(req.URIs) > 0:
+		return errors.New("only DNS names and addresses are allowed")
+	case len(req.DNSNames)+len(req.IPAddresses) == 0:
+		return errors.New("a DNS name or an address is needed")
+	case req.Subject.CommonName != r.Spec.Username:
+		return errors.New("only the node itself may ask for its serving certificate")
+	}
+	return errors.Join(nodeSubject(req), hasUsages(r, certificatesv1.UsageServerAuth))
+}
+
+func namesOnly(req *x509.CertificateRequest, node *corev1.Node) bool {
+	own := map[string]bool{node.Name: true}
+	for _, a := range node.Status.Addresses {
+		own[a.Address] = true
+	}
+	for _, d := range req.DNSNames {
+		if !own[d] {
+			return false
+		}
+	}
+	for _, ip := range req.IPAddresses {
+		if !own[ip.String()] {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *certificateController) sign(ctx context.Context, cl client.Client, r *certificatesv1.CertificateSigningRequest) error {
+	leaf := pki.Leaf{}
+	req, err := parseRequest(r.Spec.Request)
+	if err == nil {
+		switch r.Spec.SignerName {
+		case certificatesv1.KubeAPIServerClientKubeletSignerName:
+			leaf.Client, err = true, nodeClient(r, req)
+		case certificatesv1.KubeletServingSignerName:
+			leaf.Server, err = true, nodeServing(r, req)
+		case certificatesv1.KubeAPIServerClientSignerName:
+			leaf.Client, err = true, hasUsages(r, certificatesv1.UsageClientAuth)
+		default:
+			return nil // another signer's
+		}
+	}
+	out := r.DeepCopy()
+	if err != nil {
+		now := metav1.NewTime(c.now())
+		out.Status.Conditions = append(out.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
+			Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue, Reason: "SignerValidationFailure", Message: err.Error(),
+			LastUpdateTime: now, LastTransitionTime: now,
+		})
+		_, err := cl.Update(ctx, c.requests.Definition(), out, "status")
+		return err
+	}
+	leaf.CommonName, leaf.Organizations = req.Subject.CommonName, req.Subject.Organization
+	leaf.DNSNames, leaf.Addresses = req.DNSNames, req.IPAddresses
+	if r.Spec.ExpirationSeconds != nil {
+		leaf.Lifetime = time.Duration(*r.Spec.ExpirationSeconds) * time.Second
+	}
+	certPEM, err := c.ca.Sign(leaf, req.PublicKey, c.now())
+	if err != nil {
+		return err
+	}
+	out.Status.Certificate = certPEM
+	_, err = cl.Update(ctx, c.requests.Definition(), out, "status")
+	if err == nil {
+		c.log.Info("signed a certificate", "request", r.Name, "for", req.Subject.CommonName, "signer", r.Spec.SignerName)
+	}
+	return err
+}
