@@ -364,8 +364,8 @@ func (c *committer) fail(cause error) {
 	c.mu.Unlock()
 }
 
-// publish makes what was decided visible: index, then feeds, then revision,
-// then those who wait. After a failure it drops it instead.
+// publish makes what was decided visible: feeds, then index and revision, then
+// those who wait. After a failure it drops it instead.
 func (c *committer) publish() {
 	if len(c.pending) == 0 {
 		return
@@ -377,13 +377,15 @@ func (c *committer) publish() {
 				st.Stamp(c.pending[i].Rev)
 			}
 		}
+		// The feeds first: watchers do not pass the revision. Then the index and
+		// the revision together, so that a list finds one exactly at the other.
+		touched := c.feed()
 		s.index.mu.Lock()
 		for i, e := range c.pending {
 			s.index.publishLocked(c.items[i], e.Record)
 		}
-		s.index.mu.Unlock()
-		touched := c.feed()
 		s.rev.Store(int64(c.pending[len(c.pending)-1].Rev))
+		s.index.mu.Unlock()
 		for _, t := range touched {
 			t.wake(s.opts.Crowd, s.opts.CrowdDelay)
 		}

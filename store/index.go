@@ -35,9 +35,13 @@ type index struct {
 	seed   maphash.Seed
 	shards [64]shard
 
-	mu   sync.Mutex // of the tree; the publisher holds it for a batch
-	live *btree.BTreeG[*item]
-	copy *btree.BTreeG[*item] // what lists read; nil once live has changed
+	topic func(string) int
+	tag   func(*Record) string
+
+	mu     sync.Mutex // of what follows; the publisher holds it for a batch
+	live   *btree.BTreeG[*item]
+	copy   *btree.BTreeG[*item] // what lists read; nil once live has changed
+	tagged map[string]*tagIndex // by topic, for those that were listed by tag
 }
 
 type shard struct {
@@ -45,8 +49,8 @@ type shard struct {
 	items map[string]*item
 }
 
-func newIndex() *index {
-	x := &index{seed: maphash.MakeSeed()}
+func newIndex(opts Options) *index {
+	x := &index{seed: maphash.MakeSeed(), topic: opts.Topic, tag: opts.Tag, tagged: map[string]*tagIndex{}}
 	for i := range x.shards {
 		x.shards[i].items = map[string]*item{}
 	}
@@ -86,6 +90,7 @@ func (x *index) ensure(key string) *item {
 // publishLocked makes rec the newest version of it.
 func (x *index) publishLocked(it *item, rec *Record) {
 	it.head.Store(rec)
+	x.retagLocked(it, rec)
 	if !it.tree {
 		it.tree = true
 		x.copy = nil

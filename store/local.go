@@ -70,7 +70,7 @@ func newLocal(opts Options) *Local {
 	s := &Local{
 		opts:       opts,
 		log:        opts.Log,
-		index:      newIndex(),
+		index:      newIndex(opts),
 		epoch:      time.Now(),
 		everything: &topic{},
 		topics:     map[string]*topic{},
@@ -140,65 +140,6 @@ func (s *Local) Get(ctx context.Context, key string, rev Rev) (*Record, Rev, err
 			return nil, now, ErrNotFound
 		}
 		return r, now, nil
-	}
-}
-
-// List implements Store.
-func (s *Local) List(ctx context.Context, prefix string, opts ListOptions) (ListResult, error) {
-	for {
-		if err := ctx.Err(); err != nil {
-			return ListResult{}, err
-		}
-		s.index.mu.Lock()
-		at := Rev(s.rev.Load())
-		tree := s.index.orderedLocked()
-		s.index.mu.Unlock()
-		if opts.Rev != 0 {
-			at = opts.Rev
-			if err := s.check(at); err != nil {
-				return ListResult{}, err
-			}
-		}
-		res := ListResult{Rev: at}
-		err := error(nil)
-		seen := 0
-		tree.Ascend(&item{key: max(prefix, opts.After)}, func(it *item) bool {
-			if !strings.HasPrefix(it.key, prefix) {
-				return it.key < prefix
-			}
-			if seen++; seen&0xfff == 0 {
-				if err = ctx.Err(); err != nil {
-					return false
-				}
-			}
-			if it.key == opts.After {
-				return true
-			}
-			r := it.at(at)
-			switch {
-			case r == nil || r.deleted:
-			case opts.CountOnly:
-				res.Remaining++
-			case opts.Limit > 0 && len(res.Records) == opts.Limit:
-				res.More = true
-				if opts.Uncounted {
-					return false
-				}
-				res.Remaining++
-			default:
-				res.Records = append(res.Records, r)
-			}
-			return true
-		})
-		if err != nil {
-			return ListResult{}, err
-		}
-		if at >= s.CompactedRev() {
-			return res, nil
-		}
-		if opts.Rev != 0 {
-			return ListResult{}, s.revError(ErrCompacted, opts.Rev)
-		}
 	}
 }
 

@@ -53,7 +53,7 @@ type loading struct {
 }
 
 func (l *loading) reset() {
-	l.s.index = newIndex()
+	l.s.index = newIndex(l.s.opts)
 	l.s.c.deadline = nil
 }
 

@@ -22,9 +22,9 @@ type Options struct {
 	// the second segment.
 	Topic func(key string) int
 	// Tag returns the value by which watchers of a topic may select events, ""
-	// for none: spec.nodeName of a pod. It is called only for topics that have
-	// tag watchers, should be cheap (Record.Memo helps) and must not call the
-	// store.
+	// for none: spec.nodeName of a pod. It is called only for topics that are
+	// watched or listed by tag, should be cheap (Record.Memo helps) and must not
+	// call the store.
 	Tag func(*Record) string
 
 	// History is how long superseded versions and events are kept. Default 5

@@ -206,6 +206,39 @@ func listPages(t *testing.T, e *env) {
 	e.same("after a key before the prefix", e.list("/r/a/", store.ListOptions{After: "/r/", Limit: 1}).Records[0].Key, "/r/a/00")
 }
 
+func listByTag(t *testing.T, e *env) {
+	e.put("/r/a/n/1", "n1,1", 0)
+	e.put("/r/a/n/2", "n2,1", 0)
+	e.put("/r/a/m/1", "n1,2", 0)
+	e.put("/r/b/m/1", "n1,3", 0)
+	e.put("/r/a/m/2", ",4", 0)
+	list := func(prefix, want string, opts store.ListOptions) {
+		t.Helper()
+		e.same("list by tag", keys(e.list(prefix, opts).Records), want)
+	}
+	tag := store.ListOptions{Tag: "n1"}
+	list("/r/a/", "/r/a/m/1=n1,2 /r/a/n/1=n1,1", tag)
+	list("/r/a/n/", "/r/a/n/1=n1,1", tag)
+	list("", "/r/a/m/1=n1,2 /r/a/n/1=n1,1 /r/b/m/1=n1,3", tag)
+	list("/r/a/", "/r/a/m/1=n1,2", store.ListOptions{Tag: "n1", Limit: 1})
+	list("/r/a/", "/r/a/n/1=n1,1", store.ListOptions{Tag: "n1", After: "/r/a/m/1"})
+	e.same("count", e.list("/r/a/", store.ListOptions{Tag: "n1", CountOnly: true}).Remaining, 2)
+	before := e.Rev()
+	e.put("/r/a/n/1", "n2,5", store.AnyRev) // moves
+	e.put("/r/a/n/3", "n1,6", 0)
+	e.del("/r/a/m/1")
+	list("/r/a/", "/r/a/n/3=n1,6", tag)
+	list("/r/a/", "/r/a/n/1=n2,5 /r/a/n/2=n2,1", store.ListOptions{Tag: "n2"})
+	list("/r/a/", "/r/a/m/1=n1,2 /r/a/n/1=n1,1", store.ListOptions{Tag: "n1", Rev: before})
+	e.put("/r/a/m/1", "n1,7", 0)
+	e.del("/r/a/n/3")
+	if err := e.Compact(e.ctx, e.Rev()); err != nil {
+		t.Fatal(err)
+	}
+	list("/r/a/", "/r/a/m/1=n1,7", tag)
+	list("/r/a/", "", store.ListOptions{Tag: "n9"})
+}
+
 func listAtRevision(t *testing.T, e *env) {
 	want := map[store.Rev]string{}
 	note := func() { want[e.Rev()] = keys(e.list("/r/a/", store.ListOptions{}).Records) }

@@ -37,6 +37,7 @@ func Run(t *testing.T, h Harness) {
 		{"GetAtRevision", getAtRevision},
 		{"List", list},
 		{"ListPages", listPages},
+		{"ListByTag", listByTag},
 		{"ListAtRevision", listAtRevision},
 		{"Compact", compact},
 		{"CompactDeleted", compactDeleted},
