@@ -1,0 +1,89 @@
+package scheduler
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"sagong/client"
+	"sagong/client/fake"
+	"sagong/kinds"
+	"sagong/object"
+	"sagong/reconcile"
+)
+
+type noEvents struct{}
+
+func (noEvents) Eventf(object.Object, string, string, string, ...any)                {}
+func (noEvents) EventForField(object.Object, string, string, string, string, ...any) {}
+
+// start runs a scheduler over a cluster in memory.
+func start(t *testing.T, objs ...object.Object) (client.Client, *reconcile.View[*corev1.Pod]) {
+	t.Helper()
+	c := fake.New(object.NewScheme(kinds.All()...), objs...)
+	hub := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	s := New(Config{Client: c, Hub: hub, Recorder: noEvents{}, Log: slog.New(slog.DiscardHandler)})
+	view := reconcile.ViewOf[*corev1.Pod](hub)
+	wg.Go(func() { _ = hub.Run(ctx) })
+	wg.Go(func() { _ = s.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		c.Close()
+	})
+	return c, view
+}
+
+// until waits for the pods to satisfy a condition.
+func until(t *testing.T, v *reconcile.View[*corev1.Pod], what string, ok func([]*corev1.Pod) bool) {
+	t.Helper()
+	done := make(chan struct{})
+	var once sync.Once
+	stop := v.OnChange(func(_, _ *corev1.Pod) {
+		if ok(v.All()) {
+			once.Do(func() { close(done) })
+		}
+	})
+	defer stop()
+	select {
+	case <-done:
+	case <-t.Context().Done():
+		t.Fatal("never: " + what)
+	}
+}
+
+func count(pods []*corev1.Pod, is func(*corev1.Pod) bool) int {
+	n := 0
+	for _, p := range pods {
+		if is(p) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestBindsWhatFitsAndSaysWhyTheRestDoesNot(t *testing.T) {
+	objs := []object.Object{&corev1.Namespace{ObjectMeta: node("default").ObjectMeta}, node("n1")}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		objs = append(objs, testPod(name, requests("1", "1Gi")))
+	}
+	c, v := start(t, objs...)
+	bound := func(p *corev1.Pod) bool { return p.Spec.NodeName == "n1" }
+	refused := func(p *corev1.Pod) bool {
+		x := scheduledCondition(p)
+		return p.Spec.NodeName == "" && x != nil && x.Reason == "Unschedulable" && x.Message == "0/1 nodes are available: 1 Insufficient cpu."
+	}
+	until(t, v, "four bound, one refused", func(all []*corev1.Pod) bool { return count(all, bound) == 4 && count(all, refused) == 1 })
+	// Room on another node wakes the pod that waits.
+	if _, err := client.Create(t.Context(), c, node("n2")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, v, "the fifth on n2", func(all []*corev1.Pod) bool {
+		return count(all, func(p *corev1.Pod) bool { return p.Spec.NodeName == "n2" }) == 1
+	})
+}
