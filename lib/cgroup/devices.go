@@ -2,10 +2,11 @@ package cgroup
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // DeviceRule allows the use of device nodes.
@@ -52,12 +53,12 @@ func (t *Tree) AllowDevices(path string, rules []DeviceRule) error {
 		if all {
 			return nil
 		}
-		dir, err := os.Open(t.hierarchies[0].dir(path))
+		dir, err := t.DirFD(path)
 		if err != nil {
 			return fmt.Errorf("cannot restrict devices: %w", err)
 		}
-		defer dir.Close()
-		return attachDeviceFilter(int(dir.Fd()), deviceFilter(rules))
+		defer unix.Close(dir)
+		return attachDeviceFilter(dir, deviceFilter(rules))
 	}
 	if !t.Has("devices") {
 		return fmt.Errorf("cannot restrict devices: %w", ErrNoController)
@@ -70,13 +71,13 @@ func (t *Tree) AllowDevices(path string, rules []DeviceRule) error {
 		return fmt.Errorf("cannot restrict devices: %w", err)
 	}
 	// The kernel takes one rule a write.
-	f, err := os.OpenFile(filepath.Join(dir, "devices.allow"), os.O_WRONLY, 0)
+	fd, err := openFD(filepath.Join(dir, "devices.allow"), unix.O_WRONLY)
 	if err != nil {
 		return fmt.Errorf("cannot restrict devices: %w", err)
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	for _, r := range rules {
-		if _, err := f.WriteString(r.String()); err != nil {
+		if _, err := unix.Write(fd, []byte(r.String())); err != nil {
 			return fmt.Errorf("cannot allow device %s: %w", r, err)
 		}
 	}

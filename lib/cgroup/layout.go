@@ -96,6 +96,8 @@ type hierarchy struct {
 	// mount is the mount point alone.
 	mount       string
 	controllers []string
+	// unified is set for the version 2 hierarchy.
+	unified bool
 }
 
 func (h hierarchy) dir(path string) string { return filepath.Join(h.base, path) }

@@ -47,7 +47,7 @@ func Open(layout Layout, root string) (*Tree, error) {
 			return nil, fmt.Errorf("cannot read cgroup controllers: %w", err)
 		}
 		t.v2 = strings.Fields(string(data))
-		t.hierarchies = []hierarchy{{base: filepath.Join(layout.Unified, root), mount: layout.Unified}}
+		t.hierarchies = []hierarchy{{base: filepath.Join(layout.Unified, root), mount: layout.Unified, unified: true}}
 		return t, nil
 	}
 	byMount := map[string][]string{}
@@ -74,7 +74,7 @@ func Open(layout Layout, root string) (*Tree, error) {
 	}
 	if layout.Unified != "" && own[""] != "/" && own[""] != "" {
 		t.hierarchies = append(t.hierarchies, hierarchy{
-			name: filepath.Base(layout.Unified), base: filepath.Join(layout.Unified, root), mount: layout.Unified})
+			name: filepath.Base(layout.Unified), base: filepath.Join(layout.Unified, root), mount: layout.Unified, unified: true})
 	}
 	slices.SortFunc(t.hierarchies, func(a, b hierarchy) int { return strings.Compare(a.base, b.base) })
 	return t, nil
@@ -139,9 +139,6 @@ func (t *Tree) create(h hierarchy, path string) error {
 	dir := h.dir(path)
 	err := os.Mkdir(dir, 0o755)
 	if err == nil || errors.Is(err, fs.ErrExist) {
-		if err == nil && slices.Contains(h.controllers, "cpuset") {
-			return inheritCPUSet(dir)
-		}
 		return nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -163,7 +160,7 @@ func (t *Tree) create(h hierarchy, path string) error {
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err == nil && slices.Contains(h.controllers, "cpuset") {
+		if i == 0 && err == nil && slices.Contains(h.controllers, "cpuset") {
 			if err := inheritCPUSet(at); err != nil {
 				return err
 			}
@@ -240,8 +237,11 @@ func evacuate(dir string) error {
 }
 
 // inheritCPUSet fills a new version 1 cpuset, which starts out empty and then
-// takes no task.
+// takes no task, and has the kernel do so for all below it.
 func inheritCPUSet(dir string) error {
+	if err := writeFile(filepath.Join(dir, "cgroup.clone_children"), "1"); err != nil {
+		return err
+	}
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
 		own, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -314,53 +314,102 @@ func procsOf(dir string) ([]int, error) {
 	return pids, nil
 }
 
-// JoinFiles opens what a process must write "0" to in order to join the cgroup
-// in every version 1 hierarchy. On version 2 there are none: see Dir.
-func (t *Tree) JoinFiles(path string) ([]*os.File, error) {
+// JoinFDs opens what a new process must write "0" to in order to join the
+// cgroup in the version 1 hierarchies. The caller closes them. On version 2
+// there are none: see DirFD.
+//
+// They are the files "tasks" and not "cgroup.procs": a thread that moves itself
+// alone does not take the kernel's global lock, whose writers wait for a grace
+// period of several milliseconds. A process that is about to execute has one
+// thread.
+func (t *Tree) JoinFDs(path string) ([]int, error) {
 	if t.layout.Version == 2 {
 		return nil, nil
 	}
-	files := make([]*os.File, 0, len(t.hierarchies))
+	fds := make([]int, 0, len(t.hierarchies))
 	for _, h := range t.hierarchies {
-		f, err := os.OpenFile(filepath.Join(h.dir(path), "cgroup.procs"), os.O_WRONLY, 0)
+		if h.unified {
+			continue
+		}
+		fd, err := openFD(filepath.Join(h.dir(path), "tasks"), unix.O_WRONLY)
 		if err != nil {
-			for _, f := range files {
-				f.Close()
+			for _, fd := range fds {
+				unix.Close(fd)
 			}
 			return nil, fmt.Errorf("cannot open cgroup %s: %w", path, err)
 		}
-		files = append(files, f)
+		fds = append(fds, fd)
 	}
-	return files, nil
+	return fds, nil
 }
 
-// Dir opens a version 2 cgroup, for CLONE_INTO_CGROUP. On version 1 it is nil.
-func (t *Tree) Dir(path string) (*os.File, error) {
-	if t.layout.Version != 2 {
-		return nil, nil
+// DirFD opens the cgroup's directory in the version 2 hierarchy, for
+// CLONE_INTO_CGROUP; -1 when it has none there. The caller closes it.
+func (t *Tree) DirFD(path string) (int, error) {
+	for _, h := range t.hierarchies {
+		if !h.unified {
+			continue
+		}
+		fd, err := openFD(h.dir(path), unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return -1, fmt.Errorf("cannot open cgroup %s: %w", path, err)
+		}
+		return fd, nil
 	}
-	f, err := os.Open(t.hierarchies[0].dir(path))
-	if err != nil {
-		return nil, fmt.Errorf("cannot open cgroup %s: %w", path, err)
-	}
-	return f, nil
+	return -1, nil
 }
 
-// OOMFile opens the file in which the kernel counts the processes it killed
-// for want of memory ("oom_kill N"), or nil without a memory controller.
-func (t *Tree) OOMFile(path string) (*os.File, error) {
+// TrackingFDs are the JoinFDs of those hierarchies only that limit nothing and
+// by which a service manager finds, and kills, the processes of a service.
+func (t *Tree) TrackingFDs(path string) ([]int, error) {
+	var fds []int
+	for _, h := range t.hierarchies {
+		if h.unified || (len(h.controllers) > 0 && !strings.HasPrefix(h.controllers[0], "name=")) {
+			continue
+		}
+		fd, err := openFD(filepath.Join(h.dir(path), "tasks"), unix.O_WRONLY)
+		if err != nil {
+			for _, fd := range fds {
+				unix.Close(fd)
+			}
+			return nil, fmt.Errorf("cannot open cgroup %s: %w", path, err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+// OOMFD opens the file in which the kernel counts the processes it killed for
+// want of memory ("oom_kill N"); -1 without a memory controller. The caller
+// closes it.
+func (t *Tree) OOMFD(path string) (int, error) {
 	if !t.Has("memory") {
-		return nil, nil
+		return -1, nil
 	}
 	name := filepath.Join(t.v1dir("memory", path), "memory.oom_control")
 	if t.layout.Version == 2 {
 		name = filepath.Join(t.hierarchies[0].dir(path), "memory.events")
 	}
-	f, err := os.Open(name)
+	fd, err := openFD(name, unix.O_RDONLY)
 	if err != nil {
-		return nil, fmt.Errorf("cannot watch for OOM kills: %w", err)
+		return -1, fmt.Errorf("cannot watch for OOM kills: %w", err)
 	}
-	return f, nil
+	return fd, nil
+}
+
+// openFD opens without the runtime's poller, which for a file of the kernel is
+// five more system calls.
+func openFD(name string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return -1, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+		return fd, nil
+	}
 }
 
 // Bind is a directory to show under /sys/fs/cgroup of a container.
@@ -478,9 +527,9 @@ func checkPath(path string) error {
 
 // writeFile writes a value in one system call, as the kernel's files want.
 func writeFile(name, value string) error {
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := openFD(name, unix.O_WRONLY)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: name, Err: err}
+		return err
 	}
 	defer unix.Close(fd)
 	for {
@@ -493,27 +542,4 @@ func writeFile(name, value string) error {
 		return &fs.PathError{Op: "write " + strconv.Quote(value) + " to", Path: name, Err: err}
 	}
 	return nil
-}
-
-// TrackingFiles are the JoinFiles of those hierarchies only that limit nothing
-// and by which a service manager finds, and kills, the processes of a service.
-func (t *Tree) TrackingFiles(path string) ([]*os.File, error) {
-	var files []*os.File
-	if t.layout.Version == 2 {
-		return nil, nil
-	}
-	for _, h := range t.hierarchies {
-		if len(h.controllers) > 0 && !strings.HasPrefix(h.controllers[0], "name=") {
-			continue
-		}
-		f, err := os.OpenFile(filepath.Join(h.dir(path), "cgroup.procs"), os.O_WRONLY, 0)
-		if err != nil {
-			for _, f := range files {
-				f.Close()
-			}
-			return nil, fmt.Errorf("cannot open cgroup %s: %w", path, err)
-		}
-		files = append(files, f)
-	}
-	return files, nil
 }

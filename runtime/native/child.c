@@ -89,49 +89,33 @@ static int in_root(const char *path, uint64_t flags)
 	return fd;
 }
 
-// Opens a path, making what is missing of it.
+static int make_parent(const char *path, const char **name);
+
+// Opens a path, making what is missing of it. Go gives clean, absolute paths.
 static int make(const char *path, int is_dir, mode_t mode)
 {
 	int fd = in_root(path, O_PATH);
 	if (fd >= 0 || errno != ENOENT)
 		return fd;
-	char prefix[4096];
-	size_t len = strlen(path);
-	if (len >= sizeof prefix) {
-		errno = ENAMETOOLONG;
+	const char *name;
+	int parent = make_parent(path, &name);
+	if (parent < 0)
 		return -1;
-	}
-	int parent = in_root("/", O_PATH);
-	for (size_t i = 1; i <= len && parent >= 0; i++) {
-		if (path[i] != '/' && path[i] != '\0')
-			continue;
-		memcpy(prefix, path, i);
-		prefix[i] = '\0';
-		fd = in_root(prefix, O_PATH);
-		if (fd < 0 && errno == ENOENT) {
-			const char *name = strrchr(prefix, '/') + 1;
-			if (path[i] == '/' || is_dir) {
-				if (mkdirat(parent, name, mode) < 0 && errno != EEXIST)
-					break;
-			} else {
-				int f = openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
-				if (f < 0 && errno != EEXIST)
-					break;
-				if (f >= 0)
-					close(f);
-			}
-			fd = in_root(prefix, O_PATH);
-		}
-		close(parent);
-		parent = fd;
-		if (fd >= 0 && path[i] == '\0')
-			return fd;
+	int r;
+	if (is_dir) {
+		r = mkdirat(parent, name, mode);
+	} else {
+		r = openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
+		if (r >= 0)
+			close(r);
 	}
 	int err = errno;
-	if (parent >= 0)
-		close(parent);
-	errno = err;
-	return -1;
+	close(parent);
+	if (r < 0 && err != EEXIST) {
+		errno = err;
+		return -1;
+	}
+	return in_root(path, O_PATH);
 }
 
 static void attach(int tree, const char *target, int is_dir)
@@ -172,25 +156,35 @@ static int new_fs(const char *type, const char *options, uint32_t len, uint32_t 
 	return tree;
 }
 
-static void make_node(const char *path, uint32_t mode, uint32_t major, uint32_t minor, uint32_t uid, uint32_t gid)
+// Opens the directory that a path lies in, and says the name in it.
+static int make_parent(const char *path, const char **name)
 {
 	char dir[4096];
-	const char *slash = strrchr(path, '/');
-	size_t n = (size_t)(slash - path);
+	*name = strrchr(path, '/') + 1;
+	size_t n = (size_t)(*name - path);
 	if (n >= sizeof dir) {
 		errno = ENAMETOOLONG;
-		FAIL("make device \"%s\"", path);
+		return -1;
 	}
 	memcpy(dir, path, n);
-	dir[n] = '\0';
-	int parent = n == 0 ? in_root("/", O_PATH) : make(dir, 1, 0755);
+	dir[n > 1 ? n - 1 : n] = '\0';
+	return make(dir, 1, 0755);
+}
+
+static void make_node(const char *path, uint32_t mode, uint32_t major, uint32_t minor, uint32_t uid, uint32_t gid)
+{
+	const char *name;
+	int parent = make_parent(path, &name);
 	if (parent < 0)
-		FAIL("make directory \"%s\"", dir);
-	unlinkat(parent, slash + 1, 0);
-	if (mknodat(parent, slash + 1, mode, makedev(major, minor)) < 0)
 		FAIL("make device \"%s\"", path);
-	if (fchmodat(parent, slash + 1, mode & 07777, 0) < 0 ||
-	    fchownat(parent, slash + 1, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+	int r = mknodat(parent, name, mode, makedev(major, minor));
+	if (r < 0 && errno == EEXIST) {
+		unlinkat(parent, name, 0);
+		r = mknodat(parent, name, mode, makedev(major, minor));
+	}
+	if (r < 0)
+		FAIL("make device \"%s\"", path);
+	if ((uid || gid) && fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
 		FAIL("set owner of device \"%s\"", path);
 	close(parent);
 }
@@ -310,14 +304,9 @@ static void run_ops(struct plan *p, struct fds *fds, int shm, int *tty, uint32_t
 		}
 		case OP_LINK: {
 			const char *to = plan_str(p);
-			char name[4096];
-			const char *slash = strrchr(target, '/');
-			if (!slash || (size_t)(slash - target) >= sizeof name)
-				break;
-			memcpy(name, target, (size_t)(slash - target));
-			name[slash - target] = '\0';
-			int parent = make(name[0] ? name : "/", 1, 0755);
-			if (parent < 0 || (symlinkat(to, parent, slash + 1) < 0 && errno != EEXIST))
+			const char *name;
+			int parent = make_parent(target, &name);
+			if (parent < 0 || (symlinkat(to, parent, name) < 0 && errno != EEXIST))
 				FAIL("make link \"%s\"", target);
 			close(parent);
 			break;
@@ -487,6 +476,7 @@ _Noreturn void child_run(struct child *c)
 	if ((flags & FLAG_CGROUPNS) && unshare(CLONE_NEWCGROUP) < 0)
 		FAIL("make a cgroup namespace");
 	setsid();
+	umask(0); // the modes of the plan are meant as they are
 
 	int shm = -1, tty = -1;
 	if (flags & FLAG_JOIN) {

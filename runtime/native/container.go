@@ -76,8 +76,8 @@ func (r *Runtime) CreateContainer(_ context.Context, spec runtime.Container) err
 	s.containers = append(s.containers, c)
 	r.mu.Unlock()
 	dir := r.dirs.containerData(spec.SandboxUID, spec.ID)
-	err = os.MkdirAll(dir, 0o711)
-	if err == nil {
+	err = os.Mkdir(dir, 0o711)
+	if err == nil || os.IsExist(err) {
 		err = writeJSON(filepath.Join(dir, "config.json"), containerFile{spec, c.status.CreatedAt})
 	}
 	if err != nil {
@@ -169,9 +169,8 @@ func (r *Runtime) start(ctx context.Context, c *container) (runtime.Started, err
 	case !s.spec.HostPID:
 		q.CloneFlags |= unix.CLONE_NEWPID
 	}
-	files, err := r.joinRequest(q, cg)
-	defer func() { closeAll(files) }()
-	if err != nil {
+	defer q.close()
+	if err := r.joinRequest(q, cg); err != nil {
 		return runtime.Started{}, err
 	}
 	f.Joins = len(q.fds)
@@ -193,8 +192,8 @@ func (r *Runtime) start(ctx context.Context, c *container) (runtime.Started, err
 	if err != nil {
 		return runtime.Started{}, &runtime.StartError{Step: "mount the root file system", Err: err}
 	}
-	files = append(files, root)
-	q.sendFile(root)
+	defer root.Close()
+	q.send(int(root.Fd()))
 	if !hasHome(spec.Env) {
 		f.Home = homeOf(root, spec.User)
 	}
@@ -202,17 +201,10 @@ func (r *Runtime) start(ctx context.Context, c *container) (runtime.Started, err
 	if err != nil {
 		return runtime.Started{}, err
 	}
-	mounts, err := openSources(p, sources)
-	files = append(files, mounts...)
-	if err != nil {
+	if err := openSources(q, p, sources); err != nil {
 		return runtime.Started{}, err
 	}
-	for _, m := range mounts {
-		q.sendFile(m)
-	}
-	more, err := r.attachRecords(q, c, cg, p)
-	files = append(files, more...)
-	if err != nil {
+	if err := r.attachRecords(q, c, cg, p); err != nil {
 		return runtime.Started{}, err
 	}
 	a, err := ask(ctx, s.run, q)
@@ -272,8 +264,7 @@ func (r *Runtime) restrictDevices(c *container, cg string, nodes []node) error {
 
 // openSources clones the mounts from the host and says in the plan which are
 // directories.
-func openSources(p *plan, sources []source) ([]*os.File, error) {
-	var files []*os.File
+func openSources(q *request, p *plan, sources []source) error {
 	byFD := map[uint32]int{}
 	for i, o := range p.Ops {
 		if o.Kind == opAttach {
@@ -281,26 +272,28 @@ func openSources(p *plan, sources []source) ([]*os.File, error) {
 		}
 	}
 	for i, s := range sources {
-		f, dir, err := openSource(s)
+		fd, dir, err := openSource(s)
 		if err != nil {
-			return files, &runtime.StartError{Step: fmt.Sprintf("mount %q", s.Target), Err: err}
+			return &runtime.StartError{Step: fmt.Sprintf("mount %q", s.Target), Err: err}
 		}
-		files = append(files, f)
+		q.own(fd)
 		p.Ops[byFD[p.Rootfs+1+uint32(i)]].Dir = dir
 	}
-	return files, nil
+	return nil
 }
 
-func openSource(s source) (*os.File, bool, error) {
+func openSource(s source) (int, bool, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, s.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
-		return nil, false, &os.PathError{Op: "open", Path: s.Path, Err: err}
+		return -1, false, &os.PathError{Op: "open", Path: s.Path, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), s.Path)
+	fail := func(err error) (int, bool, error) {
+		unix.Close(fd)
+		return -1, false, &os.PathError{Op: "mount", Path: s.Path, Err: err}
+	}
 	if s.Shared {
 		if err := checkShared(s.Path); err != nil {
-			f.Close()
-			return nil, false, err
+			return fail(err)
 		}
 	}
 	// Propagation goes for all submounts, the attributes for the top one unless
@@ -309,19 +302,22 @@ func openSource(s source) (*os.File, bool, error) {
 	if s.Recursive {
 		prop.Attr_set = s.Set
 	}
-	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &prop)
-	if err == nil && s.Set != 0 && !s.Recursive {
-		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: s.Set})
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &prop); err != nil {
+		return fail(err)
+	}
+	if s.Set != 0 && !s.Recursive {
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: s.Set}); err != nil {
+			return fail(err)
+		}
+	}
+	if s.Dir {
+		return fd, true, nil
 	}
 	var st unix.Stat_t
-	if err == nil {
-		err = unix.Fstat(fd, &st)
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fail(err)
 	}
-	if err != nil {
-		f.Close()
-		return nil, false, &os.PathError{Op: "mount", Path: s.Path, Err: err}
-	}
-	return f, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
 // checkShared refuses a source from which mounts would not reach the host.
@@ -348,34 +344,28 @@ func checkShared(path string) error {
 
 // attachRecords adds the files that the shim itself uses: log, directory of
 // records, OOM counter, and the plan.
-func (r *Runtime) attachRecords(q *request, c *container, cg string, p *plan) ([]*os.File, error) {
-	var files []*os.File
-	add := func(f *os.File, err error) (int32, error) {
-		if err != nil || f == nil {
-			return -1, err
-		}
-		files = append(files, f)
-		return q.sendFile(f), nil
-	}
-	var err error
-	if q.Log, err = add(openLog(c.spec.LogPath)); err != nil {
-		return files, err
-	}
+func (r *Runtime) attachRecords(q *request, c *container, cg string, p *plan) error {
 	dir := r.dirs.containerRun(c.spec.SandboxUID, c.spec.ID)
 	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
-		return files, err
+		return err
 	}
-	if q.Dir, err = add(os.Open(dir)); err != nil {
-		return files, err
-	}
-	if q.OOM, err = add(r.tree.OOMFile(cg)); err != nil {
-		return files, err
-	}
-	if q.Cgroup, err = add(r.tree.Dir(cg)); err != nil {
-		return files, err
-	}
-	if q.Plan, err = add(memfd("sagong-plan", p.encode())); err != nil {
-		return files, err
+	for _, o := range []struct {
+		at   *int32
+		open func() (int, error)
+	}{
+		{&q.Log, func() (int, error) { return openLog(c.spec.LogPath) }},
+		{&q.Dir, func() (int, error) { return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) }},
+		{&q.OOM, func() (int, error) { return r.tree.OOMFD(cg) }},
+		{&q.Cgroup, func() (int, error) { return r.tree.DirFD(cg) }},
+		{&q.Plan, func() (int, error) { return memfd("sagong-plan", p.encode()) }},
+	} {
+		fd, err := o.open()
+		if err != nil {
+			return err
+		}
+		if fd >= 0 {
+			*o.at = q.own(fd)
+		}
 	}
 	if c.spec.TTY {
 		q.Flags |= streamTTY
@@ -386,18 +376,18 @@ func (r *Runtime) attachRecords(q *request, c *container, cg string, p *plan) ([
 	if c.spec.StdinOnce {
 		q.Flags |= streamStdinOnce
 	}
-	return files, nil
+	return nil
 }
 
-func openLog(path string) (*os.File, error) {
+func openLog(path string) (int, error) {
 	if path == "" {
-		return nil, nil
+		return -1, nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the log: %w", err)
+		return -1, fmt.Errorf("cannot open the log: %w", &os.PathError{Op: "open", Path: path, Err: err})
 	}
-	return f, nil
+	return fd, nil
 }
 
 // settle brings a container's status up to what the files of the shim say and,
@@ -603,14 +593,14 @@ func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("cannot reopen the log: %w", err)
 	}
-	f, err := openLog(c.spec.LogPath)
+	fd, err := openLog(c.spec.LogPath)
 	if err != nil {
 		return err
 	}
 	q := newRequest(reqReopen, id)
-	if f != nil {
-		defer f.Close()
-		q.Log = q.sendFile(f)
+	defer q.close()
+	if fd >= 0 {
+		q.Log = q.own(fd)
 	}
 	if _, err := ask(ctx, c.sandbox.run, q); err != nil {
 		return fmt.Errorf("cannot reopen the log of container %s: %w", id, err)

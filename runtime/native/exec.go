@@ -31,8 +31,8 @@ func (r *Runtime) exec(ctx context.Context, c *container, o runtime.ExecOptions)
 	s := c.sandbox
 	q := newRequest(reqExec, "")
 	q.Target = c.spec.ID
-	files, err := r.joinRequest(q, cgroupOf(s, c.spec.ID))
-	defer func() { closeAll(files) }()
+	defer q.close()
+	err := r.joinRequest(q, cgroupOf(s, c.spec.ID))
 	if err != nil {
 		return -1, err
 	}
@@ -52,13 +52,12 @@ func (r *Runtime) exec(ctx context.Context, c *container, o runtime.ExecOptions)
 	if err != nil {
 		return -1, err
 	}
-	dir, err := r.tree.Dir(cgroupOf(s, c.spec.ID))
+	dir, err := r.tree.DirFD(cgroupOf(s, c.spec.ID))
 	if err != nil {
 		return -1, err
 	}
-	if dir != nil {
-		files = append(files, dir)
-		q.Cgroup = q.sendFile(dir)
+	if dir >= 0 {
+		q.Cgroup = q.own(dir)
 	}
 	io := newStreams()
 	defer io.close()
@@ -83,8 +82,7 @@ func (r *Runtime) exec(ctx context.Context, c *container, o runtime.ExecOptions)
 	if err != nil {
 		return -1, err
 	}
-	files = append(files, pf)
-	q.Plan = q.sendFile(pf)
+	q.Plan = q.own(pf)
 
 	conn, err := dialShim(ctx, s.run)
 	if err != nil {
@@ -193,7 +191,7 @@ func (s *streams) input(q *request, from io.Reader) (int32, error) {
 	}
 	s.mine = append(s.mine, pw)
 	s.copyInput(pw, from)
-	return q.sendFile(pr), nil
+	return q.send(int(pr.Fd())), nil
 }
 
 func (s *streams) copyInput(to *os.File, from io.Reader) {
@@ -224,7 +222,7 @@ func (s *streams) output(q *request, to io.Writer) (int32, error) {
 	}
 	s.mine = append(s.mine, pr)
 	s.outputs = append(s.outputs, &outputCopy{from: pr, to: to})
-	return q.sendFile(pw), nil
+	return q.send(int(pw.Fd())), nil
 }
 
 // terminal takes the master of an exec's terminal.
@@ -372,5 +370,11 @@ func (o *outputCopy) discard(buf []byte) {
 		if _, err := o.from.Read(buf); err != nil {
 			return
 		}
+	}
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
 	}
 }

@@ -53,6 +53,7 @@ type Runtime struct {
 	exe     *os.File
 	lean    *os.File
 	lock    *os.File
+	null    *os.File
 	filters filterCache
 	watch   *watcher
 	events  *eventQueue
@@ -122,6 +123,10 @@ func (r *Runtime) open() error {
 	if err := r.tree.Create(shimCgroup); err != nil {
 		return err
 	}
+	if r.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	r.null.Fd() // makes it blocking, once
 	exe, err := readOnlySelf()
 	if err != nil {
 		return err
@@ -202,7 +207,7 @@ func (r *Runtime) release() {
 		r.watch.release()
 	}
 	r.events.close()
-	for _, f := range []*os.File{r.exe, r.lean, r.lock} {
+	for _, f := range []*os.File{r.exe, r.lean, r.lock, r.null} {
 		if f != nil {
 			f.Close()
 		}

@@ -40,6 +40,8 @@ type source struct {
 	// Recursive applies Set to submounts too.
 	Recursive   bool
 	Propagation uint64
+	// Dir is set when it is known to be a directory.
+	Dir bool
 	// Shared demands that the source lies on a shared mount.
 	Shared bool
 }
@@ -234,7 +236,7 @@ func planMounts(p *plan, c runtime.Container, f facts) ([]source, error) {
 		}
 		for _, b := range f.CgroupBinds {
 			attach(source{Path: b.Source, Target: path.Join("/sys/fs/cgroup", b.Name), Set: uint64(sysAttr),
-				Propagation: unix.MS_PRIVATE}, true)
+				Propagation: unix.MS_PRIVATE, Recursive: true, Dir: true}, true)
 			for _, a := range b.Aliases {
 				p.Ops = append(p.Ops, op{Kind: opLink, Target: "/sys/fs/cgroup/" + a, To: b.Name})
 			}

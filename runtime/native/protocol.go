@@ -56,7 +56,8 @@ type request struct {
 	A, B                                         int32
 	ID, Target                                   string
 
-	fds []int
+	// fds are sent; those of owned are closed afterwards.
+	fds, owned []int
 }
 
 func newRequest(typ uint32, id string) *request {
@@ -69,11 +70,18 @@ func (r *request) send(fd int) int32 {
 	return int32(len(r.fds) - 1)
 }
 
-func (r *request) sendFile(f *os.File) int32 {
-	if f == nil {
-		return -1
+// own is send for a descriptor that close closes.
+func (r *request) own(fd int) int32 {
+	r.owned = append(r.owned, fd)
+	return r.send(fd)
+}
+
+// close closes what the request owns. The other side has its own copies.
+func (r *request) close() {
+	for _, fd := range r.owned {
+		unix.Close(fd)
 	}
-	return r.send(int(f.Fd()))
+	r.owned = nil
 }
 
 func (r *request) encode() []byte {
@@ -140,7 +148,7 @@ type shimConn struct {
 // context interrupts whatever the connection waits for.
 func dialShim(ctx context.Context, dir string) (*shimConn, error) {
 	path := dir + "/shim.sock"
-	if len(path) > 100 { // the kernel's limit is 108
+	if len(path) > maxSocketPath {
 		d, err := os.Open(dir)
 		if err != nil {
 			return nil, err
@@ -229,18 +237,25 @@ func ctxErr(ctx context.Context, err error) error {
 }
 
 // memfd is an anonymous file with the given content.
-func memfd(name string, content []byte) (*os.File, error) {
+func memfd(name string, content []byte) (int, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL { // before Linux 6.3
 		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	}
 	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
+		return -1, os.NewSyscallError("memfd_create", err)
 	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.Write(content); err != nil {
-		f.Close()
-		return nil, err
+	for len(content) > 0 {
+		n, err := unix.Write(fd, content)
+		if err != nil && err != unix.EINTR {
+			unix.Close(fd)
+			return -1, os.NewSyscallError("write", err)
+		}
+		content = content[max(n, 0):]
 	}
-	return f, nil
+	return fd, nil
 }
+
+// maxSocketPath is where longer paths are shortened by a descriptor; the
+// kernel's limit is 107.
+const maxSocketPath = 100

@@ -271,26 +271,27 @@ func (r *Runtime) spawnShim(ctx context.Context, s *sandbox) (process, int, erro
 			f.Close()
 		}
 	}()
-	joins, err := r.tree.TrackingFiles(shimCgroup)
+	var owned []int
+	defer func() {
+		for _, fd := range owned {
+			unix.Close(fd)
+		}
+	}()
+	joins, err := r.tree.TrackingFDs(shimCgroup)
 	if err != nil {
 		return process{}, -1, err
 	}
-	files = append(files, joins...)
+	owned = append(owned, joins...)
 	boot, err := memfd("sagong-sandbox", r.bootPlan(s, len(joins)))
 	if err != nil {
 		return process{}, -1, err
 	}
-	files = append(files, boot)
+	owned = append(owned, boot)
 	sock, err := listenShim(s.run)
 	if err != nil {
 		return process{}, -1, err
 	}
-	files = append(files, sock)
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return process{}, -1, err
-	}
-	files = append(files, null)
+	owned = append(owned, sock)
 	ready, readyW, err := os.Pipe()
 	if err != nil {
 		return process{}, -1, err
@@ -298,21 +299,23 @@ func (r *Runtime) spawnShim(ctx context.Context, s *sandbox) (process, int, erro
 	defer ready.Close()
 	files = append(files, readyW)
 
-	n := null.Fd()
+	n := r.null.Fd()
 	pidfd := -1
 	attr := &syscall.ProcAttr{
 		Env:   []string{"_SAGONG_PERSONALITY=shim"},
-		Files: []uintptr{n, n, n, boot.Fd(), sock.Fd(), readyW.Fd(), r.watch.runDir.Fd(), r.lean.Fd()},
+		Files: []uintptr{n, n, n, uintptr(boot), uintptr(sock), readyW.Fd(), r.watch.runDir.Fd(), r.lean.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	}
 	for _, j := range joins {
-		attr.Files = append(attr.Files, j.Fd())
+		attr.Files = append(attr.Files, uintptr(j))
 	}
-	if dir, err := r.tree.Dir(shimCgroup); err != nil {
+	dir, err := r.tree.DirFD(shimCgroup)
+	if err != nil {
 		return process{}, -1, err
-	} else if dir != nil {
-		files = append(files, dir)
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(dir.Fd())
+	}
+	if dir >= 0 {
+		owned = append(owned, dir)
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, dir
 	}
 	args := []string{"sagong-shim", s.spec.UID, s.spec.Namespace + "/" + s.spec.Name}
 	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(r.exe.Fd())), args, attr)
@@ -338,35 +341,41 @@ func (r *Runtime) spawnShim(ctx context.Context, s *sandbox) (process, int, erro
 
 // listenShim makes the socket of a shim. It exists before the shim does, so
 // that nobody has to wait for it.
-func listenShim(dir string) (*os.File, error) {
+func listenShim(dir string) (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return -1, os.NewSyscallError("socket", err)
 	}
-	f := os.NewFile(uintptr(fd), "shim.sock")
+	if err := bindShim(fd, dir); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func bindShim(fd int, dir string) error {
 	path := filepath.Join(dir, "shim.sock")
-	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-		f.Close()
-		return nil, err
-	}
-	if len(path) > 100 {
+	if len(path) > maxSocketPath {
 		d, err := os.Open(dir)
 		if err != nil {
-			f.Close()
-			return nil, err
+			return err
 		}
 		defer d.Close()
 		path = "/proc/self/fd/" + strconv.Itoa(int(d.Fd())) + "/shim.sock"
 	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		f.Close()
-		return nil, os.NewSyscallError("bind", err)
+	err := unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	if err == unix.EADDRINUSE {
+		if err = unix.Unlink(path); err == nil {
+			err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+		}
+	}
+	if err != nil {
+		return os.NewSyscallError("bind", err)
 	}
 	if err := unix.Listen(fd, 128); err != nil {
-		f.Close()
-		return nil, os.NewSyscallError("listen", err)
+		return os.NewSyscallError("listen", err)
 	}
-	return f, nil
+	return nil
 }
 
 // startPause makes the shared PID namespace.
@@ -377,19 +386,17 @@ func (r *Runtime) startPause(ctx context.Context, s *sandbox) error {
 	}
 	q := newRequest(reqPause, pauseID)
 	q.CloneFlags = unix.CLONE_NEWPID | unix.CLONE_NEWNS
-	files, err := r.joinRequest(q, path)
-	defer closeAll(files)
-	if err != nil {
+	defer q.close()
+	if err := r.joinRequest(q, path); err != nil {
 		return err
 	}
 	q.A = int32(len(q.fds))
-	dir, err := r.tree.Dir(path)
+	dir, err := r.tree.DirFD(path)
 	if err != nil {
 		return err
 	}
-	if dir != nil {
-		defer dir.Close()
-		q.Cgroup = q.sendFile(dir)
+	if dir >= 0 {
+		q.Cgroup = q.own(dir)
 	}
 	_, err = ask(ctx, s.run, q)
 	return err
@@ -397,21 +404,12 @@ func (r *Runtime) startPause(ctx context.Context, s *sandbox) error {
 
 // joinRequest adds what a child needs to join a version 1 cgroup: the first
 // descriptors.
-func (r *Runtime) joinRequest(q *request, path string) ([]*os.File, error) {
-	files, err := r.tree.JoinFiles(path)
-	if err != nil {
-		return nil, err
+func (r *Runtime) joinRequest(q *request, path string) error {
+	fds, err := r.tree.JoinFDs(path)
+	for _, fd := range fds {
+		q.own(fd)
 	}
-	for _, f := range files {
-		q.sendFile(f)
-	}
-	return files, nil
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
+	return err
 }
 
 // NetNSPath is where the pod's network namespace is pinned.

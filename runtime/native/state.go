@@ -57,17 +57,14 @@ type containerFile struct {
 	CreatedAt time.Time
 }
 
-// writeJSON replaces a file whole. It is not synced: after a crash of the
-// machine nothing runs any more, and what is unreadable is removed.
+// writeJSON writes a file. It is neither synced nor renamed into place: what is
+// cut off by a crash describes something that never ran, and is removed.
 func writeJSON(name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(name+".tmp", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(name+".tmp", name)
+	return os.WriteFile(name, data, 0o600)
 }
 
 func readJSON(name string, v any) error {
