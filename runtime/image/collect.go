@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,9 +82,9 @@ func (s *Store) hideLayer(chain string) (string, error) {
 // Sweep removes blobs and layers that no image needs, neither work in flight
 // nor a pin, and returns the bytes it freed.
 func (s *Store) Sweep(ctx context.Context) (freed int64, err error) {
-	s.mu.Lock()
+	s.recording.Lock()
 	doomed, err := s.unreferenced()
-	s.mu.Unlock()
+	s.recording.Unlock()
 	for _, d := range doomed {
 		if ctx.Err() != nil {
 			err = errors.Join(err, ctx.Err())
@@ -107,17 +108,14 @@ type doomedPath struct {
 	bytes int64
 }
 
-// unreferenced takes out of sight what nobody needs. The caller holds mu, so
-// that nobody can begin to need it meanwhile.
+// unreferenced takes out of sight what nobody needs. The caller holds
+// recording, so that no record changes.
 func (s *Store) unreferenced() ([]doomedPath, error) {
 	need := map[string]bool{}
-	for k := range s.held {
-		need[k] = true
-	}
-	for _, b := range s.builtin {
-		need[b.chain] = true
-	}
-	for id := range s.images {
+	s.mu.Lock()
+	ids := slices.Collect(maps.Keys(s.images))
+	s.mu.Unlock()
+	for _, id := range ids {
 		r, err := s.readRecord(id)
 		if err != nil {
 			return nil, err // better keep too much than too little
@@ -126,6 +124,15 @@ func (s *Store) unreferenced() ([]doomedPath, error) {
 		for _, l := range r.Layers {
 			need[l.Digest], need[l.Chain] = true, true
 		}
+	}
+	// From here on nobody can begin to need anything. What follows is renames.
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.held {
+		need[k] = true
+	}
+	for _, b := range s.builtin {
+		need[b.chain] = true
 	}
 	keepLayers := false
 	for owner, p := range s.pins {
@@ -200,16 +207,12 @@ func (s *Store) Collect(ctx context.Context, free int64, minAge time.Duration) (
 		if freed >= free || ctx.Err() != nil {
 			break
 		}
-		s.mu.Lock()
-		e := s.images[c.id]
-		if e == nil || s.owner(c.id) != "" || e.lastUsed.After(limit) {
-			s.mu.Unlock()
-			continue // used meanwhile
-		}
-		err := s.forget(c.id)
-		s.mu.Unlock()
+		gone, err := s.removeUnused(c.id, limit)
 		if err != nil {
 			return freed, removed, fmt.Errorf("cannot remove image sha256:%s: %w", c.id, err)
+		}
+		if !gone {
+			continue // used meanwhile
 		}
 		removed = append(removed, "sha256:"+c.id)
 		n, err := s.Sweep(ctx)
@@ -219,6 +222,21 @@ func (s *Store) Collect(ctx context.Context, free int64, minAge time.Duration) (
 		}
 	}
 	return freed, removed, ctx.Err()
+}
+
+// removeUnused removes an image unless it is in use, or was after the limit.
+func (s *Store) removeUnused(id string, limit time.Time) (bool, error) {
+	s.recording.Lock()
+	defer s.recording.Unlock()
+	s.mu.Lock()
+	e := s.images[id]
+	if e == nil || s.owner(id) != "" || e.lastUsed.After(limit) {
+		s.mu.Unlock()
+		return false, nil
+	}
+	s.forget(id)
+	s.mu.Unlock()
+	return true, s.removeRecord(id, e)
 }
 
 // Usage measures what the store holds.

@@ -131,7 +131,18 @@ func TestImportWhatOthersWrite(t *testing.T) {
 func TestExportRoundTrip(t *testing.T) {
 	r := registry(t, registryOptions{})
 	r.push(t, "app:1", testImage(t, compression.GZip, archive(t, reg("a", "1")), archive(t, reg("b", "2"))))
-	s := open(t, t.TempDir(), withHello(t))
+	s := open(t, t.TempDir(), withHello(t), func(o *Options) {
+		// Something smaller than this test's binary.
+		small := filepath.Join(t.TempDir(), "program")
+		write(t, small, []byte(noise(9, 500_000)))
+		for n := range o.Builtins {
+			for i := range o.Builtins[n].Files {
+				if f := &o.Builtins[n].Files[i]; f.Source != "" {
+					f.Source, f.Size = small, 500_000
+				}
+			}
+		}
+	})
 	i := pull(t, s, r.host+"/app:1")
 	if err := s.Tag(i.ID, "other:tag"); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 )
@@ -197,13 +196,13 @@ func (s *Store) assemble(ctx context.Context, from source, a assembly) (*Image, 
 	if err := syncDir(filepath.Join(s.dir, "l")); err != nil {
 		return nil, fmt.Errorf("cannot store image: %w", err)
 	}
-	s.mu.Lock()
+	s.recording.Lock()
 	err = s.putRecord(rec, a.names...)
-	s.mu.Unlock()
+	s.recording.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	return s.load(strings.TrimPrefix(rec.ID, "sha256:"))
+	return s.describe(rec, cfg, rec.Names), nil
 }
 
 // maxLayers is what Docker allows too; overlayfs takes 500.

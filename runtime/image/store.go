@@ -1,7 +1,6 @@
 package image
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +19,11 @@ type Store struct {
 	dir  string
 	opt  Options
 	lock *os.File
+
+	// recording serialises changes of records. It is held across disk writes;
+	// mu, which guards what is in memory, is not, so that containers start
+	// while an image is being recorded. recording is taken before mu.
+	recording sync.Mutex
 
 	mu      sync.Mutex
 	images  map[string]*entry        // by the hex digits of the id
@@ -153,21 +157,38 @@ func (s *Store) load(id string) (*Image, error) {
 	}
 	s.mu.Unlock()
 	r, err := s.readRecord(id)
+	var cfg *configFile
+	if err == nil {
+		cfg, err = s.readConfig(r.ID)
+	}
 	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.images[id] == nil { // removed meanwhile
+			return nil, fmt.Errorf("cannot find image sha256:%s: %w", id, ErrNotFound)
+		}
 		return nil, err
 	}
-	cfg, err := s.readConfig(r.ID)
-	if err != nil {
-		return nil, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.describe(r, cfg, e.names)
+	if s.images[id] == e {
+		if len(s.parsed) >= keepParsed {
+			clear(s.parsed)
+		}
+		s.parsed[id] = i
 	}
+	return i, nil
+}
+
+// describe makes what callers see of an image.
+func (s *Store) describe(r *record, cfg *configFile, names map[string]int64) *Image {
 	i := cfg.image()
 	i.ID, i.Size, i.root = r.ID, r.Size, filepath.Join(s.dir, "l")
 	for _, l := range slices.Backward(r.Layers) {
 		i.lower = append(i.lower, shortName(l.Chain))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name := range e.names {
+	for name := range names {
 		if strings.Contains(name, "@") {
 			i.RepoDigests = append(i.RepoDigests, name)
 		} else {
@@ -176,13 +197,7 @@ func (s *Store) load(id string) (*Image, error) {
 	}
 	slices.Sort(i.RepoDigests)
 	slices.Sort(i.RepoTags)
-	if s.images[id] == e {
-		if len(s.parsed) >= keepParsed {
-			clear(s.parsed)
-		}
-		s.parsed[id] = i
-	}
-	return i, nil
+	return i
 }
 
 // List returns all images, built-in ones too, sorted by id.
@@ -209,157 +224,4 @@ func (s *Store) List() ([]*Image, error) {
 		list = append(list, i)
 	}
 	return list, nil
-}
-
-// Tag gives an image one more name; the name leaves the image that had it.
-func (s *Store) Tag(ref, name string) error {
-	r, err := ParseReference(name)
-	if err != nil {
-		return err
-	}
-	if r.Digest != "" {
-		return fmt.Errorf("cannot tag image %q as %q: %w: a tag is needed, not a digest", ref, name, ErrInvalidName)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id, err := s.find(ref)
-	if err != nil {
-		return err
-	}
-	if s.builtin[id] != nil {
-		return fmt.Errorf("cannot tag image %q: %w", ref, ErrBuiltin)
-	}
-	return s.setNames(id, r)
-}
-
-// setNames gives an image names and makes that durable, first on the image
-// that gets them and then on those that lose them: in between the later time
-// decides. The caller holds mu.
-func (s *Store) setNames(id string, refs ...Reference) error {
-	rec, err := s.readRecord(id)
-	if err != nil {
-		return err
-	}
-	return s.putRecord(rec, refs...)
-}
-
-// putRecord makes an image with its names known, durably. The caller holds mu.
-func (s *Store) putRecord(rec *record, refs ...Reference) error {
-	id := strings.TrimPrefix(rec.ID, "sha256:")
-	e := s.images[id]
-	rec.Names = map[string]int64{}
-	if e != nil {
-		for n, at := range e.names {
-			rec.Names[n] = at
-		}
-	}
-	now := time.Now()
-	lose := map[string][]string{}
-	for _, r := range refs {
-		if s.reserve[r.Domain] {
-			return fmt.Errorf("cannot name an image %q: %w", r, ErrBuiltin)
-		}
-		name := r.String()
-		rec.Names[name] = now.UnixNano()
-		if old, ok := s.names[name]; ok && old != id {
-			lose[old] = append(lose[old], name)
-		}
-	}
-	if err := s.writeRecord(rec); err != nil {
-		return err
-	}
-	s.images[id] = &entry{names: rec.Names, size: rec.Size, lastUsed: now}
-	delete(s.parsed, id)
-	for _, r := range refs {
-		s.names[r.String()] = id
-	}
-	for old, names := range lose {
-		if err := s.dropNames(old, names...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// dropNames takes names from an image, durably. The caller holds mu.
-func (s *Store) dropNames(id string, names ...string) error {
-	rec, err := s.readRecord(id)
-	if err != nil {
-		return err
-	}
-	e := s.images[id]
-	kept := map[string]int64{}
-	for n, at := range e.names {
-		if !slices.Contains(names, n) {
-			kept[n] = at
-		}
-	}
-	rec.Names = kept
-	if err := s.writeRecord(rec); err != nil {
-		return err
-	}
-	os.Chtimes(s.recordPath(id), e.lastUsed, e.lastUsed)
-	s.images[id] = &entry{names: kept, size: e.size, lastUsed: e.lastUsed}
-	delete(s.parsed, id)
-	for _, n := range names {
-		if s.names[n] == id {
-			delete(s.names, n)
-		}
-	}
-	return nil
-}
-
-// Remove takes a name from an image; with the last tag, or when called by id,
-// the image itself goes, which fails with ErrInUse while a container uses it.
-// Its disk space is freed by the Sweep that this ends with.
-func (s *Store) Remove(ctx context.Context, ref string) error {
-	s.mu.Lock()
-	id, err := s.find(ref)
-	if err != nil {
-		s.mu.Unlock()
-		return err
-	}
-	if s.builtin[id] != nil {
-		s.mu.Unlock()
-		return fmt.Errorf("cannot remove image %q: %w", ref, ErrBuiltin)
-	}
-	if r, err := ParseReference(ref); err == nil && s.names[r.String()] == id {
-		others := 0
-		for n := range s.images[id].names {
-			if n != r.String() && !strings.Contains(n, "@") {
-				others++
-			}
-		}
-		if others > 0 {
-			err := s.dropNames(id, r.String())
-			s.mu.Unlock()
-			return err
-		}
-	}
-	if owner := s.owner(id); owner != "" {
-		s.mu.Unlock()
-		return fmt.Errorf("cannot remove image %q: %w by %s", ref, ErrInUse, owner)
-	}
-	err = s.forget(id)
-	s.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("cannot remove image %q: %w", ref, err)
-	}
-	_, err = s.Sweep(ctx)
-	return err
-}
-
-// forget removes an image's record. The caller holds mu.
-func (s *Store) forget(id string) error {
-	if err := os.Remove(s.recordPath(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	for n := range s.images[id].names {
-		if s.names[n] == id {
-			delete(s.names, n)
-		}
-	}
-	delete(s.images, id)
-	delete(s.parsed, id)
-	return syncDir(filepath.Join(s.dir, "images"))
 }
