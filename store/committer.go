@@ -1,10 +1,7 @@
 package store
 
 import (
-	"context"
-	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"sagong/store/wal"
@@ -48,69 +45,10 @@ type committer struct {
 	closeErr     error
 }
 
-// submission is one call of Commit, or a function to run between batches.
-type submission struct {
-	ops     []Op
-	results []Result
-	do      func()
-	durable bool // an operation or condition in it needs the batch on disk
-	gone    atomic.Bool
-	done    chan struct{}
-}
-
 func (c *committer) init(s *Local) {
 	c.s = s
 	c.next = emptyRev + 1
 	c.kick = make(chan struct{}, 1)
-}
-
-// Commit implements Store.
-func (s *Local) Commit(ctx context.Context, ops []Op) []Result {
-	if len(ops) == 0 {
-		return nil
-	}
-	sub := &submission{ops: ops, results: make([]Result, len(ops)), done: make(chan struct{})}
-	err := s.c.submit(ctx, sub)
-	if err != nil {
-		results := make([]Result, len(ops))
-		for i := range results {
-			results[i] = Result{Rev: s.Rev(), Err: err}
-		}
-		return results
-	}
-	return sub.results
-}
-
-// do runs f on the committer's goroutine, between batches.
-func (c *committer) do(ctx context.Context, f func()) error {
-	return c.submit(ctx, &submission{do: f, done: make(chan struct{})})
-}
-
-func (c *committer) submit(ctx context.Context, sub *submission) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	err := c.stop
-	if err == nil || (sub.do != nil && err != ErrClosed) {
-		err = nil
-		c.queue = append(c.queue, sub)
-	}
-	c.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
-	select {
-	case <-sub.done:
-		return nil
-	case <-ctx.Done():
-		sub.gone.Store(true)
-		return fmt.Errorf("cannot tell whether the write happened: %w", ctx.Err())
-	}
 }
 
 // run is the committer's goroutine. It sleeps until there is work or the next
@@ -362,83 +300,6 @@ func (c *committer) fail(cause error) {
 	c.mu.Lock()
 	c.stop = c.failed
 	c.mu.Unlock()
-}
-
-// publish makes what was decided visible: feeds, then index and revision, then
-// those who wait. After a failure it drops it instead.
-func (c *committer) publish() {
-	if len(c.pending) == 0 {
-		return
-	}
-	s := c.s
-	if c.failed == nil {
-		for i, st := range c.stamps {
-			if st != nil {
-				st.Stamp(c.pending[i].Rev)
-			}
-		}
-		// The feeds first: watchers do not pass the revision. Then the index and
-		// the revision together, so that a list finds one exactly at the other.
-		touched := c.feed()
-		s.index.mu.Lock()
-		for i, e := range c.pending {
-			s.index.publishLocked(c.items[i], e.Record)
-		}
-		s.rev.Store(int64(c.pending[len(c.pending)-1].Rev))
-		s.index.mu.Unlock()
-		for _, t := range touched {
-			t.wake(s.opts.Crowd, s.opts.CrowdDelay)
-		}
-	}
-	clear(c.pending)
-	clear(c.items)
-	clear(c.stamps)
-	c.pending, c.items, c.stamps = c.pending[:0], c.items[:0], c.stamps[:0]
-}
-
-// feed appends what was decided to the feeds and returns their topics.
-func (c *committer) feed() []*topic {
-	s := c.s
-	touched := []*topic{s.everything}
-	s.everything.mu.Lock()
-	for _, e := range c.pending {
-		s.retain(e)
-		s.everything.appendLocked(e)
-	}
-	s.everything.mu.Unlock()
-	var t *topic
-	for _, e := range c.pending {
-		key := e.Record.Key
-		n := s.opts.Topic(key)
-		if n == 0 {
-			continue
-		}
-		if t == nil || t.name != key[:n] {
-			if t != nil {
-				t.mu.Unlock()
-			}
-			t = s.topic(key[:n])
-			t.mu.Lock()
-			if !contains(touched, t) {
-				touched = append(touched, t)
-			}
-		}
-		e.topic = t
-		t.appendLocked(e)
-	}
-	if t != nil {
-		t.mu.Unlock()
-	}
-	return touched
-}
-
-func contains(ts []*topic, t *topic) bool {
-	for _, have := range ts {
-		if have == t {
-			return true
-		}
-	}
-	return false
 }
 
 // close writes what is left and lets go of the disk.

@@ -36,7 +36,7 @@ func (s *Local) trimTarget(now int64) (Rev, int64) {
 	for ; i < h.n; i++ {
 		e := h.at(i)
 		if bytes <= s.opts.HistoryBytes && h.n-i <= s.opts.HistoryEvents && e.at+keep > now {
-			return target, e.at + keep + keep/trimSlack
+			return target, max(1, e.at+keep+keep/trimSlack)
 		}
 		bytes -= e.retained
 		target = max(target, e.Rev)
