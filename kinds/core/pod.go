@@ -39,11 +39,15 @@ func Pod() *object.Definition {
 			"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
 			"spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
 		},
-		Columns:             podColumns(),
-		BeforeDelete:        podGrace,
-		Default:             podspec.DefaultPod,
-		PrepareCreate:       preparePodCreate,
-		PrepareStatusUpdate: preparePodStatus,
+		Columns:              podColumns(),
+		BeforeDelete:         podGrace,
+		Default:              podspec.DefaultPod,
+		PrepareCreate:        preparePodCreate,
+		PrepareStatusUpdate:  preparePodStatus,
+		Validate:             validatePodCreate,
+		ValidateUpdate:       validatePodUpdate,
+		ValidateStatusUpdate: validatePodStatus,
+		Warnings:             podWarnings,
 	}.Definition()
 }
 

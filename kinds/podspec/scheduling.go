@@ -1,0 +1,237 @@
+package podspec
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/check"
+)
+
+func validateAffinity(a *corev1.Affinity, path *field.Path) (errs field.ErrorList) {
+	if a == nil {
+		return nil
+	}
+	if n := a.NodeAffinity; n != nil {
+		p := path.Child("nodeAffinity")
+		if n.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+			errs = append(errs, ValidateNodeSelector(n.RequiredDuringSchedulingIgnoredDuringExecution, p.Child("requiredDuringSchedulingIgnoredDuringExecution"))...)
+		}
+		for i, t := range n.PreferredDuringSchedulingIgnoredDuringExecution {
+			p := p.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
+			errs = append(errs, validateWeight(t.Weight, p)...)
+			errs = append(errs, ValidateNodeSelectorTerm(&t.Preference, p.Child("preference"))...)
+		}
+	}
+	if n := a.PodAffinity; n != nil {
+		errs = append(errs, validatePodTerms(n.RequiredDuringSchedulingIgnoredDuringExecution, n.PreferredDuringSchedulingIgnoredDuringExecution, path.Child("podAffinity"))...)
+	}
+	if n := a.PodAntiAffinity; n != nil {
+		errs = append(errs, validatePodTerms(n.RequiredDuringSchedulingIgnoredDuringExecution, n.PreferredDuringSchedulingIgnoredDuringExecution, path.Child("podAntiAffinity"))...)
+	}
+	return errs
+}
+
+func validateWeight(n int32, path *field.Path) field.ErrorList {
+	if n <= 0 || n > 100 {
+		return field.ErrorList{field.Invalid(path.Child("weight"), n, "must be in the range 1-100")}
+	}
+	return nil
+}
+
+// ValidateNodeSelector checks terms of which one must match a node.
+func ValidateNodeSelector(s *corev1.NodeSelector, path *field.Path) (errs field.ErrorList) {
+	path = path.Child("nodeSelectorTerms")
+	if len(s.NodeSelectorTerms) == 0 {
+		return field.ErrorList{field.Required(path, "must have at least one node selector term")}
+	}
+	for i := range s.NodeSelectorTerms {
+		errs = append(errs, ValidateNodeSelectorTerm(&s.NodeSelectorTerms[i], path.Index(i))...)
+	}
+	return errs
+}
+
+// ValidateNodeSelectorTerm checks requirements which must all match a node.
+func ValidateNodeSelectorTerm(t *corev1.NodeSelectorTerm, path *field.Path) (errs field.ErrorList) {
+	for i, r := range t.MatchExpressions {
+		p := path.Child("matchExpressions").Index(i)
+		switch r.Operator {
+		case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
+			if len(r.Values) == 0 {
+				errs = append(errs, field.Required(p.Child("values"), "must be specified when `operator` is 'In' or 'NotIn'"))
+			}
+		case corev1.NodeSelectorOpExists, corev1.NodeSelectorOpDoesNotExist:
+			if len(r.Values) > 0 {
+				errs = append(errs, field.Forbidden(p.Child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
+			}
+		case corev1.NodeSelectorOpGt, corev1.NodeSelectorOpLt:
+			if len(r.Values) != 1 {
+				errs = append(errs, field.Required(p.Child("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'"))
+			}
+		default:
+			errs = append(errs, field.Invalid(p.Child("operator"), r.Operator, "not a valid selector operator"))
+		}
+		errs = append(errs, metav1validation.ValidateLabelName(r.Key, p.Child("key"))...)
+		for j, v := range r.Values {
+			errs = append(errs, check.Rule(p.Child("values").Index(j), v, utilvalidation.IsValidLabelValue)...)
+		}
+	}
+	for i, r := range t.MatchFields {
+		p := path.Child("matchFields").Index(i)
+		switch r.Operator {
+		case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
+			if len(r.Values) != 1 {
+				errs = append(errs, field.Required(p.Child("values"), "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"))
+			}
+		default:
+			errs = append(errs, field.Invalid(p.Child("operator"), r.Operator, "not a valid selector operator"))
+		}
+		if r.Key != "metadata.name" {
+			errs = append(errs, field.Invalid(p.Child("key"), r.Key, "not a valid field selector key"))
+			continue
+		}
+		for j, v := range r.Values {
+			errs = append(errs, check.Name(p.Child("values").Index(j), v, validation.NameIsDNSSubdomain)...)
+		}
+	}
+	return errs
+}
+
+func validatePodTerms(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm, path *field.Path) (errs field.ErrorList) {
+	for i := range required {
+		errs = append(errs, validatePodTerm(&required[i], path.Child("requiredDuringSchedulingIgnoredDuringExecution").Index(i))...)
+	}
+	for i := range preferred {
+		p := path.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
+		errs = append(errs, validateWeight(preferred[i].Weight, p)...)
+		errs = append(errs, validatePodTerm(&preferred[i].PodAffinityTerm, p.Child("podAffinityTerm"))...)
+	}
+	return errs
+}
+
+func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorList {
+	opts := metav1validation.LabelSelectorValidationOptions{}
+	errs := metav1validation.ValidateLabelSelector(t.LabelSelector, opts, path.Child("labelSelector"))
+	errs = append(errs, metav1validation.ValidateLabelSelector(t.NamespaceSelector, opts, path.Child("namespaceSelector"))...)
+	for _, name := range t.Namespaces {
+		errs = append(errs, check.Name(path.Child("namespace"), name, validation.ValidateNamespaceName)...)
+	}
+	errs = append(errs, validateLabelKeys(path.Child("matchLabelKeys"), t.MatchLabelKeys, t.LabelSelector)...)
+	errs = append(errs, validateLabelKeys(path.Child("mismatchLabelKeys"), t.MismatchLabelKeys, t.LabelSelector)...)
+	for i, k := range t.MatchLabelKeys {
+		if slices.Contains(t.MismatchLabelKeys, k) {
+			errs = append(errs, field.Invalid(path.Child("matchLabelKeys").Index(i), k, "exists in both matchLabelKeys and mismatchLabelKeys"))
+		}
+	}
+	if t.TopologyKey == "" {
+		errs = append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
+	}
+	return append(errs, metav1validation.ValidateLabelName(t.TopologyKey, path.Child("topologyKey"))...)
+}
+
+func validateLabelKeys(path *field.Path, keys []string, selector *metav1.LabelSelector) (errs field.ErrorList) {
+	if len(keys) == 0 {
+		return nil
+	}
+	if selector == nil {
+		errs = append(errs, field.Forbidden(path, "must not be specified when labelSelector is not set"))
+	}
+	for i, k := range keys {
+		errs = append(errs, metav1validation.ValidateLabelName(k, path.Index(i))...)
+	}
+	return errs
+}
+
+func validateGates(gates []corev1.PodSchedulingGate, path *field.Path) (errs field.ErrorList) {
+	seen := map[string]bool{}
+	for i, g := range gates {
+		errs = append(errs, check.Rule(path.Index(i).Child("name"), g.Name, utilvalidation.IsQualifiedName)...)
+		if seen[g.Name] {
+			errs = append(errs, field.Duplicate(path.Index(i), g.Name))
+		}
+		seen[g.Name] = true
+	}
+	return errs
+}
+
+func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) (errs field.ErrorList) {
+	for i, c := range list {
+		p := path.Index(i)
+		if c.MaxSkew <= 0 {
+			errs = append(errs, field.Invalid(p.Child("maxSkew"), c.MaxSkew, "must be greater than zero"))
+		}
+		if c.TopologyKey == "" {
+			errs = append(errs, field.Required(p.Child("topologyKey"), "can not be empty"))
+		}
+		errs = append(errs, metav1validation.ValidateLabelName(c.TopologyKey, p.Child("topologyKey"))...)
+		errs = append(errs, check.OneOf(p.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)...)
+		for _, other := range list[i+1:] {
+			if other.TopologyKey == c.TopologyKey && other.WhenUnsatisfiable == c.WhenUnsatisfiable {
+				errs = append(errs, field.Duplicate(p.Child("{topologyKey, whenUnsatisfiable}"), fmt.Sprintf("{%v, %v}", c.TopologyKey, c.WhenUnsatisfiable)))
+				break
+			}
+		}
+		if n := c.MinDomains; n != nil {
+			if *n <= 0 {
+				errs = append(errs, field.Invalid(p.Child("minDomains"), *n, "must be greater than zero"))
+			}
+			if c.WhenUnsatisfiable != corev1.DoNotSchedule {
+				errs = append(errs, field.Invalid(p.Child("minDomains"), *n,
+					fmt.Sprintf("can only use minDomains if whenUnsatisfiable=%s, not %s", corev1.DoNotSchedule, c.WhenUnsatisfiable)))
+			}
+		}
+		for _, f := range []struct {
+			name   string
+			policy *corev1.NodeInclusionPolicy
+		}{{"nodeAffinityPolicy", c.NodeAffinityPolicy}, {"nodeTaintsPolicy", c.NodeTaintsPolicy}} {
+			if f.policy != nil {
+				errs = append(errs, check.OneOf(p.Child(f.name), *f.policy, corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
+			}
+		}
+		errs = append(errs, validateLabelKeys(p.Child("matchLabelKeys"), c.MatchLabelKeys, c.LabelSelector)...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("labelSelector"))...)
+	}
+	return errs
+}
+
+// ValidateTolerations checks tolerations of pods and runtime classes.
+func ValidateTolerations(list []corev1.Toleration, path *field.Path) (errs field.ErrorList) {
+	for i := range list {
+		t, p := &list[i], path.Index(i)
+		if t.Key != "" {
+			errs = append(errs, metav1validation.ValidateLabelName(t.Key, p.Child("key"))...)
+		} else if t.Operator != corev1.TolerationOpExists {
+			errs = append(errs, field.Invalid(p.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""))
+		}
+		if t.TolerationSeconds != nil && t.Effect != corev1.TaintEffectNoExecute {
+			errs = append(errs, field.Invalid(p.Child("effect"), t.Effect, "effect must be 'NoExecute' when `tolerationSeconds` is set"))
+		}
+		switch t.Operator {
+		case corev1.TolerationOpEqual, "":
+			for _, msg := range utilvalidation.IsValidLabelValue(t.Value) {
+				errs = append(errs, field.Invalid(p.Child("operator"), t.Value, msg))
+			}
+		case corev1.TolerationOpExists:
+			if t.Value != "" {
+				errs = append(errs, field.Invalid(p.Child("operator"), *t, "value must be empty when `operator` is 'Exists'"))
+			}
+		default:
+			errs = append(errs, field.NotSupported(p.Child("operator"), t.Operator, []corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
+		}
+		if t.Effect != "" {
+			errs = append(errs, ValidateTaintEffect(t.Effect, p.Child("effect"))...)
+		}
+	}
+	return errs
+}
+
+// ValidateTaintEffect checks the effect of a taint.
+func ValidateTaintEffect(e corev1.TaintEffect, path *field.Path) field.ErrorList {
+	return check.RequiredOneOf(path, e, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
+}
