@@ -209,7 +209,7 @@ func (q *queue) free(k object.Key, e *entry) {
 }
 
 func (q *queue) drop(e *entry) {
-	if !e.ready && !e.running && !e.dirty && e.failures == 0 && len(e.waiting) == 0 && e.alarm.index < 0 {
+	if !e.ready && !e.running && !e.dirty && e.failures == 0 && len(e.waiting) == 0 && !q.timers.armed(&e.alarm) {
 		delete(q.entries, e.key)
 	}
 }

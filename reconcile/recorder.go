@@ -23,6 +23,8 @@ const (
 	maxQueued = 8192
 	// maxBatch events are written at once.
 	maxBatch = 512
+	// writeLimit is how long one batch may take.
+	writeLimit = 5 * time.Second
 	// maxMessage is what the API allows a message, in bytes.
 	maxMessage = 1024
 )
@@ -133,15 +135,16 @@ func (r *Recorder) queue(e *corev1.Event) {
 // Run writes events until ctx ends, and what is queued then.
 func (r *Recorder) Run(ctx context.Context) error {
 	cor := newCorrelator()
+	// A batch that is under way when ctx ends is still written: what an event
+	// tells of has happened.
+	writing := context.WithoutCancel(ctx)
 	for {
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			r.flush(last, cor)
-			cancel()
+			r.flush(writing, cor)
 			return ctx.Err()
 		case <-r.wake:
-			r.flush(ctx, cor)
+			r.flush(writing, cor)
 		}
 	}
 }
@@ -158,7 +161,7 @@ func (r *Recorder) flush(ctx context.Context, cor *correlator) {
 		if dropped > 0 {
 			r.log.Warn("events were dropped, too many at once", "count", dropped)
 		}
-		if n == 0 || ctx.Err() != nil {
+		if n == 0 {
 			return
 		}
 		r.write(ctx, cor.correlate(events))
@@ -169,6 +172,8 @@ func (r *Recorder) flush(ctx context.Context, cor *correlator) {
 // expired meanwhile is made again.
 func (r *Recorder) write(ctx context.Context, observed []*observation) {
 	for round := 0; len(observed) > 0 && round < 2; round++ {
+		ctx, cancel := context.WithTimeout(ctx, writeLimit)
+		defer cancel()
 		writes := make([]client.Write, 0, len(observed))
 		sent := observed[:0:0]
 		for _, o := range observed {

@@ -50,6 +50,13 @@ func (t *timers) clear(a *alarm) {
 	}
 }
 
+// armed says whether a waits to fire.
+func (t *timers) armed(a *alarm) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return a.index >= 0
+}
+
 // run fires alarms until ctx ends.
 func (t *timers) run(ctx context.Context) {
 	clock := time.NewTimer(time.Hour)
