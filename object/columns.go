@@ -79,3 +79,11 @@ func Age(t metav1.Time, now time.Time) string {
 	}
 	return duration.HumanDuration(now.Sub(t.Time))
 }
+
+// DefaultColumns are those of a kind that defines none: its name and age.
+func DefaultColumns() []Column {
+	return []Column{
+		{Name: "Name", Type: "string", Format: "name", Description: metaDoc["name"], Cell: func(o Object, _ time.Time) any { return o.GetName() }},
+		{Name: "Age", Type: "string", Description: metaDoc["creationTimestamp"], Cell: func(o Object, now time.Time) any { return Age(o.GetCreationTimestamp(), now) }},
+	}
+}

@@ -18,7 +18,8 @@ const envelope = "k8s\x00"
 
 func uvarintLen(n uint64) int { return (bits.Len64(n|1) + 6) / 7 }
 
-func fieldLen(n int) int { return 1 + uvarintLen(uint64(n)) + n }
+// FieldLen is the length of a length-delimited field that holds n bytes.
+func FieldLen(n int) int { return 1 + uvarintLen(uint64(n)) + n }
 
 // AppendBytesField appends a length-delimited field whose number is below 16.
 func AppendBytesField[T ~string | ~[]byte](dst []byte, number int, value T) []byte {
@@ -58,14 +59,14 @@ func digits(r Revision) int {
 
 // EnvelopeLen is the length of an envelope around a message of n bytes.
 func EnvelopeLen(apiVersion, kind string, n int) int {
-	return len(envelope) + fieldLen(fieldLen(len(apiVersion))+fieldLen(len(kind))) + fieldLen(n)
+	return len(envelope) + FieldLen(FieldLen(len(apiVersion))+FieldLen(len(kind))) + FieldLen(n)
 }
 
 // AppendEnvelope appends the envelope of a message of n bytes; the message
 // itself must follow.
 func AppendEnvelope(dst []byte, apiVersion, kind string, n int) []byte {
 	dst = append(dst, envelope...)
-	dst = AppendFieldHeader(dst, 1, fieldLen(len(apiVersion))+fieldLen(len(kind)))
+	dst = AppendFieldHeader(dst, 1, FieldLen(len(apiVersion))+FieldLen(len(kind)))
 	dst = AppendBytesField(dst, 1, apiVersion)
 	dst = AppendBytesField(dst, 2, kind)
 	return AppendFieldHeader(dst, 2, n)

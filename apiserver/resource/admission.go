@@ -60,7 +60,7 @@ type AfterWrite interface {
 
 func (e *Engine) attributes(c Caller, t Target, op Operation, obj runtime.Object, old object.Object, options runtime.Object, dry bool) *Attributes {
 	return &Attributes{
-		Operation: op, Definition: t.Definition, Version: t.version(), Namespace: t.Namespace, Name: t.Name,
+		Operation: op, Definition: t.Definition, Version: t.WireVersion(), Namespace: t.Namespace, Name: t.Name,
 		Subresource: t.Subresource, Object: obj, Old: old, Options: options, DryRun: dry, User: c.User,
 		Warn: func(s string) { c.warn(s) }, Annotate: func(string, string) {},
 	}

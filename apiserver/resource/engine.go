@@ -180,7 +180,8 @@ type Target struct {
 	generated bool // the name comes from generateName
 }
 
-func (t Target) version() *object.Version {
+// WireVersion is the version the request is in.
+func (t Target) WireVersion() *object.Version {
 	if t.Version != nil {
 		return t.Version
 	}

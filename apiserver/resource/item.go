@@ -224,3 +224,12 @@ func Tag(r *store.Record) string {
 	node, _ := object.ProtobufField(spec, 10)
 	return string(node)
 }
+
+// StoredMeta is the metadata's message as stored, without the revision; ok is
+// false when there is none and the object must be encoded.
+func (i Item) StoredMeta() ([]byte, bool) {
+	if i.rec == nil || i.k.Custom() {
+		return nil, false
+	}
+	return object.ProtobufField(i.rec.Value, 1)
+}

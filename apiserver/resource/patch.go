@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sigs.k8s.io/yaml"
+
 	"sagong/object"
 )
 
@@ -50,7 +52,7 @@ func (e *Engine) Patch(ctx context.Context, c Caller, t Target, p Patch, o *meta
 func (e *Engine) patch(c Caller, t Target, p Patch, o *metav1.PatchOptions, created *bool) attempt {
 	warned := false
 	ch := func(_ context.Context, old object.Object) (object.Object, error) {
-		v := t.version()
+		v := t.WireVersion()
 		before, err := wholeObject(v, old)
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
@@ -179,7 +181,7 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
 		})
 	}
-	applied, strict, err := object.DecodeApply(t.version(), p.Data, p.Validation != metav1.FieldValidationIgnore)
+	applied, strict, err := object.DecodeApply(t.WireVersion(), p.Data, p.Validation != metav1.FieldValidationIgnore)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
 	}
@@ -197,7 +199,7 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 	if applied.GetName() != t.Name {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", applied.GetName(), t.Name))
 	}
-	manager, err := e.fields.For(t.Codec, t.version(), t.Subresource)
+	manager, err := e.fields.For(t.Codec, t.WireVersion(), t.Subresource)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -271,4 +273,41 @@ func withoutRevision(o object.Object) object.Object {
 	c := object.ShallowCopy(o)
 	c.SetResourceVersion("")
 	return c
+}
+
+// PatchOther patches a small object that is not of a stored kind, such as a
+// Scale, and reads the result into an empty one. now must say its kind.
+func PatchOther(now, into runtime.Object, p Patch) (runtime.Object, error) {
+	before, err := json.Marshal(now)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	var after []byte
+	switch p.Type {
+	case types.StrategicMergePatchType:
+		after, err = strategicpatch.StrategicMergePatch(before, p.Data, into)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+	case types.ApplyYAMLPatchType:
+		data, err := yaml.YAMLToJSON(p.Data)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		}
+		if after, err = jsonpatch.MergePatch(before, data); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+	default:
+		if after, err = applyPatch(nil, before, p); err != nil {
+			return nil, err
+		}
+	}
+	d, err := object.DecodeInto(into, after, object.JSON, true)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(d.Strict) > 0 && p.Validation == metav1.FieldValidationStrict {
+		return nil, apierrors.NewBadRequest(runtime.NewStrictDecodingError(d.Strict).Error())
+	}
+	return into, nil
 }

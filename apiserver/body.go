@@ -1,0 +1,129 @@
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sagong/apiserver/resource"
+	"sagong/object"
+)
+
+// maxBody bounds request bodies, as upstream does.
+const maxBody = 3 << 20
+
+// readBody reads a body whole.
+func (q *request) readBody() ([]byte, error) {
+	if q.r.ContentLength > maxBody {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
+	}
+	if n := q.r.ContentLength; n > 0 {
+		b := make([]byte, n)
+		if _, err := io.ReadFull(q.r.Body, b); err != nil {
+			return nil, q.bodyError(err)
+		}
+		return b, nil
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(q.w, q.r.Body, maxBody))
+	if err != nil {
+		return nil, q.bodyError(err)
+	}
+	return b, nil
+}
+
+func (q *request) bodyError(err error) error {
+	var tooBig *http.MaxBytesError
+	if errors.As(err, &tooBig) {
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
+	}
+	if q.r.Context().Err() != nil {
+		return q.r.Context().Err()
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("cannot read the request body: %v", err))
+}
+
+// decode reads the body into an empty object and judges what it says it is.
+// want is empty for bodies of built-in kinds.
+func (q *request) decode(t resource.Target, into runtime.Object, want schema.GroupVersionKind, validation string) (runtime.Object, error) {
+	f, err := bodyFormat(q.r, !t.Custom() || t.Subresource != "")
+	if err != nil {
+		return nil, err
+	}
+	data, err := q.readBody()
+	if err != nil {
+		return nil, err
+	}
+	if want.Empty() {
+		want, _ = kindOfBuiltin(into)
+	}
+	d, err := object.DecodeInto(into, data, f, validation != metav1.FieldValidationIgnore)
+	if err != nil {
+		gvk, kindErr := object.KindOf(data, f)
+		if kindErr != nil || gvk.Kind == "" {
+			return nil, wrongKind(schema.GroupVersionKind{}, want, fmt.Errorf("%w (%s)", err, summary(data)))
+		}
+		return nil, wrongKind(gvk, want, err)
+	}
+	if d.GVK.Kind != "" && want.Kind != "" && d.GVK.Kind != want.Kind {
+		return nil, wrongKind(d.GVK, want, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", d.GVK.Version, d.GVK.Kind, want.Version, want.Kind))
+	}
+	if gv := d.GVK.GroupVersion(); d.GVK.Version != "" && want.Kind != "" && gv != want.GroupVersion() {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gv, want.GroupVersion()))
+	}
+	if len(d.Strict) > 0 {
+		if validation == metav1.FieldValidationStrict {
+			gvk := d.GVK
+			if gvk.Kind == "" {
+				gvk = want
+			}
+			return nil, wrongKind(gvk, want, runtime.NewStrictDecodingError(d.Strict))
+		}
+		for _, e := range d.Strict {
+			q.warn(e.Error())
+		}
+	}
+	if t.Custom() && t.Subresource == "" || isCustom(into) {
+		into.GetObjectKind().SetGroupVersionKind(want)
+	}
+	return d.Object, nil
+}
+
+func isCustom(o runtime.Object) bool {
+	_, ok := o.(runtime.Unstructured)
+	return ok
+}
+
+func summary(data []byte) string {
+	const most = 30
+	switch {
+	case len(data) == 0:
+		return "<empty>"
+	case len(data) > most:
+		return fmt.Sprintf("%q", data[:most]) + "..."
+	}
+	return fmt.Sprintf("%q", data)
+}
+
+// decodeObject reads the body as an object of the request's version and turns
+// it into the storage version.
+func (q *request) decodeObject(t resource.Target, validation string) (object.Object, error) {
+	v := t.WireVersion()
+	o, err := q.decode(t, v.New(), v.GroupVersionKind, validation)
+	if err != nil {
+		return nil, err
+	}
+	obj, err := v.ToStorage(o)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if !t.Custom() {
+		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
+	return obj, nil
+}

@@ -1,0 +1,215 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authentication/serviceaccount"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"sagong/apiserver/resource"
+)
+
+func (q *request) authenticate() error {
+	if q.s.Authenticator == nil {
+		q.user = &user.DefaultInfo{Name: user.Anonymous, Groups: []string{user.AllUnauthenticated}}
+		return nil
+	}
+	resp, ok, err := q.s.Authenticator.AuthenticateRequest(q.r)
+	if err != nil || !ok {
+		if err != nil {
+			q.s.log.Debug("cannot authenticate a request", "path", q.info.Path, "err", err)
+		}
+		return apierrors.NewUnauthorized("Unauthorized")
+	}
+	q.user = resp.User
+	// The credential is used up: what lies behind must not see or pass it on.
+	q.r.Header.Del("Authorization")
+	return nil
+}
+
+// authorize asks whether the user may do what the request is for.
+func (q *request) authorize() error {
+	in := &q.info
+	a := authorizer.AttributesRecord{User: q.user, Verb: in.Verb, Path: in.Path, ResourceRequest: in.Resource}
+	if in.Resource {
+		a.Namespace, a.APIGroup, a.APIVersion = in.Namespace, in.GV.Group, in.GV.Version
+		a.Resource, a.Subresource, a.Name = in.Plural, in.Subresource, in.Name
+		switch in.Verb {
+		case "list", "watch", "deletecollection":
+			v := q.r.URL.Query()
+			if s := v.Get("fieldSelector"); s != "" {
+				if f, err := fields.ParseSelector(s); err != nil {
+					a.FieldSelectorParsingErr = err
+				} else {
+					a.FieldSelectorRequirements = f.Requirements()
+				}
+			}
+			if s := v.Get("labelSelector"); s != "" {
+				if l, err := labels.Parse(s); err != nil {
+					a.LabelSelectorParsingErr = err
+				} else {
+					a.LabelSelectorRequirements, _ = l.Requirements()
+				}
+			}
+		}
+	}
+	return q.allowed(q.r.Context(), a)
+}
+
+func (q *request) allowed(ctx context.Context, a authorizer.AttributesRecord) error {
+	if q.s.Authorizer == nil {
+		return nil
+	}
+	decision, reason, err := q.s.Authorizer.Authorize(ctx, a)
+	if decision == authorizer.DecisionAllow {
+		q.note("authorization.k8s.io/decision", "allow")
+		q.note("authorization.k8s.io/reason", reason)
+		return nil
+	}
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	q.note("authorization.k8s.io/decision", "forbid")
+	q.note("authorization.k8s.io/reason", reason)
+	if a.ResourceRequest {
+		return resource.ForbiddenResource(a.User, schema.GroupResource{Group: a.APIGroup, Resource: a.Resource}, a.Namespace, a.Name, a.Subresource, a.Verb, reason)
+	}
+	text := fmt.Sprintf("User %q cannot %s path %q", a.User.GetName(), a.Verb, a.Path)
+	if reason != "" {
+		text += ": " + reason
+	}
+	return apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf("%s", text))
+}
+
+const (
+	headerUser  = "Impersonate-User"
+	headerGroup = "Impersonate-Group"
+	headerUID   = "Impersonate-Uid"
+	headerExtra = "Impersonate-Extra-"
+)
+
+// impersonate lets those who may act as somebody else do so.
+func (q *request) impersonate() error {
+	h := q.r.Header
+	name := h.Get(headerUser)
+	groups, uid := h.Values(headerGroup), h.Get(headerUID)
+	extra := map[string][]string{}
+	for k, v := range h {
+		if strings.HasPrefix(k, headerExtra) {
+			key := strings.ToLower(k[len(headerExtra):])
+			if plain, err := url.PathUnescape(key); err == nil {
+				key = plain
+			}
+			extra[key] = append(extra[key], v...)
+		}
+	}
+	if name == "" {
+		if len(groups) > 0 || uid != "" || len(extra) > 0 {
+			return apierrors.NewInternalError(fmt.Errorf("requested %s without impersonating a user", "groups, uid or extra"))
+		}
+		return nil
+	}
+	ask := func(a authorizer.AttributesRecord) error {
+		a.User, a.Verb, a.ResourceRequest, a.APIVersion = q.user, "impersonate", true, "v1"
+		return q.allowed(q.r.Context(), a)
+	}
+	as := &user.DefaultInfo{Name: name, UID: uid, Groups: slices.Clone(groups)}
+	a := authorizer.AttributesRecord{Resource: "users", Name: name}
+	namespace, account, saErr := serviceaccount.SplitUsername(name)
+	if saErr == nil {
+		a = authorizer.AttributesRecord{Resource: "serviceaccounts", Namespace: namespace, Name: account}
+	}
+	if err := ask(a); err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := ask(authorizer.AttributesRecord{Resource: "groups", Name: g}); err != nil {
+			return err
+		}
+	}
+	if uid != "" {
+		if err := ask(authorizer.AttributesRecord{APIGroup: "authentication.k8s.io", Resource: "uids", Name: uid}); err != nil {
+			return err
+		}
+	}
+	for k, vs := range extra {
+		for _, v := range vs {
+			if err := ask(authorizer.AttributesRecord{APIGroup: "authentication.k8s.io", Resource: "userextras", Subresource: k, Name: v}); err != nil {
+				return err
+			}
+		}
+	}
+	if len(extra) > 0 {
+		as.Extra = extra
+	}
+	if saErr == nil && len(groups) == 0 {
+		as.Groups = serviceaccount.MakeGroupNames(namespace)
+	}
+	if name == user.Anonymous {
+		if !slices.Contains(as.Groups, user.AllUnauthenticated) {
+			as.Groups = append(as.Groups, user.AllUnauthenticated)
+		}
+	} else if !slices.Contains(as.Groups, user.AllAuthenticated) {
+		as.Groups = append(as.Groups, user.AllAuthenticated)
+	}
+	q.asked, q.user = q.user, as
+	for k := range h {
+		if strings.HasPrefix(k, "Impersonate-") {
+			h.Del(k)
+		}
+	}
+	return nil
+}
+
+// caller is the request's user as the engine wants it.
+func (q *request) caller() resource.Caller {
+	return resource.Caller{User: q.user, Agent: q.r.UserAgent(), Warn: q.warn}
+}
+
+// warn adds a Warning header. It must come before the body.
+func (q *request) warn(text string) {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, text)
+	if len(text) > 4096 {
+		text = text[:4096]
+	}
+	quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+	value := "299 - " + quoted
+	if !slices.Contains(q.w.Header().Values("Warning"), value) {
+		q.w.Header().Add("Warning", value)
+	}
+}
+
+// enter counts a request as under way.
+func (s *Server) enter(q *request) (release func(), ok bool) {
+	counter, limit := &s.reading, int64(s.MaxReading)
+	switch q.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+	default:
+		counter, limit = &s.writing, int64(s.MaxWriting)
+	}
+	if counter.Add(1) > limit && !slices.Contains(q.user.GetGroups(), user.SystemPrivilegedGroup) && !isHealth(q.info.Path) {
+		counter.Add(-1)
+		return nil, false
+	}
+	return func() { counter.Add(-1) }, true
+}
+
+func (q *request) tooMany() {
+	q.w.Header().Set("Retry-After", "1")
+	q.fail(apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+}

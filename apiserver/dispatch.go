@@ -1,0 +1,228 @@
+package apiserver
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sagong/apiserver/resource"
+	"sagong/object"
+)
+
+// serveResource finds the kind and carries out the verb.
+func (q *request) serveResource() {
+	in := &q.info
+	def := q.s.engine.Scheme().ByResource(in.GVR())
+	if def == nil {
+		if q.s.Delegate != nil {
+			if h := q.s.Delegate(in.GV); h != nil {
+				h.ServeHTTP(q.w, q.r)
+				return
+			}
+		}
+		q.unknownResource()
+		return
+	}
+	k := q.s.engine.Kind(def)
+	v := k.Codec.Version(in.GV)
+	if v == nil {
+		q.unknownResource()
+		return
+	}
+	t := resource.Target{Kind: k, Version: v, Namespace: in.Namespace, Name: in.Name, Subresource: in.Subresource}
+	if !def.Namespaced {
+		if in.Namespace != "" && in.Plural != "namespaces" {
+			q.unknownResource()
+			return
+		}
+		t.Namespace = ""
+	}
+	if in.Subresource == "" && in.Verb != "list" && in.Verb != "watch" && in.Verb != "deletecollection" && def.Namespaced && in.Namespace == "" {
+		if in.Verb == "create" && in.Name == "" {
+			q.fail(apierrors.NewBadRequest("an empty namespace may not be set during creation"))
+			return
+		}
+		q.unknownResource()
+		return
+	}
+	var err error
+	if in.Subresource != "" {
+		err = q.serveSubresource(t)
+	} else {
+		err = q.serveMain(t)
+	}
+	if err != nil {
+		q.fail(err)
+	}
+}
+
+// unknownResource answers a path below a group and version that leads nowhere.
+func (q *request) unknownResource() {
+	q.fail(apierrors.NewGenericServerResponse(http.StatusNotFound, q.r.Method, schema.GroupResource{}, "", "the server could not find the requested resource", 0, false))
+}
+
+// allows reports whether a kind has a verb.
+func allows(d *object.Definition, verb string) bool {
+	if d.Verbs == nil {
+		return !d.Virtual || verb == "create"
+	}
+	return slices.Contains(d.Verbs, verb)
+}
+
+func (q *request) serveMain(t resource.Target) error {
+	verb := q.info.Verb
+	if !allows(t.Definition, verb) {
+		return q.notAllowed(t)
+	}
+	if t.Virtual {
+		return q.createOther(t, func() runtime.Object { return t.WireVersion().New() }, t.WireVersion().GroupVersionKind)
+	}
+	switch verb {
+	case "get":
+		return q.get(t)
+	case "list":
+		return q.list(t)
+	case "watch":
+		return q.watch(t)
+	case "create":
+		if q.info.Name != "" {
+			return q.notAllowed(t)
+		}
+		return q.create(t)
+	case "update":
+		return q.update(t)
+	case "patch":
+		return q.patch(t)
+	case "delete":
+		return q.delete(t)
+	case "deletecollection":
+		return q.deleteCollection(t)
+	}
+	return q.notAllowed(t)
+}
+
+func (q *request) notAllowed(t resource.Target) error {
+	return apierrors.NewMethodNotSupported(schema.GroupResource{Group: t.Group, Resource: t.Resource}, q.info.Verb)
+}
+
+// serveSubresource carries out a verb on a subresource: a part of the object, a
+// handler's, or a stream.
+func (q *request) serveSubresource(t resource.Target) error {
+	if q.s.engine.IsPart(t) {
+		switch q.info.Verb {
+		case "get":
+			return q.get(t)
+		case "update":
+			return q.update(t)
+		case "patch":
+			return q.patch(t)
+		}
+		return q.notAllowed(t)
+	}
+	if h, ok := q.s.engine.Handler(t); ok {
+		return q.serveHandler(t, h)
+	}
+	if t.Group == "" {
+		switch t.Resource + "/" + t.Subresource {
+		case "pods/log", "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "nodes/proxy", "services/proxy":
+			return q.serveTunnel(t)
+		}
+	}
+	q.unknownResource()
+	return nil
+}
+
+func (q *request) serveHandler(t resource.Target, h resource.Handler) error {
+	switch {
+	case q.info.Verb == "create" && h.Create != nil:
+		return q.createOther(t, h.New, schema.GroupVersionKind{})
+	case q.info.Verb == "get" && h.Get != nil:
+		a, err := negotiate(q.r, true, false, true)
+		if err != nil {
+			return err
+		}
+		o, err := h.Get(q.r.Context(), q.caller(), t)
+		if err != nil {
+			return err
+		}
+		q.other(a, http.StatusOK, named(o))
+		return nil
+	case q.info.Verb == "update" && h.Update != nil:
+		return q.updateOther(t, h)
+	case q.info.Verb == "patch" && h.Get != nil && h.Update != nil:
+		return q.patchOther(t, h)
+	}
+	return q.notAllowed(t)
+}
+
+// createOther posts a body to a handler.
+func (q *request) createOther(t resource.Target, fresh func() runtime.Object, gvk schema.GroupVersionKind) error {
+	a, err := negotiate(q.r, true, false, true)
+	if err != nil {
+		return err
+	}
+	o, validation, err := q.createOptions()
+	if err != nil {
+		return err
+	}
+	body, err := q.decode(t, fresh(), gvk, validation)
+	if err != nil {
+		return err
+	}
+	out, err := q.s.engine.CreateSubresource(q.r.Context(), q.caller(), t, body, o)
+	if err != nil {
+		return err
+	}
+	code := http.StatusCreated
+	if s, ok := out.(*metav1.Status); ok && s.Code != 0 {
+		code = int(s.Code)
+	}
+	q.other(a, code, named(out))
+	return nil
+}
+
+func (q *request) updateOther(t resource.Target, h resource.Handler) error {
+	a, err := negotiate(q.r, true, false, true)
+	if err != nil {
+		return err
+	}
+	o, validation, err := q.updateOptions()
+	if err != nil {
+		return err
+	}
+	body, err := q.decode(t, h.New(), schema.GroupVersionKind{}, validation)
+	if err != nil {
+		return err
+	}
+	out, err := h.Update(q.r.Context(), q.caller(), t, body, o)
+	if err != nil {
+		return err
+	}
+	q.other(a, http.StatusOK, named(out))
+	return nil
+}
+
+// named gives a built-in object the kind it is sent under.
+func named(o runtime.Object) runtime.Object {
+	if o.GetObjectKind().GroupVersionKind().Kind != "" {
+		return o
+	}
+	if gvk, ok := kindOfBuiltin(o); ok {
+		o = o.DeepCopyObject()
+		o.GetObjectKind().SetGroupVersionKind(gvk)
+	}
+	return o
+}
+
+// wrongKind is the error for a body of another kind than the path's.
+func wrongKind(gvk, want schema.GroupVersionKind, cause error) error {
+	if gvk.Kind != "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, want.Kind, cause))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v", want.Kind, cause))
+}

@@ -1,0 +1,231 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/apiserver/resource"
+	"sagong/object"
+)
+
+func withSeconds(ctx context.Context, n int64) (context.Context, context.CancelFunc) {
+	if n <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Duration(n)*time.Second)
+}
+
+func (q *request) list(t resource.Target) error {
+	a, err := q.shaped(t)
+	if err != nil {
+		return err
+	}
+	o, err := q.listQuery(t.Definition, false)
+	if err != nil {
+		return err
+	}
+	t.Name = ""
+	ctx := q.r.Context()
+	if o.timeout != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = withSeconds(ctx, *o.timeout)
+		defer cancel()
+	}
+	l, err := q.s.engine.List(ctx, t, o.ListOptions)
+	if err != nil {
+		return err
+	}
+	return q.sendList(a, t, l)
+}
+
+func listMeta(l resource.List) metav1.ListMeta {
+	return metav1.ListMeta{ResourceVersion: l.Revision.String(), Continue: l.Continue, RemainingItemCount: l.Remaining}
+}
+
+// sendList joins a list from the items' stored or cached bytes.
+func (q *request) sendList(a accepted, t resource.Target, l resource.List) error {
+	v := t.WireVersion()
+	switch {
+	case a.as == asTable:
+		return q.sendTable(a, http.StatusOK, t, l)
+	case a.as == asMetadata:
+		return q.sendPartials(a, l)
+	case a.format == object.Protobuf:
+		b, err := protobufList(v, l)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		q.write(a, http.StatusOK, b)
+		return nil
+	}
+	parts := make([][]byte, len(l.Items))
+	size := 256
+	for i, it := range l.Items {
+		b, err := it.JSON(v)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		parts[i] = b
+		size += len(b) + 1
+	}
+	q.writeJSON(a, http.StatusOK, jsonList(v.ListKind, v.GroupVersion().String(), l, parts, size))
+	return nil
+}
+
+func jsonList(kind, apiVersion string, l resource.List, parts [][]byte, size int) []byte {
+	b := make([]byte, 0, size)
+	b = append(b, `{"kind":`...)
+	b = strconv.AppendQuote(b, kind)
+	b = append(b, `,"apiVersion":`...)
+	b = strconv.AppendQuote(b, apiVersion)
+	b = append(b, `,"metadata":`...)
+	m, err := json.Marshal(listMeta(l))
+	if err != nil {
+		m = []byte("{}")
+	}
+	b = append(b, m...)
+	b = append(b, `,"items":[`...)
+	for i, p := range parts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, p...)
+	}
+	return append(b, "]}\n"...)
+}
+
+// protobufList joins the list's message: metadata (1), then each item (2).
+func protobufList(v *object.Version, l resource.List) ([]byte, error) {
+	type part struct{ value, tail []byte }
+	parts := make([]part, len(l.Items))
+	meta := listMeta(l)
+	m, err := meta.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	n := object.FieldLen(len(m))
+	for i, it := range l.Items {
+		p := &parts[i]
+		if p.value, p.tail, err = it.Protobuf(v); err != nil {
+			return nil, err
+		}
+		n += object.FieldLen(len(p.value) + len(p.tail))
+	}
+	apiVersion := v.GroupVersion().String()
+	b := make([]byte, 0, object.EnvelopeLen(apiVersion, v.ListKind, n))
+	b = object.AppendEnvelope(b, apiVersion, v.ListKind, n)
+	b = object.AppendBytesField(b, 1, m)
+	for _, p := range parts {
+		b = object.AppendFieldHeader(b, 2, len(p.value)+len(p.tail))
+		b = append(b, p.value...)
+		b = append(b, p.tail...)
+	}
+	return b, nil
+}
+
+// partial is one object reduced to its metadata.
+func partial(it resource.Item, a accepted) ([]byte, error) {
+	if a.format == object.Protobuf {
+		msg, err := partialMessage(it)
+		if err != nil {
+			return nil, err
+		}
+		apiVersion := metav1.GroupName + "/" + a.version
+		b := object.AppendEnvelope(make([]byte, 0, len(msg)+80), apiVersion, "PartialObjectMetadata", len(msg))
+		return append(b, msg...), nil
+	}
+	return partialJSON(it, a.version)
+}
+
+func partialJSON(it resource.Item, version string) ([]byte, error) {
+	m, err := it.Meta()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	b, err := json.Marshal(metadataOf(m))
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	out := make([]byte, 0, len(b)+96)
+	out = append(out, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/`...)
+	out = append(out, version...)
+	out = append(out, `","metadata":`...)
+	out = append(out, b...)
+	return append(out, '}'), nil
+}
+
+// partialMessage is the PartialObjectMetadata message: its only field is the
+// object's own field 1.
+func partialMessage(it resource.Item) ([]byte, error) {
+	if raw, ok := it.StoredMeta(); ok {
+		b := object.AppendBytesField(make([]byte, 0, len(raw)+32), 1, raw)
+		return object.AppendRevision(b, it.Revision()), nil
+	}
+	m, err := it.Meta()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	raw, err := metadataOf(m).Marshal()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	return object.AppendBytesField(nil, 1, raw), nil
+}
+
+// metadataOf copies metadata out of an object of any kind.
+func metadataOf(m metav1.Object) *metav1.ObjectMeta {
+	if own, ok := m.(*metav1.ObjectMeta); ok {
+		return own
+	}
+	if has, ok := m.(metav1.ObjectMetaAccessor); ok {
+		if own, ok := has.GetObjectMeta().(*metav1.ObjectMeta); ok {
+			return own
+		}
+	}
+	return &metav1.ObjectMeta{
+		Name: m.GetName(), GenerateName: m.GetGenerateName(), Namespace: m.GetNamespace(), UID: m.GetUID(),
+		ResourceVersion: m.GetResourceVersion(), Generation: m.GetGeneration(), CreationTimestamp: m.GetCreationTimestamp(),
+		DeletionTimestamp: m.GetDeletionTimestamp(), DeletionGracePeriodSeconds: m.GetDeletionGracePeriodSeconds(),
+		Labels: m.GetLabels(), Annotations: m.GetAnnotations(), OwnerReferences: m.GetOwnerReferences(),
+		Finalizers: m.GetFinalizers(), ManagedFields: m.GetManagedFields(),
+	}
+}
+
+func (q *request) sendPartials(a accepted, l resource.List) error {
+	if a.format != object.Protobuf {
+		parts := make([][]byte, len(l.Items))
+		size := 256
+		for i, it := range l.Items {
+			b, err := partialJSON(it, a.version)
+			if err != nil {
+				return err
+			}
+			parts[i] = b
+			size += len(b) + 1
+		}
+		q.writeJSON(a, http.StatusOK, jsonList("PartialObjectMetadataList", metav1.GroupName+"/"+a.version, l, parts, size))
+		return nil
+	}
+	meta := listMeta(l)
+	m, err := meta.Marshal()
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	msg := object.AppendBytesField(nil, 1, m)
+	for _, it := range l.Items {
+		p, err := partialMessage(it)
+		if err != nil {
+			return err
+		}
+		msg = object.AppendBytesField(msg, 2, p)
+	}
+	b := object.AppendEnvelope(make([]byte, 0, len(msg)+80), metav1.GroupName+"/"+a.version, "PartialObjectMetadataList", len(msg))
+	q.write(a, http.StatusOK, append(b, msg...))
+	return nil
+}

@@ -1,0 +1,143 @@
+package apiserver
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	listvalidation "k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/apiserver/resource"
+	"sagong/object"
+)
+
+func badOptions(kind string, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+// validationDirective is fieldValidation with its default.
+func validationDirective(v url.Values) string {
+	if d := v.Get("fieldValidation"); d != "" {
+		return d
+	}
+	return metav1.FieldValidationWarn
+}
+
+func (q *request) createOptions() (*metav1.CreateOptions, string, error) {
+	v := q.r.URL.Query()
+	o := &metav1.CreateOptions{DryRun: v["dryRun"], FieldManager: v.Get("fieldManager"), FieldValidation: v.Get("fieldValidation")}
+	return o, validationDirective(v), badOptions("CreateOptions", validation.ValidateCreateOptions(o))
+}
+
+func (q *request) updateOptions() (*metav1.UpdateOptions, string, error) {
+	v := q.r.URL.Query()
+	o := &metav1.UpdateOptions{DryRun: v["dryRun"], FieldManager: v.Get("fieldManager"), FieldValidation: v.Get("fieldValidation")}
+	return o, validationDirective(v), badOptions("UpdateOptions", validation.ValidateUpdateOptions(o))
+}
+
+// boolean reads an optional boolean as the API's conversion does.
+func boolean(v url.Values, name string) *bool {
+	if s, ok := v[name]; !ok || len(s) == 0 || s[0] == "" && len(s) == 1 && name == "" {
+		return nil
+	}
+	b := truth(v, name)
+	return &b
+}
+
+func integer(v url.Values, name string) (*int64, error) {
+	s := v.Get(name)
+	if s == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", s))
+	}
+	return &n, nil
+}
+
+// listQuery are the options of list, watch and deletecollection.
+type listQuery struct {
+	resource.ListOptions
+	timeout   *int64
+	bookmarks bool
+	initial   *bool // sendInitialEvents
+}
+
+func (q *request) listQuery(d *object.Definition, watch bool) (listQuery, error) {
+	v := q.r.URL.Query()
+	var o listQuery
+	var err error
+	if o.Selector, err = object.ParseSelector(d, v.Get("labelSelector"), v.Get("fieldSelector")); err != nil {
+		return o, apierrors.NewBadRequest(err.Error())
+	}
+	limit, err := integer(v, "limit")
+	if err != nil {
+		return o, err
+	}
+	if limit != nil && *limit > 0 {
+		o.Limit = *limit
+	}
+	if o.timeout, err = integer(v, "timeoutSeconds"); err != nil {
+		return o, err
+	}
+	o.Continue = v.Get("continue")
+	o.bookmarks = truth(v, "allowWatchBookmarks")
+	o.initial = boolean(v, "sendInitialEvents")
+	rv := v.Get("resourceVersion")
+	o.Match = metav1.ResourceVersionMatch(v.Get("resourceVersionMatch"))
+	if errs := listvalidation.ValidateListOptions(&internalversion.ListOptions{
+		Watch: watch, AllowWatchBookmarks: o.bookmarks, ResourceVersion: rv, ResourceVersionMatch: o.Match,
+		Limit: o.Limit, Continue: o.Continue, SendInitialEvents: o.initial,
+	}, true); len(errs) > 0 {
+		return o, badOptions("ListOptions", errs)
+	}
+	if o.Revision, err = resource.ParseRevision(rv); err != nil {
+		return o, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: strconv.ParseUint: parsing %q: invalid syntax", rv, rv))
+	}
+	o.HasRevision = rv != ""
+	return o, nil
+}
+
+// deleteOptions come in the body, or else in the query.
+func (q *request) deleteOptions(t resource.Target) (*metav1.DeleteOptions, error) {
+	o := &metav1.DeleteOptions{}
+	data, err := q.readBody()
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > 0 {
+		f, err := bodyFormat(q.r, true)
+		if err != nil {
+			return nil, err
+		}
+		d, err := object.DecodeInto(o, data, f, false)
+		if err != nil {
+			return nil, wrongKind(d.GVK, schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, err)
+		}
+		if d.GVK.Kind != "" && d.GVK.Kind != "DeleteOptions" {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("decoded object cannot be converted to DeleteOptions"))
+		}
+	} else {
+		v := q.r.URL.Query()
+		if o.GracePeriodSeconds, err = integer(v, "gracePeriodSeconds"); err != nil {
+			return nil, err
+		}
+		o.OrphanDependents = boolean(v, "orphanDependents")
+		if p := v.Get("propagationPolicy"); p != "" {
+			policy := metav1.DeletionPropagation(p)
+			o.PropagationPolicy = &policy
+		}
+		o.DryRun = v["dryRun"]
+	}
+	return o, badOptions("DeleteOptions", validation.ValidateDeleteOptions(o))
+}

@@ -1,0 +1,111 @@
+package apiserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+var errPanic = errors.New("This request caused apiserver to panic. Look in the logs for details.")
+
+// response counts what is written. Unwrap gives http.ResponseController the
+// connection's own powers.
+type response struct {
+	http.ResponseWriter
+	status  int
+	written int64
+	wrote   bool
+}
+
+func (w *response) WriteHeader(code int) {
+	if w.status == 0 || w.status < 200 {
+		w.status = code
+	}
+	w.wrote = true
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.wrote = true
+	n, err := w.ResponseWriter.Write(b)
+	w.written += int64(n)
+	return n, err
+}
+
+// Flush implements http.Flusher.
+func (w *response) Flush() {
+	if f, ok := w.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+// Unwrap serves http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *response) code() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+// compressAbove is the size from which a response is worth compressing.
+const compressAbove = 128 << 10
+
+var gzips = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(err)
+	}
+	return w
+}}
+
+// write sends a whole body.
+func (q *request) write(a accepted, code int, b []byte) {
+	h := q.w.Header()
+	h.Set("Content-Type", a.contentType(false))
+	if len(b) > compressAbove && acceptsGzip(q.r) {
+		h.Set("Content-Encoding", "gzip")
+		h.Add("Vary", "Accept-Encoding")
+		q.w.WriteHeader(code)
+		z := gzips.Get().(*gzip.Writer)
+		defer gzips.Put(z)
+		z.Reset(q.w)
+		if _, err := z.Write(b); err == nil {
+			z.Close()
+		}
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	q.w.WriteHeader(code)
+	if q.r.Method != http.MethodHead {
+		q.w.Write(b)
+	}
+}
+
+func acceptsGzip(r *http.Request) bool {
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, params, _ := strings.Cut(part, ";")
+		if strings.TrimSpace(name) == "gzip" && strings.ReplaceAll(params, " ", "") != "q=0" {
+			return true
+		}
+	}
+	return false
+}
+
+func indent(b []byte) []byte {
+	var out bytes.Buffer
+	if err := json.Indent(&out, bytes.TrimSuffix(b, []byte("\n")), "", "  "); err != nil {
+		return b
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,264 @@
+// Package apiserver is the HTTP side of the API: one path split, one chain from
+// authentication to the resource engine, encodings, watches, and the tunnels to
+// node agents.
+package apiserver
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"sagong/apiserver/resource"
+)
+
+// Options say what a Server is made of. Engine is needed.
+type Options struct {
+	Engine *resource.Engine
+	// Authenticator finds out who asks; nil lets everybody in as
+	// system:anonymous.
+	Authenticator authenticator.Request
+	// Authorizer decides what they may do; nil allows everything.
+	Authorizer authorizer.UnconditionalAuthorizer
+	// Audit is told of every request; nil is no audit.
+	Audit Audit
+	// Metrics are told of every request; nil is none.
+	Metrics Metrics
+	Log     *slog.Logger
+	Version version.Info
+	// Nodes reaches the node agents; nil makes logs, exec and proxies answer 503.
+	Nodes NodeConnector
+	// Discovery answers /api, /apis and what lies below them down to a version.
+	Discovery http.Handler
+	// Delegate finds who serves a group and version that is not in the scheme
+	// (an aggregated API server); nil for nobody.
+	Delegate func(schema.GroupVersion) http.Handler
+
+	// MaxReading and MaxWriting bound the requests under way, long-running ones
+	// aside. Defaults 400 and 200.
+	MaxReading, MaxWriting int
+	// Timeout ends a request that is not long-running. Default 60 s.
+	Timeout time.Duration
+	// BookmarkEvery is how often a watch is told how far it got. Default 1 min.
+	BookmarkEvery time.Duration
+}
+
+// Server serves the API over HTTP. It is an http.Handler.
+type Server struct {
+	Options
+	engine     *resource.Engine
+	log        *slog.Logger
+	health     health
+	transports transports
+
+	mu       sync.RWMutex
+	exact    map[string]http.Handler
+	prefixes map[string]http.Handler // end in a slash
+
+	reading, writing atomic.Int64
+	active           sync.WaitGroup
+	closing          context.Context // ends when the server drains
+	drain            context.CancelFunc
+}
+
+// New makes a server.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxReading == 0 {
+		o.MaxReading = 400
+	}
+	if o.MaxWriting == 0 {
+		o.MaxWriting = 200
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 60 * time.Second
+	}
+	if o.BookmarkEvery == 0 {
+		o.BookmarkEvery = time.Minute
+	}
+	s := &Server{Options: o, engine: o.Engine, log: o.Log, exact: map[string]http.Handler{}, prefixes: map[string]http.Handler{}}
+	s.closing, s.drain = context.WithCancel(context.Background())
+	s.serveBuiltin()
+	return s
+}
+
+// Handle serves a path of its own, or with a trailing slash all below it:
+// /metrics, /openapi/, the dashboard. It goes through authentication and
+// authorization as any path.
+func (s *Server) Handle(path string, h http.Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if strings.HasSuffix(path, "/") && path != "/" {
+		s.prefixes[path] = h
+		return
+	}
+	s.exact[path] = h
+}
+
+func (s *Server) handler(path string) http.Handler {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if h := s.exact[path]; h != nil {
+		return h
+	}
+	longest := ""
+	for p := range s.prefixes {
+		if len(p) > len(longest) && (strings.HasPrefix(path, p) || path+"/" == p) {
+			longest = p
+		}
+	}
+	return s.prefixes[longest]
+}
+
+// Shutdown ends the watches and tunnels and waits until no request is under way
+// or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.drain()
+	done := make(chan struct{})
+	go func() {
+		s.active.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// request is one request on its way.
+type request struct {
+	s    *Server
+	w    *response
+	r    *http.Request
+	id   string
+	info Info
+	user user.Info
+	// asked is who asked, when it is not user (impersonation).
+	asked   user.Info
+	start   time.Time
+	errored *metav1.Status
+	notes   map[string]string // audit annotations
+	object  auditedObject
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.active.Add(1)
+	defer s.active.Done()
+	q := &request{s: s, w: &response{ResponseWriter: w}, r: r, start: time.Now(), info: split(r.Method, r.URL)}
+	q.id = r.Header.Get("Audit-ID")
+	if q.id == "" || len(q.id) > 64 {
+		q.id = uuid.NewString()
+	}
+	h := w.Header()
+	h.Set("Audit-Id", q.id)
+	h.Set("Cache-Control", "no-cache, private")
+	defer q.finish()
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.log.Error("request caused a panic", "method", r.Method, "path", r.URL.Path, "id", q.id, "panic", p, "stack", string(debug.Stack()))
+			if !q.w.wrote {
+				q.fail(apierrors.NewInternalError(errPanic))
+			}
+		}
+	}()
+	q.serve()
+}
+
+// serve is the chain every request goes through.
+func (q *request) serve() {
+	if err := q.authenticate(); err != nil {
+		q.fail(err)
+		return
+	}
+	q.audit(StageRequestReceived)
+	if err := q.impersonate(); err != nil {
+		q.fail(err)
+		return
+	}
+	long := q.longRunning()
+	if !long {
+		release, ok := q.s.enter(q)
+		if !ok {
+			q.tooMany()
+			return
+		}
+		defer release()
+		ctx, cancel := context.WithTimeout(q.r.Context(), q.s.Timeout)
+		defer cancel()
+		q.r = q.r.WithContext(ctx)
+	} else {
+		ctx, cancel := context.WithCancel(q.r.Context())
+		defer cancel()
+		stop := context.AfterFunc(q.s.closing, cancel)
+		defer stop()
+		q.r = q.r.WithContext(ctx)
+	}
+	if err := q.authorize(); err != nil {
+		q.fail(err)
+		return
+	}
+	switch {
+	case q.info.Resource:
+		q.serveResource()
+	case q.info.Discovery && q.s.Discovery != nil:
+		q.s.Discovery.ServeHTTP(q.w, q.r)
+	default:
+		if h := q.s.handler(q.info.Path); h != nil {
+			h.ServeHTTP(q.w, q.r)
+			return
+		}
+		q.notFound()
+	}
+}
+
+// longRunning requests have no timeout and are not counted as in flight.
+func (q *request) longRunning() bool {
+	if !q.info.Resource {
+		return strings.HasPrefix(q.info.Path, "/debug/pprof/")
+	}
+	if q.info.Verb == "watch" {
+		return true
+	}
+	switch q.info.Subresource {
+	case "proxy", "exec", "attach", "portforward", "log":
+		return true
+	}
+	return false
+}
+
+// notFound answers a path nobody serves.
+func (q *request) notFound() {
+	q.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	q.w.Header().Set("X-Content-Type-Options", "nosniff")
+	q.w.WriteHeader(http.StatusNotFound)
+	q.w.Write([]byte("404 page not found\n"))
+}
+
+// finish tells audit and metrics how it ended.
+func (q *request) finish() {
+	q.audit(StageResponseComplete)
+	if m := q.s.Metrics; m != nil {
+		m.Request(&q.info, q.w.code(), time.Since(q.start), q.w.written)
+	}
+}

@@ -1,0 +1,295 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+
+	"sagong/apiserver/resource"
+	"sagong/object"
+)
+
+// shaped negotiates for requests whose answers are objects of the kind.
+func (q *request) shaped(t resource.Target) (accepted, error) {
+	return negotiate(q.r, !t.Custom(), false, true)
+}
+
+func (q *request) get(t resource.Target) error {
+	a, err := q.shaped(t)
+	if err != nil {
+		return err
+	}
+	rev, err := resource.ParseRevision(q.r.URL.Query().Get("resourceVersion"))
+	if err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	main := t
+	main.Subresource = ""
+	it, err := q.s.engine.Get(q.r.Context(), main, rev)
+	if err != nil {
+		return err
+	}
+	return q.item(a, http.StatusOK, t, it)
+}
+
+func (q *request) create(t resource.Target) error {
+	a, err := q.shaped(t)
+	if err != nil {
+		return err
+	}
+	o, directive, err := q.createOptions()
+	if err != nil {
+		return err
+	}
+	obj, err := q.decodeObject(t, directive)
+	if err != nil {
+		return err
+	}
+	it, err := q.s.engine.Create(q.r.Context(), q.caller(), t, obj, o)
+	if err != nil {
+		return err
+	}
+	return q.item(a, http.StatusCreated, t, it)
+}
+
+func (q *request) update(t resource.Target) error {
+	a, err := q.shaped(t)
+	if err != nil {
+		return err
+	}
+	o, directive, err := q.updateOptions()
+	if err != nil {
+		return err
+	}
+	obj, err := q.decodeObject(t, directive)
+	if err != nil {
+		return err
+	}
+	it, created, err := q.s.engine.Update(q.r.Context(), q.caller(), t, obj, o)
+	if err != nil {
+		return err
+	}
+	return q.item(a, createdOr(created), t, it)
+}
+
+func createdOr(created bool) int {
+	if created {
+		return http.StatusCreated
+	}
+	return http.StatusOK
+}
+
+func (q *request) readPatch(t resource.Target) (resource.Patch, *metav1.PatchOptions, error) {
+	var p resource.Patch
+	media := q.r.Header.Get("Content-Type")
+	for i, c := range media {
+		if c == ';' {
+			media = media[:i]
+			break
+		}
+	}
+	p.Type = types.PatchType(media)
+	accepts := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
+	if t.Custom() {
+		accepts = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType)}
+	}
+	known := false
+	for _, a := range accepts {
+		known = known || a == media
+	}
+	if !known {
+		return p, nil, unsupportedMedia(accepts)
+	}
+	v := q.r.URL.Query()
+	o := &metav1.PatchOptions{DryRun: v["dryRun"], FieldManager: v.Get("fieldManager"), FieldValidation: v.Get("fieldValidation"), Force: boolean(v, "force")}
+	if err := badOptions("PatchOptions", validation.ValidatePatchOptions(o, p.Type)); err != nil {
+		return p, nil, err
+	}
+	p.Validation = validationDirective(v)
+	var err error
+	p.Data, err = q.readBody()
+	return p, o, err
+}
+
+func (q *request) patch(t resource.Target) error {
+	a, err := q.shaped(t)
+	if err != nil {
+		return err
+	}
+	p, o, err := q.readPatch(t)
+	if err != nil {
+		return err
+	}
+	it, created, err := q.s.engine.Patch(q.r.Context(), q.caller(), t, p, o)
+	if err != nil {
+		return err
+	}
+	return q.item(a, createdOr(created), t, it)
+}
+
+// patchOther patches a subresource with a state of its own: scale.
+func (q *request) patchOther(t resource.Target, h resource.Handler) error {
+	a, err := negotiate(q.r, true, false, true)
+	if err != nil {
+		return err
+	}
+	p, o, err := q.readPatch(t)
+	if err != nil {
+		return err
+	}
+	ctx := q.r.Context()
+	const tries = 5
+	for try := 0; ; try++ {
+		now, err := h.Get(ctx, q.caller(), t)
+		if err != nil {
+			return err
+		}
+		now = named(now)
+		next, err := resource.PatchOther(now, h.New(), p)
+		if err != nil {
+			return err
+		}
+		out, err := h.Update(ctx, q.caller(), t, next, &metav1.UpdateOptions{DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation})
+		if apierrors.IsConflict(err) && try < tries && sameRevision(now, next) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		q.other(a, http.StatusOK, named(out))
+		return nil
+	}
+}
+
+func sameRevision(a, b runtime.Object) bool {
+	x, ok := a.(*autoscalingv1.Scale)
+	y, ok2 := b.(*autoscalingv1.Scale)
+	return ok && ok2 && x.ResourceVersion == y.ResourceVersion
+}
+
+func (q *request) delete(t resource.Target) error {
+	a, err := q.shaped(t)
+	if err != nil {
+		return err
+	}
+	o, err := q.deleteOptions(t)
+	if err != nil {
+		return err
+	}
+	it, gone, err := q.s.engine.Delete(q.r.Context(), q.caller(), t, o)
+	if err != nil {
+		return err
+	}
+	code := http.StatusOK
+	if !gone && (o.OrphanDependents != nil && !*o.OrphanDependents || o.PropagationPolicy != nil && *o.PropagationPolicy == metav1.DeletePropagationForeground) {
+		code = http.StatusAccepted
+	}
+	if gone && !returnsDeleted(t.Definition) {
+		m, err := it.Meta()
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		a.as = asObject
+		q.other(a, http.StatusOK, &metav1.Status{
+			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
+			Details: &metav1.StatusDetails{Name: t.Name, Group: t.Group, Kind: t.Resource, UID: m.GetUID()},
+		})
+		return nil
+	}
+	return q.item(a, code, t, it)
+}
+
+// returnsDeleted says for which kinds a delete answers with the object rather
+// than with a Status, as upstream's published API does.
+func returnsDeleted(d *object.Definition) bool {
+	switch d.Group {
+	case "":
+		switch d.Resource {
+		case "pods", "podtemplates", "persistentvolumes", "persistentvolumeclaims", "resourcequotas", "services", "serviceaccounts":
+			return true
+		}
+	case "storage.k8s.io":
+		switch d.Resource {
+		case "csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses":
+			return true
+		}
+	case "resource.k8s.io":
+		return true
+	}
+	return false
+}
+
+func (q *request) deleteCollection(t resource.Target) error {
+	a, err := q.shaped(t)
+	if err != nil {
+		return err
+	}
+	lq, err := q.listQuery(t.Definition, false)
+	if err != nil {
+		return err
+	}
+	o, err := q.deleteOptions(t)
+	if err != nil {
+		return err
+	}
+	t.Name = ""
+	ctx := q.r.Context()
+	if lq.timeout != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = withSeconds(ctx, *lq.timeout)
+		defer cancel()
+	}
+	l, err := q.s.engine.DeleteCollection(ctx, q.caller(), t, o, lq.ListOptions)
+	if err != nil {
+		return err
+	}
+	return q.sendList(a, t, l)
+}
+
+// item sends one object.
+func (q *request) item(a accepted, code int, t resource.Target, it resource.Item) error {
+	v := t.WireVersion()
+	if m, err := it.Meta(); err == nil {
+		q.object = auditedObject{m.GetUID(), m.GetResourceVersion()}
+	}
+	switch a.as {
+	case asTable:
+		return q.sendTable(a, code, t, resource.List{Items: []resource.Item{it}, Revision: it.Revision()})
+	case asMetadata:
+		b, err := partial(it, a)
+		if err != nil {
+			return err
+		}
+		if a.format == object.Protobuf {
+			q.write(a, code, b)
+		} else {
+			q.writeJSON(a, code, append(b, '\n'))
+		}
+		return nil
+	}
+	if a.format == object.Protobuf {
+		value, tail, err := it.Protobuf(v)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		apiVersion, n := v.GroupVersion().String(), len(value)+len(tail)
+		b := object.AppendEnvelope(make([]byte, 0, object.EnvelopeLen(apiVersion, v.Kind, n)), apiVersion, v.Kind, n)
+		q.write(a, code, append(append(b, value...), tail...))
+		return nil
+	}
+	bare, err := it.JSON(v)
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("cannot encode %s %s: %w", t.Kind.Definition.Kind, t.Name, err))
+	}
+	b := v.WholeJSON(make([]byte, 0, len(bare)+64), bare)
+	q.writeJSON(a, code, append(b, '\n'))
+	return nil
+}

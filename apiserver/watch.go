@@ -1,0 +1,329 @@
+package apiserver
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/apiserver/resource"
+	"sagong/client"
+	"sagong/object"
+)
+
+// initialEventsEnd marks the bookmark after the initial events of a watch.
+const initialEventsEnd = "k8s.io/initial-events-end"
+
+// watch streams changes until the client goes, its time is up, or the server
+// drains.
+func (q *request) watch(t resource.Target) error {
+	a, err := negotiate(q.r, !t.Custom(), true, true)
+	if err != nil {
+		return err
+	}
+	o, err := q.listQuery(t.Definition, true)
+	if err != nil {
+		return err
+	}
+	if name, ok := o.Selector.Exact("metadata.name"); ok && q.info.Name != "" && name != q.info.Name {
+		return apierrors.NewBadRequest("the name of the object does not match the field selector")
+	}
+	if q.info.Watch && t.Name != "" {
+		// The old /watch/.../NAME form.
+		sel, err := object.ParseSelector(t.Definition, "", "metadata.name="+t.Name)
+		if err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		o.Selector = sel
+	}
+	t.Name = ""
+	ctx := q.r.Context()
+
+	// What there is comes first, unless the client has it already.
+	wantsInitial := o.Revision == 0
+	if o.initial != nil {
+		wantsInitial = *o.initial
+	}
+	var initial resource.List
+	from := o.Revision
+	if wantsInitial {
+		lo := resource.ListOptions{Selector: o.Selector}
+		if o.Revision > 0 {
+			lo.Revision, lo.HasRevision, lo.Match = o.Revision, true, metav1.ResourceVersionMatchNotOlderThan
+		}
+		if initial, err = q.s.engine.List(ctx, t, lo); err != nil {
+			return err
+		}
+		from = initial.Revision
+	}
+	w, err := q.s.engine.Watch(ctx, t, resource.WatchOptions{Selector: o.Selector, From: from})
+	if err != nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+		return err
+	}
+	if w != nil {
+		defer w.Close()
+	}
+	seconds := int64(1800 + rand.IntN(1800))
+	if o.timeout != nil && *o.timeout > 0 {
+		seconds = *o.timeout
+	}
+	ctx, cancel := withSeconds(ctx, seconds)
+	defer cancel()
+
+	q.w.Header().Set("Content-Type", a.contentType(true))
+	q.w.WriteHeader(http.StatusOK)
+	if m := q.s.Metrics; m != nil {
+		m.Watching(&q.info, 1)
+		defer m.Watching(&q.info, -1)
+	}
+	q.audit(StageResponseStarted)
+	out := &watchWriter{a: a, v: t.WireVersion(), w: bufio.NewWriterSize(q.w, 16<<10), flush: http.NewResponseController(q.w).Flush}
+	if err != nil {
+		// Upstream reports an expired revision inside the stream.
+		if out.failure(err) == nil {
+			out.done()
+		}
+		return nil
+	}
+	if wantsInitial {
+		for i := range initial.Items {
+			if out.event(client.Added, initial.Items[i]) != nil {
+				return nil
+			}
+			initial.Items[i] = resource.Item{}
+		}
+		initial.Items = nil
+		if o.initial != nil && o.bookmarks {
+			if out.bookmark(from, true) != nil {
+				return nil
+			}
+		}
+	}
+	if out.done() != nil {
+		return nil
+	}
+	q.follow(ctx, w, out, o.bookmarks, from)
+	return nil
+}
+
+// follow copies events to the client. Each batch is flushed once.
+func (q *request) follow(ctx context.Context, w *resource.Watch, out *watchWriter, bookmarks bool, told object.Revision) {
+	for {
+		beat := ctx
+		stop := func() {}
+		if bookmarks {
+			// A little apart, so that many watches do not wake at once.
+			every := q.s.BookmarkEvery
+			every += time.Duration(rand.Int64N(int64(every)/10 + 1))
+			beat, stop = context.WithTimeout(ctx, every)
+		}
+		var err error
+		for err == nil {
+			var events []resource.Event
+			if events, err = w.Next(beat); err != nil {
+				break
+			}
+			for i := range events {
+				if out.event(events[i].Type, events[i].Item) != nil {
+					stop()
+					return
+				}
+			}
+			if out.done() != nil {
+				stop()
+				return
+			}
+		}
+		stop()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, context.DeadlineExceeded):
+			if r := w.Revision(); r > told {
+				told = r
+				if out.bookmark(r, false) != nil || out.done() != nil {
+					return
+				}
+			}
+		default:
+			if !errors.Is(err, client.ErrClosed) && out.failure(err) == nil {
+				out.done()
+			}
+			return
+		}
+	}
+}
+
+// watchWriter frames events: a line of JSON each, or a length and a message.
+type watchWriter struct {
+	a       accepted
+	v       *object.Version
+	w       *bufio.Writer
+	flush   func() error
+	scratch []byte
+	header  bool // a table with column definitions was sent
+}
+
+func (o *watchWriter) done() error {
+	if err := o.w.Flush(); err != nil {
+		return err
+	}
+	return o.flush()
+}
+
+// event writes one event from the item's bytes.
+func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
+	b := o.scratch[:0]
+	var err error
+	if o.a.format == object.Protobuf {
+		var value, tail []byte
+		gvk := o.v.GroupVersionKind
+		if o.a.as == asMetadata {
+			gvk.Group, gvk.Version, gvk.Kind = metav1.GroupName, o.a.version, "PartialObjectMetadata"
+			value, err = partialMessage(it)
+		} else {
+			value, tail, err = it.Protobuf(o.v)
+		}
+		if err != nil {
+			return err
+		}
+		b = appendFrame(b, string(kind), gvk.GroupVersion().String(), gvk.Kind, value, tail)
+		o.keep(b)
+		_, err = o.w.Write(b)
+		return err
+	}
+	b = append(b, `{"type":"`...)
+	b = append(b, kind...)
+	b = append(b, `","object":`...)
+	switch o.a.as {
+	case asTable:
+		tab, err := table(o.a, o.v, resource.List{Items: []resource.Item{it}, Revision: it.Revision()}, time.Now(), !o.header)
+		if err != nil {
+			return err
+		}
+		o.header = true
+		j, err := json.Marshal(tab)
+		if err != nil {
+			return err
+		}
+		b = append(b, j...)
+	case asMetadata:
+		p, err := partialJSON(it, o.a.version)
+		if err != nil {
+			return err
+		}
+		b = append(b, p...)
+	default:
+		bare, err := it.JSON(o.v)
+		if err != nil {
+			return err
+		}
+		b = o.v.WholeJSON(b, bare)
+	}
+	b = append(b, "}\n"...)
+	o.keep(b)
+	_, err = o.w.Write(b)
+	return err
+}
+
+// keep holds on to a scratch buffer of ordinary size.
+func (o *watchWriter) keep(b []byte) {
+	if cap(b) <= 64<<10 {
+		o.scratch = b[:0]
+	}
+}
+
+// appendFrame appends a length-delimited WatchEvent around an enveloped message,
+// given as two parts.
+func appendFrame(b []byte, kind, apiVersion, name string, value, tail []byte) []byte {
+	n := len(value) + len(tail)
+	inner := object.EnvelopeLen(apiVersion, name, n) // RawExtension.raw
+	ext := object.FieldLen(inner)                    // WatchEvent.object
+	event := object.FieldLen(len(kind)) + object.FieldLen(ext)
+	// Upstream wraps the event itself in no envelope.
+	b = binary.BigEndian.AppendUint32(b, uint32(event))
+	b = object.AppendBytesField(b, 1, kind)
+	b = object.AppendFieldHeader(b, 2, ext)
+	b = object.AppendFieldHeader(b, 1, inner)
+	b = object.AppendEnvelope(b, apiVersion, name, n)
+	b = append(b, value...)
+	return append(b, tail...)
+}
+
+// bookmark tells the client how far it has got.
+func (o *watchWriter) bookmark(r object.Revision, end bool) error {
+	meta := metav1.ObjectMeta{ResourceVersion: r.String()}
+	if end {
+		meta.Annotations = map[string]string{initialEventsEnd: "true"}
+	}
+	gvk := o.v.GroupVersionKind
+	if o.a.as == asMetadata {
+		gvk.Group, gvk.Version, gvk.Kind = metav1.GroupName, o.a.version, "PartialObjectMetadata"
+	}
+	if o.a.format == object.Protobuf {
+		raw, err := meta.Marshal()
+		if err != nil {
+			return err
+		}
+		_, err = o.w.Write(appendFrame(nil, string(client.Bookmark), gvk.GroupVersion().String(), gvk.Kind, object.AppendBytesField(nil, 1, raw), nil))
+		return err
+	}
+	var obj any = struct {
+		metav1.TypeMeta `json:",inline"`
+		Metadata        metav1.ObjectMeta `json:"metadata"`
+	}{metav1.TypeMeta{Kind: gvk.Kind, APIVersion: gvk.GroupVersion().String()}, meta}
+	if o.a.as == asTable {
+		row, err := json.Marshal(struct {
+			metav1.TypeMeta `json:",inline"`
+			Metadata        metav1.ObjectMeta `json:"metadata"`
+		}{metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: metav1.GroupName + "/" + o.a.version}, meta})
+		if err != nil {
+			return err
+		}
+		tab, err := table(o.a, o.v, resource.List{Revision: r}, time.Now(), !o.header)
+		if err != nil {
+			return err
+		}
+		if end {
+			// The annotation has no other place in a table.
+			tab.Rows = append(tab.Rows, metav1.TableRow{Cells: make([]any, len(o.v.Columns))})
+			tab.Rows[0].Object.Raw = row
+		}
+		o.header = true
+		obj = tab
+	}
+	return o.line(client.Bookmark, obj)
+}
+
+// failure ends the stream with an ERROR event.
+func (o *watchWriter) failure(err error) error {
+	s := statusOf(err)
+	if o.a.format == object.Protobuf {
+		raw, err := s.Marshal()
+		if err != nil {
+			return err
+		}
+		_, err = o.w.Write(appendFrame(nil, "ERROR", "v1", "Status", raw, nil))
+		return err
+	}
+	return o.line("ERROR", &s)
+}
+
+func (o *watchWriter) line(kind client.EventType, obj any) error {
+	b, err := json.Marshal(struct {
+		Type   client.EventType `json:"type"`
+		Object any              `json:"object"`
+	}{kind, obj})
+	if err != nil {
+		return err
+	}
+	_, err = o.w.Write(append(b, '\n'))
+	return err
+}
