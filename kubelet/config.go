@@ -75,7 +75,7 @@ type ImageStore interface {
 	List() ([]*image.Image, error)
 	Usage() (image.Usage, error)
 	// Collect frees space by removing unused images, oldest first.
-	Collect(ctx context.Context, free int64, minAge time.Duration) (int64, error)
+	Collect(ctx context.Context, free int64, minAge time.Duration) (freed int64, removed []string, err error)
 	// Pins says which owner uses which image.
 	Pins() map[string]string
 }

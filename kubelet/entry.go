@@ -234,7 +234,7 @@ func (a *Agent) sync(e *entry) {
 			run = append(run, f)
 		}
 	}
-	if e.refresh && e.paths != nil && e.obs.Sandbox.State == pod.SandboxReady && plan.StopSince.IsZero() {
+	if e.refresh && e.obs.Sandbox.State == pod.SandboxReady && plan.StopSince.IsZero() {
 		if f := a.prepareRefresh(e); f != nil {
 			run = append(run, f)
 		}
