@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"sagong/store"
 )
 
@@ -25,7 +27,12 @@ func TestMain(m *testing.M) {
 		writeUntilKilled(dir)
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Println(err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 func killOptions(dir string) store.Options {

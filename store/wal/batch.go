@@ -104,8 +104,16 @@ func (b *Batch) head(flags byte, key string, create int64) {
 	b.count++
 }
 
+// keepBuffer is the largest buffer that Reset keeps for the next batch.
+const keepBuffer = 16 << 20
+
 // Reset empties the batch.
-func (b *Batch) Reset() { b.count, b.body = 0, b.body[:0] }
+func (b *Batch) Reset() {
+	b.count, b.body = 0, b.body[:0]
+	if cap(b.body) > keepBuffer {
+		b.body = nil
+	}
+}
 
 // Len is the number of changes in the batch.
 func (b *Batch) Len() int { return b.count }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
 	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
@@ -18,6 +19,9 @@ import (
 
 // metadata is at the head of each segment.
 var metadata = []byte("sagong store 1")
+
+// slowAppend is the time from which on a write of the log is worth a warning.
+const slowAppend = time.Second
 
 // entryTerm is the term of all entries: there is only one writer.
 const entryTerm = 1
@@ -43,8 +47,12 @@ func (l *Log) Append(b *Batch) error {
 	b.body = seal(b.body, index)
 	term := uint64(entryTerm)
 	entry := &raftpb.Entry{Index: &index, Term: &term, Data: b.body}
+	begin := time.Now()
 	if err := l.w.Save(&raftpb.HardState{}, []*raftpb.Entry{entry}); err != nil {
 		return fmt.Errorf("cannot append to the log: %w", err)
+	}
+	if took := time.Since(begin); took > slowAppend {
+		l.opts.Log.Warn("the disk of the data directory is slow", "dir", l.opts.Dir, "took", took, "bytes", len(b.body))
 	}
 	l.index = index
 	l.mu.Lock()
