@@ -134,7 +134,7 @@ func TestTar(t *testing.T) {
 		t.Fatalf("code %d: %s", code, errs.String())
 	}
 	cmd := program(t)
-	cmd.Args = []string{"/bin/tar", "-xf", "-", "-C", to}
+	cmd.Args = []string{"/bin/tar", "--no-same-permissions", "--no-same-owner", "-xf", "-", "-C", to}
 	cmd.Stdin = bytes.NewReader(packed.Bytes())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -12,7 +12,8 @@ import (
 )
 
 // Tar is as much of tar(1) as `kubectl cp` needs of a container: "tar cf -
-// PATH..." and "tar xf - [-C DIR]", with the options m, p, v and z's absence.
+// [-C DIR] PATH..." and "tar xf - [-C DIR]", through standard output and
+// input, with the options m (do not keep times), o, p and v.
 func Tar(args []string) int {
 	return tarCommand(args, os.Stdin, os.Stdout, os.Stderr)
 }
@@ -54,7 +55,7 @@ func parseTar(args []string) (o tarOptions, err error) {
 		case a == "--":
 			o.paths = append(o.paths, args[i+1:]...)
 			i = len(args)
-		case i == 0 || strings.HasPrefix(a, "-") && len(a) > 1 && a[1] != '-':
+		case !strings.HasPrefix(a, "--") && (i == 0 || strings.HasPrefix(a, "-") && len(a) > 1):
 			for _, c := range strings.TrimPrefix(a, "-") {
 				switch c {
 				case 'c':

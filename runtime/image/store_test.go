@@ -345,14 +345,3 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
-
-func BenchmarkOpenEmpty(b *testing.B) {
-	dir := b.TempDir()
-	for b.Loop() {
-		s, err := Open(Options{Dir: dir})
-		if err != nil {
-			b.Fatal(err)
-		}
-		s.Close()
-	}
-}

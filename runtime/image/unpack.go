@@ -24,6 +24,10 @@ const (
 	overlayOpaque  = "trusted.overlay.opaque"
 )
 
+// maxID is the largest user or group id. The next number means "no change" to
+// the kernel, and larger ones would wrap round to root.
+const maxID = 1<<32 - 2
+
 // unpacker writes one layer's archive into a directory of its own, which
 // nobody else writes to meanwhile. It follows no symbolic link out of it.
 type unpacker struct {
@@ -96,6 +100,9 @@ func malformed(err error) error {
 func (u *unpacker) entry(ctx context.Context, h *tar.Header, body io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
+	}
+	if h.Uid < 0 || h.Gid < 0 || h.Uid > maxID || h.Gid > maxID {
+		return fmt.Errorf("%w: owner %d:%d is out of range", ErrCorrupt, h.Uid, h.Gid)
 	}
 	name := path.Clean("/" + h.Name)[1:]
 	if escapes(h.Name) {

@@ -120,6 +120,8 @@ func TestUnpack(t *testing.T) {
 		{"hard link to nothing", []file{hardlink("h", "nothing")}, nil, ErrCorrupt},
 		{"below a file", []file{reg("f", ""), reg("f/x", "")}, nil, ErrCorrupt},
 		{"root as a file", []file{reg(".", "")}, nil, ErrCorrupt},
+		{"owner that wraps to root", []file{owned(reg("f", ""), 1<<32, 0, 0o4755)}, nil, ErrCorrupt},
+		{"no owner", []file{owned(reg("f", ""), -1, 0, 0o4755)}, nil, ErrCorrupt},
 		{"unknown type", []file{{tar.Header{Typeflag: 'Q', Name: "q"}, ""}}, nil, ErrCorrupt},
 		{"too many files", []file{reg("1", ""), reg("2", ""), reg("3", ""), reg("4", ""), reg("5", ""), reg("6", ""), reg("7", ""), reg("8", ""), reg("9", "")}, nil, ErrTooLarge},
 		{"too many bytes", []file{reg("1", strings.Repeat("x", 5000)), reg("2", strings.Repeat("x", 5001))}, nil, ErrTooLarge},
