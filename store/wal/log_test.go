@@ -121,7 +121,7 @@ func smallLog(t *testing.T, batches, size int) (path string, data []byte, lastAt
 	lastAt = (len(content()) + 7) &^ 7
 	write(t, l, first, 1, size)
 	l.Close()
-	data = append(content(), make([]byte, 2*sector)...)
+	data = append(content(), make([]byte, sector+sector/2)...)
 	return path, data[:len(data)&^(sector-1)], lastAt
 }
 
@@ -148,10 +148,10 @@ func TestLogBitFlips(t *testing.T) {
 		if n, err := rescan(t, path, data); err != nil || n != 2*batches {
 			t.Fatalf("undamaged: %d changes, %v", n, err)
 		}
-		refused, harmless := 0, 0
+		refused, harmless, end := 0, 0, len(bytes.TrimRight(data, "\x00"))
 		for i := range data {
 			for bit := range 8 {
-				if size > 1000 && (bit != i/3%8 || i%3 != 0) {
+				if size > 1000 && (bit != i/3%8 || i%3 != 0) || i > end+40 && i%16 != 0 {
 					continue
 				}
 				bad := bytes.Clone(data)
@@ -380,7 +380,7 @@ func TestSnapshotsAndPruning(t *testing.T) {
 				t.Fatalf("opened at revision %d, want %d", rec.Rev, first-1)
 			}
 		}
-		first = write(t, l, first, 40, 40_000)
+		first = write(t, l, first, 10, 160_000)
 		if !l.SnapshotDue() {
 			t.Fatal("no snapshot is due after 1.6 MB")
 		}
@@ -408,7 +408,7 @@ func TestSnapshotsAndPruning(t *testing.T) {
 	flip(t, newest, 100)
 	l, rec, s = open(t, dir)
 	l.Close()
-	if rec.Rev != first-1 || len(s.base) != 10 || len(s.recs) != 82 {
+	if rec.Rev != first-1 || len(s.base) != 10 || len(s.recs) != 22 {
 		t.Errorf("with the older snapshot: %+v, %d records and %d changes", rec, len(s.base), len(s.recs))
 	}
 	if _, err := os.Stat(newest + ".damaged"); err != nil {
