@@ -61,8 +61,11 @@ func (a *Agent) adopt(ctx context.Context) error {
 	for uid, e := range known {
 		a.entries[uid] = e
 	}
-	a.adopted = true
 	a.mu.Unlock()
+	if err := a.openPorts(ctx, known); err != nil {
+		return err
+	}
+	close(a.taken)
 	// From here on changes are seen; each pod present is announced once.
 	a.pods.OnChange(a.onPod)
 
@@ -75,6 +78,25 @@ func (a *Agent) adopt(ctx context.Context) error {
 		}
 	}
 	a.work.Go(func() { a.clean(ctx, orphans) })
+	return nil
+}
+
+// openPorts leads host ports to the pods that run already.
+func (a *Agent) openPorts(ctx context.Context, known map[types.UID]*entry) error {
+	for _, e := range known {
+		ports := hooks.HostPortsOf(e.pod)
+		if a.dep.HostPorts == nil || len(ports) == 0 || e.obs.Sandbox.State != pod.SandboxReady {
+			continue
+		}
+		select { // they are led by the network
+		case <-a.network.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := a.dep.HostPorts.Set(ctx, string(e.uid), e.obs.Sandbox.IPs, ports); err != nil {
+			a.log.Warn("cannot open the host ports of a pod that runs", "pod", e.String(), "err", err)
+		}
+	}
 	return nil
 }
 

@@ -68,7 +68,7 @@ type Agent struct {
 
 	mu      sync.Mutex
 	entries map[types.UID]*entry
-	adopted bool // the runtime's own state has been taken in
+	taken   chan struct{} // closed when what runs has been taken over
 
 	ctx  context.Context // of Run; actions end with it
 	work sync.WaitGroup  // actions under way
@@ -98,7 +98,7 @@ func New(cfg Config, d Deps) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, dep: d, log: d.Log, machine: m, hub: d.Hub,
 		timers: timing.NewTimers(), queue: timing.NewQueue[types.UID](), ledger: newLedger(),
-		nodeChanged: make(chan struct{}, 1), entries: map[types.UID]*entry{},
+		nodeChanged: make(chan struct{}, 1), entries: map[types.UID]*entry{}, taken: make(chan struct{}),
 	}
 	a.pressure.Store(&resource.Pressure{})
 	a.network.ready = make(chan struct{})
@@ -117,6 +117,17 @@ func New(cfg Config, d Deps) (*Agent, error) {
 
 // Allocatable is what pods may use of the node.
 func (a *Agent) Allocatable() corev1.ResourceList { return allocatable(a.machine.Capacity, a.cfg) }
+
+// Adopted waits until the agent has taken over what an earlier one left
+// running, host ports included.
+func (a *Agent) Adopted(ctx context.Context) error {
+	select {
+	case <-a.taken:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // InNamespace lists Services, for environment variables.
 func (a *Agent) InNamespace(namespace string) []*corev1.Service {

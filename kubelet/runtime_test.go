@@ -321,7 +321,9 @@ func (f *fakeImages) Pins() map[string]string {
 
 func (f *fakeImages) List() ([]*image.Image, error) { return nil, nil }
 
-func (f *fakeImages) Usage() (image.Usage, error) { return image.Usage{DiskTotal: 100, DiskAvailable: 90}, nil }
+func (f *fakeImages) Usage() (image.Usage, error) {
+	return image.Usage{DiskTotal: 100, DiskAvailable: 90}, nil
+}
 
 func (f *fakeImages) Collect(ctx context.Context, free int64, minAge time.Duration) (int64, []string, error) {
 	return 0, nil, nil
