@@ -45,6 +45,7 @@ func bootstrapObjects(c config.Config) []object.Object {
 			ObjectMeta: metav1.ObjectMeta{Name: name}, Value: x.value, Description: x.text, PreemptionPolicy: &never,
 		})
 	}
+	all = append(all, factsObjects(c)...)
 	return append(all, apiService(c), dnsService(c))
 }
 

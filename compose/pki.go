@@ -2,11 +2,13 @@ package compose
 
 import (
 	"crypto/ecdsa"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -77,6 +79,18 @@ func loadIdentities(c config.Config) (*identities, error) {
 		}
 	}
 	return id, nil
+}
+
+// withAuthority is the API's certificate followed by the authority's, so that a
+// joining node can check the authority against the pin it was given.
+func (id *identities) withAuthority(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	cert, err := id.serving.GetCertificate(h)
+	if err != nil {
+		return nil, err
+	}
+	chain := *cert
+	chain.Certificate = append(slices.Clone(cert.Certificate), id.ca.Certificate.Raw)
+	return &chain, nil
 }
 
 // writeAdminKubeconfig keeps the administrator's kubeconfig current.

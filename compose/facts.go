@@ -1,0 +1,65 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"sagong/config"
+	"sagong/object"
+)
+
+// factsName is the ConfigMap in kube-public from which joining nodes learn the
+// cluster's addresses, and the role by which they may.
+const factsName = "sagong-cluster"
+
+func factsObjects(c config.Config) []object.Object {
+	meta := metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: factsName}
+	return []object.Object{
+		&corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{
+			"clusterCIDR": c.ClusterCIDR, "serviceCIDR": c.ServiceCIDR, "clusterDNS": c.ClusterDNS, "clusterDomain": c.ClusterDomain,
+		}},
+		&rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
+			Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{factsName},
+		}}},
+		&rbacv1.RoleBinding{
+			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: factsName},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.GroupKind, APIGroup: rbacv1.GroupName, Name: "system:nodes"}},
+		},
+	}
+}
+
+// factsOf are a server's own.
+func factsOf(c config.Config) clusterFacts {
+	return clusterFacts{
+		clusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), serviceCIDR: netip.MustParsePrefix(c.ServiceCIDR),
+		dns: netip.MustParseAddr(c.ClusterDNS), domain: c.ClusterDomain,
+	}
+}
+
+// readFacts reads them as a node.
+func readFacts(ctx context.Context, m *membership) (f clusterFacts, err error) {
+	api, err := kubernetes.NewForConfig(m.restConfig())
+	if err != nil {
+		return f, fmt.Errorf("cannot read the cluster's addresses: %w", err)
+	}
+	cm, err := api.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, factsName, metav1.GetOptions{})
+	if err != nil {
+		return f, fmt.Errorf("cannot read the cluster's addresses: %w", err)
+	}
+	f.domain = cm.Data["clusterDomain"]
+	if f.clusterCIDR, err = netip.ParsePrefix(cm.Data["clusterCIDR"]); err == nil {
+		if f.serviceCIDR, err = netip.ParsePrefix(cm.Data["serviceCIDR"]); err == nil {
+			f.dns, err = netip.ParseAddr(cm.Data["clusterDNS"])
+		}
+	}
+	if err != nil {
+		return f, fmt.Errorf("cannot read the cluster's addresses: %w", err)
+	}
+	return f, nil
+}

@@ -1,0 +1,344 @@
+package compose
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	goruntime "runtime"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"sagong/apiserver"
+	"sagong/apiserver/admission"
+	"sagong/apiserver/authn"
+	"sagong/apiserver/authz"
+	"sagong/apiserver/discovery"
+	"sagong/apiserver/resource"
+	"sagong/apiserver/reviews"
+	"sagong/client"
+	"sagong/client/direct"
+	"sagong/config"
+	"sagong/controller"
+	"sagong/controller/identity"
+	"sagong/kinds"
+	"sagong/lib/process"
+	"sagong/lib/progress"
+	"sagong/object"
+	"sagong/reconcile"
+	"sagong/scheduler"
+	"sagong/store"
+)
+
+// RunServer runs a server until ctx ends: store, API, controllers, scheduler
+// and, unless told otherwise, the agent of this machine's node. Containers
+// outlive it.
+func RunServer(ctx context.Context, c config.Config, log *slog.Logger, steps *progress.Reporter) (err error) {
+	s := &server{cfg: c, log: log, steps: steps}
+	defer s.close()
+	if err := s.open(); err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// server is everything in one process.
+type server struct {
+	cfg   config.Config
+	log   *slog.Logger
+	steps *progress.Reporter
+
+	ids       *identities
+	store     *store.Local
+	engine    *resource.Engine
+	admission lateAdmission
+	system    client.Client // reads and writes with the server's own rights
+	hub       *reconcile.Hub
+	events    *reconcile.Recorder
+	rules     *authz.RBAC
+	api       *apiserver.Server
+	audit     *auditLog
+	http      *http.Server
+	listeners []net.Listener
+	node      *node
+	parts     *reconcile.Engine
+	scheduler *scheduler.Scheduler
+}
+
+// lateAdmission lets the engine exist before the rules that read through it.
+type lateAdmission struct{ resource.Admission }
+
+// AfterWrite implements resource.AfterWrite.
+func (l *lateAdmission) AfterWrite(ctx context.Context, a *resource.Attributes, err error) {
+	if w, ok := l.Admission.(resource.AfterWrite); ok {
+		w.AfterWrite(ctx, a, err)
+	}
+}
+
+func (s *server) open() (err error) {
+	c := s.cfg
+	for _, dir := range []string{c.DataDir, c.RunDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("cannot make a directory: %w", err)
+		}
+	}
+	// The lock on the store is what keeps a second server off this directory.
+	if s.store, err = store.Open(store.Options{Dir: storeDir(c), Log: s.log.With("room", "store"), Tag: resource.Tag}); err != nil {
+		return err
+	}
+	self, err := process.Self()
+	if err != nil {
+		return err
+	}
+	if err := self.Save(PIDFile(c)); err != nil {
+		return err
+	}
+	s.steps.Step("store opened")
+	if s.ids, err = loadIdentities(c); err != nil {
+		return err
+	}
+	if err := writeAdminKubeconfig(c, s.ids); err != nil {
+		return err
+	}
+	s.steps.Step("certificates ready")
+	if err := s.openAPI(); err != nil {
+		return err
+	}
+	for _, at := range apiAddresses(c) {
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			return listenError(err, at, "the API", "listen")
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	return s.openComponents()
+}
+
+// openAPI builds the engine with all that decides about a request.
+func (s *server) openAPI() error {
+	c := s.cfg
+	scheme := object.NewScheme(kinds.All()...)
+	s.engine = resource.New(resource.Options{
+		Store: s.store, Scheme: scheme, Admission: &s.admission, Log: s.log.With("room", "api"),
+		Fields: object.NewFieldManagers(nil),
+	})
+	s.system = direct.New(s.engine, &user.DefaultInfo{Name: "system:apiserver", Groups: []string{user.SystemPrivilegedGroup}}, "sagong", nil)
+	s.hub = reconcile.NewHub(s.system, s.log)
+	s.events = reconcile.NewRecorder(s.system, s.log)
+	s.rules = authz.NewRBAC(s.hub)
+	authorizer := authz.Chain{authz.Masters{}, authz.NewNode(s.hub), s.rules}
+	accounts, err := authn.NewServiceAccounts(s.ids.tokenKey, s.system, time.Now)
+	if err != nil {
+		return err
+	}
+	tokens := &authn.Tokens{Now: time.Now, Methods: []authenticator.Token{accounts, authn.Bootstrap{Secrets: s.system, Now: time.Now}}}
+	first, last, err := c.NodePortRange()
+	if err != nil {
+		return err
+	}
+	s.admission.Admission = admission.NewChain(admission.All(admission.Deps{
+		Client: s.system, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
+		ServicePrefix: netip.MustParsePrefix(c.ServiceCIDR), FirstNodePort: first, LastNodePort: last,
+	})...)
+	reviews.Access{Authorizer: authorizer, Rules: s.rules}.Register(s.engine)
+	reviews.Tokens{Authenticator: tokens, Accounts: accounts, Client: s.system, Now: time.Now}.Register(s.engine)
+	if s.audit, err = openAuditLog(c, s.log); err != nil {
+		return err
+	}
+	s.api = apiserver.New(apiserver.Options{
+		Engine:        s.engine,
+		Authenticator: authn.Chain{authn.Certificates{Roots: s.ids.ca.Pool(), Now: time.Now}, tokens, authn.Anonymous{}},
+		Authorizer:    authorizer, Audit: s.audit.hook(), Log: s.log.With("room", "api"), Version: versionInfo(),
+		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
+		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
+	})
+	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.AllHealth, Check: func(context.Context) error { return nil }})
+	return nil
+}
+
+// localAgent serves what the agent of this machine's node does; nil without one.
+func (s *server) localAgent() http.Handler {
+	if s.node == nil {
+		return nil
+	}
+	h, _ := any(s.node.agent).(interface{ Handler() http.Handler })
+	if h == nil {
+		return nil
+	}
+	return h.Handler()
+}
+
+func versionInfo() version.Info {
+	return version.Info{
+		Major: "1", Minor: "37", GitVersion: config.KubernetesVersion + "+sagong", GitCommit: config.GitCommit(), GitTreeState: "clean",
+		GoVersion: goruntime.Version(), Compiler: goruntime.Compiler, Platform: goruntime.GOOS + "/" + goruntime.GOARCH,
+	}
+}
+
+// openComponents builds what follows the API.
+func (s *server) openComponents() error {
+	c := s.cfg
+	as := func(name string) client.Client {
+		return direct.New(s.engine, &user.DefaultInfo{Name: "system:" + name, Groups: []string{user.SystemPrivilegedGroup}}, name, nil)
+	}
+	list, err := controller.All(controller.Deps{
+		Hub: s.hub, Events: s.events, Log: s.log.With("room", "controller"),
+		ClusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), NodeCIDRBits: c.NodeMaskSize, RootCA: s.ids.ca.CertPEM,
+	})
+	if err != nil {
+		return err
+	}
+	list = append(list, identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
+	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), reconcile.NoMetrics{})
+	if err := s.parts.Add(list...); err != nil {
+		return err
+	}
+	s.scheduler = scheduler.New(scheduler.Config{
+		Client: as("kube-scheduler"), Hub: s.hub, Recorder: s.events.For(scheduler.Name, ""), Log: s.log.With("room", "scheduler"),
+	})
+	if c.NoAgent {
+		return nil
+	}
+	s.node, err = openNode(c, factsOf(c), as("kubelet"), s.hub, s.events, s.log)
+	return err
+}
+
+// run serves until ctx ends or a part fails, then stops in reverse order.
+func (s *server) run(ctx context.Context) error {
+	// Parts stop before the API does, so that their last writes get through.
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var views, parts, serving sync.WaitGroup
+	viewCtx, stopViews := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopViews()
+	part := func(name string, f func(context.Context) error) {
+		parts.Go(func() {
+			if err := f(work); err != nil && work.Err() == nil {
+				stop(fmt.Errorf("%s ended: %w", name, err))
+			}
+		})
+	}
+	views.Go(func() { _ = s.hub.Run(viewCtx) })
+	views.Go(func() { _ = s.events.Run(viewCtx) })
+	if err := bootstrap(ctx, s.system, s.cfg); err != nil {
+		stopViews()
+		views.Wait()
+		return err
+	}
+	if err := s.rules.Synced(ctx); err != nil {
+		stopViews()
+		views.Wait()
+		return err
+	}
+	s.serve(&serving, stop)
+	s.steps.Step("API serves on %s", s.listeners[len(s.listeners)-1].Addr())
+	part("controllers", s.parts.Run)
+	part("scheduler", s.scheduler.Run)
+	if s.node != nil {
+		part("node", s.node.run)
+		part("start", s.announce)
+	} else {
+		s.steps.Done("server ready, without a node")
+	}
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping")
+		stop(nil)
+	case <-work.Done():
+	}
+	err := context.Cause(work)
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	parts.Wait()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.ShutdownTime)
+	defer cancel()
+	if serr := s.api.Shutdown(grace); serr != nil {
+		s.log.Warn("requests were cut off", "err", serr)
+	}
+	if serr := s.http.Shutdown(grace); serr != nil {
+		s.http.Close()
+	}
+	serving.Wait()
+	stopViews()
+	views.Wait()
+	return err
+}
+
+// serve accepts connections on every listener.
+func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	s.http = &http.Server{
+		Handler: s.api, Protocols: protocols,
+		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 1 << 20,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReadFrameSize: 1 << 20},
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12, GetCertificate: s.ids.withAuthority,
+			ClientAuth: tls.RequestClientCert, ClientCAs: s.ids.ca.Pool(),
+		},
+	}
+	for _, l := range s.listeners {
+		wg.Go(func() {
+			if err := s.http.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+				stop(fmt.Errorf("cannot go on serving %s: %w", l.Addr(), err))
+			}
+		})
+	}
+}
+
+// announce reports when the node is Ready: the end of the start.
+func (s *server) announce(ctx context.Context) error {
+	nodes := reconcile.ViewOf[*corev1.Node](s.hub)
+	ready := make(chan struct{})
+	var once sync.Once
+	stop := nodes.OnChange(func(_, n *corev1.Node) {
+		if n == nil || n.Name != s.cfg.NodeName {
+			return
+		}
+		for _, c := range n.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
+				once.Do(func() { close(ready) })
+			}
+		}
+	})
+	defer stop()
+	select {
+	case <-ready:
+		s.steps.Done("node %s ready", s.cfg.NodeName)
+		s.log.Info("node ready", "node", s.cfg.NodeName)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *server) close() {
+	if s.node != nil {
+		s.node.close()
+	}
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	if s.audit != nil {
+		s.audit.close()
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("cannot close the store", "err", err)
+		}
+		_ = os.Remove(PIDFile(s.cfg))
+	}
+}
