@@ -298,3 +298,17 @@ func encodeCustom(m map[string]any) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// Unmarshal reads an object of the storage version from its protobuf message,
+// resourceVersion and all.
+func Unmarshal(d *Definition, msg []byte) (Object, error) {
+	o := d.New()
+	m, ok := o.(message)
+	if !ok {
+		return nil, fmt.Errorf("cannot read %T: %w", o, ErrNoProtobuf)
+	}
+	if err := m.Unmarshal(msg); err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", d.Kind, err)
+	}
+	return o, nil
+}

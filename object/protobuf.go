@@ -80,11 +80,11 @@ func OpenEnvelope(body []byte) (schema.GroupVersionKind, []byte, error) {
 		return gvk, nil, errors.New("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
 	}
 	var raw []byte
-	err := eachField(rest, func(number int, value []byte) error {
+	err := EachField(rest, func(number int, value []byte) error {
 		switch number {
 		case 1:
 			var apiVersion, kind string
-			if err := eachField(value, func(n int, v []byte) error {
+			if err := EachField(value, func(n int, v []byte) error {
 				switch n {
 				case 1:
 					apiVersion = string(v)
@@ -149,7 +149,9 @@ func nextField(b []byte) (number int, value, whole, rest []byte, err error) {
 	return number, value, b[:end], b[end:], nil
 }
 
-func eachField(b []byte, f func(number int, value []byte) error) error {
+// EachField calls f for every field of a message; value is nil for those that
+// are not length-delimited.
+func EachField(b []byte, f func(number int, value []byte) error) error {
 	for len(b) > 0 {
 		number, value, _, rest, err := nextField(b)
 		if err != nil {
