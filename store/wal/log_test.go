@@ -95,7 +95,13 @@ func TestLogLocked(t *testing.T) {
 // returns the path and content, and the offset at which the last entry begins.
 func smallLog(t *testing.T, batches, size int) (path string, data []byte, lastAt int) {
 	t.Helper()
-	dir := t.TempDir()
+	segmentSize(t, 64<<10)
+	// Thousands of variants are about bytes and not about a disk.
+	dir, err := os.MkdirTemp("/dev/shm", "wal")
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	l, _, _ := open(t, dir)
 	first := write(t, l, 1, batches-1, size)
 	if err := l.w.Sync(); err != nil {
@@ -125,12 +131,36 @@ func smallLog(t *testing.T, batches, size int) (path string, data []byte, lastAt
 	return path, data[:len(data)&^(sector-1)], lastAt
 }
 
+// segmentSize sets the size of the log's files for one test.
+func segmentSize(t *testing.T, size int64) {
+	old := etcdwal.SegmentSizeBytes
+	etcdwal.SegmentSizeBytes = size
+	t.Cleanup(func() { etcdwal.SegmentSizeBytes = old })
+}
+
+// replace puts content in a file without emptying it first, upon which some file
+// systems write to disk.
+func replace(t *testing.T, path string, content []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(content, 0); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := f.Stat(); err != nil || info.Size() != int64(len(content)) {
+		if err := f.Truncate(int64(len(content))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // rescan puts content in place of the log and counts the changes read.
 func rescan(t *testing.T, path string, content []byte) (int, error) {
 	t.Helper()
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	replace(t, path, content)
 	n := 0
 	_, err := scan(filepath.Dir(path), 0, func(_ uint64, body []byte) error {
 		_, recs, err := decodeAll(body)
@@ -246,8 +276,7 @@ func TestLogTornTail(t *testing.T) {
 // The same over several segments: a flipped bit in one that is not the last is
 // always found, as is a missing one, and snapshots remove the oldest.
 func TestLogSegments(t *testing.T) {
-	defer func(size int64) { etcdwal.SegmentSizeBytes = size }(etcdwal.SegmentSizeBytes)
-	etcdwal.SegmentSizeBytes = 4096
+	segmentSize(t, 4096)
 	dir := t.TempDir()
 	l, _, _ := open(t, dir)
 	first := write(t, l, 1, 24, 400)
@@ -273,9 +302,7 @@ func TestLogSegments(t *testing.T) {
 		for i := 0; i < len(good); i += 3 {
 			bad := bytes.Clone(good)
 			bad[i] ^= 1 << (i % 8)
-			if err := os.WriteFile(path, bad, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			replace(t, path, bad)
 			if n, err := count(); !errors.Is(err, ErrLog) && (err != nil || n != int(first-1)) {
 				t.Errorf("%s, byte %d flipped: %d of %d changes, %v", seg.name, i, n, first-1, err)
 			}
