@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -25,7 +26,12 @@ func Endpoints() *object.Definition {
 			object.StringColumn("Endpoints", corev1.Endpoints{}.SwaggerDoc()["subsets"], endpointsCell),
 			object.AgeColumn[*corev1.Endpoints](),
 		},
-		Default: defaultEndpoints,
+		Default:        defaultEndpoints,
+		Validate:       validateEndpoints,
+		ValidateUpdate: func(e, _ *corev1.Endpoints) field.ErrorList { return validateEndpoints(e) },
+		Warnings: func(_, _ *corev1.Endpoints) []string {
+			return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+		},
 	}.Definition()
 }
 

@@ -3,11 +3,13 @@ package core
 import (
 	"context"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -33,10 +35,13 @@ func Namespace() *object.Definition {
 			object.StringColumn("Status", "The status of the namespace", func(n *corev1.Namespace) string { return string(n.Status.Phase) }),
 			object.AgeColumn[*corev1.Namespace](),
 		},
-		NameRule:      validation.ValidateNamespaceName,
-		Default:       defaultNamespace,
-		PrepareCreate: prepareNamespaceCreate,
-		PrepareUpdate: prepareNamespaceUpdate,
+		NameRule:             validation.ValidateNamespaceName,
+		Default:              defaultNamespace,
+		PrepareCreate:        prepareNamespaceCreate,
+		PrepareUpdate:        prepareNamespaceUpdate,
+		Validate:             validateNamespace,
+		ValidateUpdate:       func(n, _ *corev1.Namespace) field.ErrorList { return validateNamespace(n) },
+		ValidateStatusUpdate: validateNamespaceStatus,
 	}.Definition()
 }
 
@@ -70,4 +75,30 @@ func prepareNamespaceCreate(_ context.Context, n *corev1.Namespace) {
 func prepareNamespaceUpdate(_ context.Context, n, old *corev1.Namespace) {
 	n.Spec.Finalizers = slices.Clone(old.Spec.Finalizers)
 	labelNamespace(n)
+}
+
+func validateNamespace(n *corev1.Namespace) (errs field.ErrorList) {
+	for i, f := range n.Spec.Finalizers {
+		p := specPath.Child("finalizers").Index(i)
+		errs = append(errs, validation.ValidateFinalizerName(string(f), p)...)
+		if !strings.Contains(string(f), "/") && f != corev1.FinalizerKubernetes {
+			errs = append(errs, field.Invalid(p, f, "name is neither a standard finalizer name nor is it fully qualified"))
+		}
+	}
+	return errs
+}
+
+// ValidateNamespaceFinalize checks a write to namespaces/finalize.
+func ValidateNamespaceFinalize(n *corev1.Namespace) field.ErrorList { return validateNamespace(n) }
+
+func validateNamespaceStatus(n, _ *corev1.Namespace) field.ErrorList {
+	p := field.NewPath("status", "Phase")
+	if n.DeletionTimestamp.IsZero() {
+		if n.Status.Phase != corev1.NamespaceActive {
+			return field.ErrorList{field.Invalid(p, n.Status.Phase, "may only be 'Active' if `deletionTimestamp` is empty")}
+		}
+	} else if n.Status.Phase != corev1.NamespaceTerminating {
+		return field.ErrorList{field.Invalid(p, n.Status.Phase, "may only be 'Terminating' if `deletionTimestamp` is not empty")}
+	}
+	return nil
 }

@@ -50,7 +50,10 @@ func Node() *object.Definition {
 			object.StringColumn("Container-Runtime", info["containerRuntimeVersion"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.ContainerRuntimeVersion) }).Wide(),
 		},
 		// A node registers with its status, so create keeps it.
-		Default: defaultNode,
+		Default:              defaultNode,
+		Validate:             validateNode,
+		ValidateUpdate:       validateNodeUpdate,
+		ValidateStatusUpdate: validateNodeStatus,
 	}.Definition()
 }
 

@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/podspec"
 	"sagong/object"
@@ -22,6 +23,15 @@ func PodTemplate() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(t *corev1.PodTemplate) string { return podspec.Images(t.Template.Spec.Containers) }),
 			object.StringColumn("Pod Labels", "The labels for the pod template.", func(t *corev1.PodTemplate) string { return labels.FormatLabels(t.Template.Labels) }),
 		},
-		Default: func(t *corev1.PodTemplate) { podspec.DefaultTemplate(&t.Template) },
+		Default:        func(t *corev1.PodTemplate) { podspec.DefaultTemplate(&t.Template) },
+		Validate:       validatePodTemplate,
+		ValidateUpdate: func(t, _ *corev1.PodTemplate) field.ErrorList { return validatePodTemplate(t) },
+		Warnings: func(t, _ *corev1.PodTemplate) []string {
+			return podspec.TemplateWarnings(&t.Template, field.NewPath("template"))
+		},
 	}.Definition()
+}
+
+func validatePodTemplate(t *corev1.PodTemplate) field.ErrorList {
+	return podspec.ValidateTemplate(&t.Template, field.NewPath("template"))
 }

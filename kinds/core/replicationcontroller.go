@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/kinds/podspec"
@@ -58,6 +59,10 @@ func ReplicationController() *object.Definition {
 		PrepareCreate: func(_ context.Context, r *corev1.ReplicationController) {
 			r.Status = corev1.ReplicationControllerStatus{}
 		},
+		Validate:             validateReplicationController,
+		ValidateUpdate:       func(r, _ *corev1.ReplicationController) field.ErrorList { return validateReplicationController(r) },
+		ValidateStatusUpdate: validateReplicationControllerStatus,
+		Warnings:             replicationControllerWarnings,
 	}.Definition()
 }
 

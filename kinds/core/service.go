@@ -44,10 +44,14 @@ func Service() *object.Definition {
 			object.AgeColumn[*corev1.Service](),
 			object.StringColumn("Selector", spec["selector"], func(s *corev1.Service) string { return labels.FormatLabels(s.Spec.Selector) }).Wide(),
 		},
-		NameRule:      validation.NameIsDNS1035Label,
-		Default:       defaultService,
-		PrepareCreate: prepareServiceCreate,
-		PrepareUpdate: prepareServiceUpdate,
+		NameRule:             validation.NameIsDNS1035Label,
+		Default:              defaultService,
+		PrepareCreate:        prepareServiceCreate,
+		PrepareUpdate:        prepareServiceUpdate,
+		Validate:             validateService,
+		ValidateUpdate:       validateServiceUpdate,
+		ValidateStatusUpdate: validateServiceStatus,
+		Warnings:             serviceWarnings,
 	}.Definition()
 }
 

@@ -1,0 +1,73 @@
+package core
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/check"
+	"sagong/kinds/podspec"
+)
+
+func validateNode(n *corev1.Node) (errs field.ErrorList) {
+	for i, taint := range n.Spec.Taints {
+		p := specPath.Child("taints").Index(i)
+		errs = append(errs, metav1validation.ValidateLabelName(taint.Key, p.Child("key"))...)
+		errs = append(errs, check.Rule(p.Child("value"), taint.Value, utilvalidation.IsValidLabelValue)...)
+		errs = append(errs, podspec.ValidateTaintEffect(taint.Effect, p.Child("effect"))...)
+		for _, other := range n.Spec.Taints[:i] {
+			if other.Key == taint.Key && other.Effect == taint.Effect {
+				d := field.Duplicate(p, taint)
+				d.Detail = "taints must be unique by key and effect pair"
+				errs = append(errs, d)
+				break
+			}
+		}
+	}
+	p := specPath.Child("podCIDRs")
+	for i, cidr := range n.Spec.PodCIDRs {
+		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Index(i), cidr, false, nil)...)
+	}
+	if len(n.Spec.PodCIDRs) > 2 {
+		errs = append(errs, field.Invalid(p, n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family"))
+	}
+	return append(errs, validateNodeResources(n)...)
+}
+
+func validateNodeResources(n *corev1.Node) (errs field.ErrorList) {
+	for _, l := range []struct {
+		name string
+		list corev1.ResourceList
+	}{{"capacity", n.Status.Capacity}, {"allocatable", n.Status.Allocatable}} {
+		for _, name := range slices.Sorted(maps.Keys(l.list)) {
+			errs = append(errs, podspec.ValidateQuantity(string(name), l.list[name], field.NewPath("status", l.name).Key(string(name)))...)
+		}
+	}
+	return errs
+}
+
+func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {
+	errs := validateNode(n)
+	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(old.Spec.PodCIDRs, n.Spec.PodCIDRs) {
+		errs = append(errs, field.Forbidden(specPath.Child("podCIDRs"), `node updates may not change podCIDR except from "" to valid`))
+	}
+	if old.Spec.ProviderID != "" && old.Spec.ProviderID != n.Spec.ProviderID {
+		errs = append(errs, field.Forbidden(specPath.Child("providerID"), `node updates may not change providerID except from "" to valid`))
+	}
+	return errs
+}
+
+func validateNodeStatus(n, _ *corev1.Node) (errs field.ErrorList) {
+	seen := map[corev1.NodeAddress]bool{}
+	for i, a := range n.Status.Addresses {
+		if seen[a] {
+			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), a))
+		}
+		seen[a] = true
+	}
+	return append(errs, validateNodeResources(n)...)
+}
