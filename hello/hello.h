@@ -38,12 +38,25 @@ long hello_request_parse(const char *data, size_t len, struct request *r);
 // final NUL) and returns its length, or -1.
 long hello_request_param(const struct request *r, const char *name, char *out, size_t cap);
 
+// A number from the query, brought within bounds, or another if there is none.
+long hello_request_number(const struct request *r, const char *name, long low, long high, long other);
+// Whether the request is for this path.
+bool hello_request_at(const struct request *r, const char *path);
+
 // What a page tells besides the environment and the files.
 struct page {
 	const struct request *request;
 	const char *local, *peer; // addresses of the connection
 };
 void hello_page_write(struct text *out, const struct page *p);
+
+// A listening socket for both address families, or for IPv4 where the machine
+// has no other; -1 with errno set.
+int hello_listen(int port);
+// The text of an address, INET6_ADDRSTRLEN bytes at most; one of IPv4 that came
+// in on an IPv6 socket in its own form.
+struct sockaddr_in6;
+void hello_address(const struct sockaddr_in6 *a, char *out);
 
 const char *hello_version(void);
 int hello_serve(int argc, char **argv);

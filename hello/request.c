@@ -2,6 +2,7 @@
 // refused, for leniency is how requests are smuggled.
 #include "hello.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -207,3 +208,14 @@ long hello_request_param(const struct request *r, const char *name, char *out, s
 	}
 	return -1;
 }
+
+long hello_request_number(const struct request *r, const char *name, long low, long high, long other)
+{
+	char v[32], *end;
+	if (hello_request_param(r, name, v, sizeof v) <= 0)
+		return other;
+	long n = strtol(v, &end, 10);
+	return *end ? other : n < low ? low : n > high ? high : n;
+}
+
+bool hello_request_at(const struct request *r, const char *path) { return r->path_len == strlen(path) && !memcmp(r->path, path, r->path_len); }

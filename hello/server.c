@@ -111,20 +111,6 @@ static void want(struct conn *c, uint32_t events)
 	c->events = events;
 }
 
-static void address(const struct sockaddr_in6 *a, char *out)
-{
-	const void *raw = &a->sin6_addr;
-	int family = a->sin6_family;
-	if (family == AF_INET) {
-		raw = &((const struct sockaddr_in *)a)->sin_addr;
-	} else if (IN6_IS_ADDR_V4MAPPED(&a->sin6_addr)) {
-		raw = a->sin6_addr.s6_addr + 12;
-		family = AF_INET;
-	}
-	if (!inet_ntop(family, raw, out, INET6_ADDRSTRLEN))
-		out[0] = 0;
-}
-
 // Makes room for a connection by closing the one that has been idle longest.
 static bool evict(void)
 {
@@ -171,8 +157,8 @@ static void accept_all(int64_t now)
 		int one = 1;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 		getsockname(fd, (struct sockaddr *)&local, &local_len);
-		address(&peer, c->peer);
-		address(&local, c->local);
+		hello_address(&peer, c->peer);
+		hello_address(&local, c->local);
 		struct epoll_event e = {.events = c->events, .data.ptr = c};
 		if (epoll_ctl(sv.epoll, EPOLL_CTL_ADD, fd, &e)) {
 			close(fd);
@@ -223,8 +209,6 @@ static void refuse(struct conn *c, int status)
 	answer(c, status, "text/plain", line, (size_t)n, false, "");
 }
 
-static bool path_is(const struct request *r, const char *p) { return r->path_len == strlen(p) && !memcmp(r->path, p, r->path_len); }
-
 static void write_all(int fd, const char *s, size_t n)
 {
 	while (n) {
@@ -236,16 +220,6 @@ static void write_all(int fd, const char *s, size_t n)
 		s += done;
 		n -= (size_t)done;
 	}
-}
-
-// A number within bounds, or the fallback.
-static long number(const struct request *r, const char *name, long low, long high, long other)
-{
-	char v[32], *end;
-	if (hello_request_param(r, name, v, sizeof v) <= 0)
-		return other;
-	long n = strtol(v, &end, 10);
-	return *end ? other : n < low ? low : n > high ? high : n;
 }
 
 // Answers one request whose head and body were read.
@@ -260,16 +234,16 @@ static void respond(struct conn *c, const struct request *r, int64_t now)
 		 (int)(r->path_len > 200 ? 200 : r->path_len), r->path);
 	if (!head && !get && !post) {
 		answer(c, 405, "text/plain", "405 only GET, HEAD and POST\n", 28, false, "Allow: GET, HEAD, POST\r\n");
-	} else if (path_is(r, "/healthz")) {
+	} else if (hello_request_at(r, "/healthz")) {
 		answer(c, 200, "text/plain", "ok\n", 3, head, "");
-	} else if (path_is(r, "/readyz")) {
+	} else if (hello_request_at(r, "/readyz")) {
 		if (sv.draining)
 			answer(c, 503, "text/plain", "stopping\n", 9, head, "");
 		else if (access("/tmp/unready", F_OK) == 0)
 			answer(c, 503, "text/plain", "/tmp/unready exists\n", 20, head, "");
 		else
 			answer(c, 200, "text/plain", "ok\n", 3, head, "");
-	} else if (path_is(r, "/log")) {
+	} else if (hello_request_at(r, "/log")) {
 		char line[4096];
 		long n = hello_request_param(r, "line", line, sizeof line - 1);
 		if (n < 0)
@@ -277,13 +251,13 @@ static void respond(struct conn *c, const struct request *r, int64_t now)
 		line[n] = '\n';
 		write_all(STDOUT_FILENO, line, (size_t)n + 1);
 		answer(c, 200, "text/plain", "ok\n", 3, head, "");
-	} else if (path_is(r, "/exit")) {
-		c->exit_code = (int)number(r, "code", 0, 255, 0);
+	} else if (hello_request_at(r, "/exit")) {
+		c->exit_code = (int)hello_request_number(r, "code", 0, 255, 0);
 		c->closing = true;
 		answer(c, 200, "text/plain", "bye\n", 4, head, "");
 	} else {
-		if (path_is(r, "/sleep")) {
-			c->wake = now + number(r, "ms", 0, MAX_SLEEP_MS, 1000);
+		if (hello_request_at(r, "/sleep")) {
+			c->wake = now + hello_request_number(r, "ms", 0, MAX_SLEEP_MS, 1000);
 			timer(c->wake);
 		}
 		struct text body = {0};
@@ -533,33 +507,6 @@ static void signalled(int64_t now)
 	}
 }
 
-static int listen_on(int port)
-{
-	int one = 1, zero = 0;
-	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0) {
-		struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = in6addr_any, .sin6_port = htons((uint16_t)port)};
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
-		if (!bind(fd, (struct sockaddr *)&a, sizeof a) && !listen(fd, SOMAXCONN))
-			return fd;
-		close(fd);
-		if (errno == EADDRINUSE || errno == EACCES)
-			return -1;
-	}
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -1;
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (!bind(fd, (struct sockaddr *)&a, sizeof a) && !listen(fd, SOMAXCONN))
-		return fd;
-	int e = errno;
-	close(fd);
-	errno = e;
-	return -1;
-}
-
 static int fail(const char *what)
 {
 	fprintf(stderr, "hello: cannot %s: %s\n", what, strerror(errno));
@@ -606,7 +553,7 @@ int hello_serve(int argc, char **argv)
 	sv.epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (sv.signals < 0 || sv.epoll < 0)
 		return fail("wait for events");
-	sv.listener = listen_on(port);
+	sv.listener = hello_listen(port);
 	if (sv.listener < 0) {
 		char what[64];
 		snprintf(what, sizeof what, "listen on port %d", port);
