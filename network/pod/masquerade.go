@@ -21,7 +21,7 @@ func (n *Network) masquerade() error {
 	b.AddChain("tunnel", nil)
 	b.AddChain("postrouting", &nft.Hook{Type: "nat", Number: unix.NF_INET_POST_ROUTING, Priority: 100})
 
-	b.AddRule("postrouting", append(outInterface(tunnelName(n.cfg.Cluster)), nft.Goto("tunnel"))...)
+	b.AddRule("postrouting", append(outInterface(TunnelInterface(n.cfg.Cluster)), nft.Goto("tunnel"))...)
 	for _, c := range n.cfg.ClusterCIDRs {
 		b.AddRule("postrouting", append(inRange(nft.LoadSource(0), c), nft.Goto("egress"))...)
 		b.AddRule("egress", append(inRange(nft.LoadDestination(0), c), nft.Return())...)

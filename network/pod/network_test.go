@@ -338,7 +338,7 @@ func TestNodeNamespaces(t *testing.T) {
 		if err := n.SetPeers(t.Context(), peers); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(n.State(t), tunnelName("test")) {
+		if strings.Contains(n.State(t), TunnelInterface("test")) {
 			t.Errorf("node %d uses a tunnel to nodes of the same machine", i+1)
 		}
 	}

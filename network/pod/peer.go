@@ -14,7 +14,8 @@ import (
 // vxlanOverhead is what the outer headers take: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14 bytes.
 const vxlanOverhead = 50
 
-func tunnelName(cluster string) string { return InterfacePrefix(cluster) + "-vx" }
+// TunnelInterface is the name of the cluster's VXLAN device, where one is needed.
+func TunnelInterface(cluster string) string { return InterfacePrefix(cluster) + "-vx" }
 
 // tunnelMAC is the link address of a node's tunnel device: derived from its
 // podCIDR, so that peers know it without asking.
@@ -76,7 +77,7 @@ func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 			}
 		}
 	} else {
-		errs = append(errs, n.removeInterface(tunnelName(n.cfg.Cluster)))
+		errs = append(errs, n.removeInterface(TunnelInterface(n.cfg.Cluster)))
 	}
 	errs = append(errs, n.dropRoutes(&b, wanted), n.nl.Do(&b))
 	if err := errors.Join(errs...); err != nil {
@@ -127,7 +128,7 @@ func within(ranges []netip.Prefix, p netip.Prefix) bool {
 
 // tunnel returns the VXLAN device, made anew when it is not as wanted.
 func (n *Network) tunnel() (netlink.Link, error) {
-	name := tunnelName(n.cfg.Cluster)
+	name := TunnelInterface(n.cfg.Cluster)
 	want := netlink.VXLAN{
 		Name: name, MAC: tunnelMAC(n.cfg.PodCIDRs[0]), MTU: n.uplink.MTU - vxlanOverhead,
 		VNI: n.cfg.VNI, Port: n.cfg.VXLANPort, Local: n.cfg.NodeIP, Link: n.uplink.Index,

@@ -41,7 +41,7 @@ func purge(cfg Config) error {
 
 	var b netlink.Builder
 	b.DeleteGroup(linkGroup(cfg.Cluster))
-	if l, err := nl.Link(tunnelName(cfg.Cluster)); err == nil {
+	if l, err := nl.Link(TunnelInterface(cfg.Cluster)); err == nil {
 		b.DeleteLink(l.Index)
 	} else if !errors.Is(err, unix.ENODEV) {
 		return err

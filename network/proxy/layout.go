@@ -23,13 +23,15 @@ type layout struct {
 	clusterCIDRs []netip.Prefix
 	serviceCIDRs []netip.Prefix
 	served       []netip.Addr
-	podPrefix    string
+	// podPrefix begins the names of pods' interfaces; tunnel is the one that
+	// leads to other nodes, which has an address of its own.
+	podPrefix, tunnel string
 }
 
 // text is kept with the table: the next process recognises its own chains by it.
 func (l layout) text() string {
 	h := fnv.New64a()
-	fmt.Fprint(h, layoutVersion, l.nodeIP, l.clusterCIDRs, l.serviceCIDRs, l.served, l.podPrefix)
+	fmt.Fprint(h, layoutVersion, l.nodeIP, l.clusterCIDRs, l.serviceCIDRs, l.served, l.podPrefix, l.tunnel)
 	return fmt.Sprintf("sagong proxy tag=%d layout=%016x", l.tag, h.Sum64())
 }
 
@@ -213,6 +215,9 @@ func (l layout) postrouting(b *nft.Batch) {
 	b.AddRule("nat-postrouting", join(outside, []nft.Expr{
 		nft.SourceType(0), nft.NotEqual(0, nft.Native32(unix.RTN_LOCAL)...),
 	}, masquerade)...)
+	tunnel := make([]byte, unix.IFNAMSIZ)
+	copy(tunnel, l.tunnel)
+	b.AddRule("masquerade", nft.Meta(0, unix.NFT_META_OIFNAME), nft.Equal(0, tunnel...), nft.Masquerade())
 	// Pods' interfaces have no address of their own on this side.
 	b.AddRule("masquerade",
 		nft.Meta(0, unix.NFT_META_OIFNAME), nft.Equal(0, []byte(l.podPrefix)...),

@@ -134,7 +134,7 @@ func Open(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	p.node = node{name: cfg.NodeName, served: cfg.Served, sctp: tracksSCTP()}
 	if p.kernel, err = openKernel(cfg.Cluster, layout{
 		nodeIP: cfg.NodeIP, clusterCIDRs: cfg.ClusterCIDRs, serviceCIDRs: cfg.ServiceCIDRs,
-		served: cfg.Served, podPrefix: pod.InterfacePrefix(cfg.Cluster),
+		served: cfg.Served, podPrefix: pod.InterfacePrefix(cfg.Cluster), tunnel: pod.TunnelInterface(cfg.Cluster),
 	}); err != nil {
 		return nil, err
 	}
