@@ -3,6 +3,7 @@ package core
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -18,5 +19,28 @@ func ConfigMap() *object.Definition {
 			object.IntColumn("Data", corev1.ConfigMap{}.SwaggerDoc()["data"], func(c *corev1.ConfigMap) int64 { return int64(len(c.Data) + len(c.BinaryData)) }),
 			object.AgeColumn[*corev1.ConfigMap](),
 		},
+		Validate:       validateConfigMap,
+		ValidateUpdate: validateConfigMapUpdate,
 	}.Definition()
+}
+
+func validateConfigMap(c *corev1.ConfigMap) field.ErrorList {
+	errs := validateKeys(c.Data, field.NewPath("data"))
+	size := 0
+	for k, v := range c.Data {
+		if _, twice := c.BinaryData[k]; twice {
+			errs = append(errs, field.Invalid(field.NewPath("data").Key(k), k, "duplicate of key present in binaryData"))
+		}
+		size += len(v)
+	}
+	errs = append(errs, validateKeys(c.BinaryData, field.NewPath("binaryData"))...)
+	for _, v := range c.BinaryData {
+		size += len(v)
+	}
+	return append(errs, tooLarge(size)...)
+}
+
+func validateConfigMapUpdate(c, old *corev1.ConfigMap) field.ErrorList {
+	errs := frozen(c.Immutable, old.Immutable, frozenPart{"data", c.Data, old.Data}, frozenPart{"binaryData", c.BinaryData, old.BinaryData})
+	return append(errs, validateConfigMap(c)...)
 }

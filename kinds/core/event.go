@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -36,9 +37,11 @@ func Event() *object.Definition {
 			"regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath",
 			"reason", "reportingComponent", "reportingController", "source", "type",
 		},
-		Columns: eventColumns(),
-		TTL:     func(*corev1.Event) time.Duration { return time.Hour },
-		Lazy:    true,
+		Columns:        eventColumns(),
+		TTL:            func(*corev1.Event) time.Duration { return time.Hour },
+		Lazy:           true,
+		Validate:       validateEvent,
+		ValidateUpdate: func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) },
 	}.Definition()
 }
 

@@ -3,6 +3,7 @@ package core
 import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/podspec"
 	"sagong/object"
@@ -18,7 +19,9 @@ func LimitRange() *object.Definition {
 		Columns: []object.TypedColumn[*corev1.LimitRange]{
 			object.NameColumn[*corev1.LimitRange](), object.CreatedAtColumn[*corev1.LimitRange](),
 		},
-		Default: defaultLimitRange,
+		Default:        defaultLimitRange,
+		Validate:       validateLimitRange,
+		ValidateUpdate: func(l, _ *corev1.LimitRange) field.ErrorList { return validateLimitRange(l) },
 	}.Definition()
 }
 

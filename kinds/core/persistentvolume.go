@@ -58,6 +58,9 @@ func PersistentVolume() *object.Definition {
 			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &now}
 		},
 		PrepareStatusUpdate: preparePersistentVolumeStatus,
+		Validate:            validatePersistentVolume,
+		ValidateUpdate:      validatePersistentVolumeUpdate,
+		Warnings:            persistentVolumeWarnings,
 	}.Definition()
 }
 

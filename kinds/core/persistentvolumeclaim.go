@@ -65,7 +65,11 @@ func PersistentVolumeClaim() *object.Definition {
 			c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
 			preparePersistentVolumeClaim(&c.Spec)
 		},
-		PrepareUpdate: func(_ context.Context, c, _ *corev1.PersistentVolumeClaim) { preparePersistentVolumeClaim(&c.Spec) },
+		PrepareUpdate:        func(_ context.Context, c, _ *corev1.PersistentVolumeClaim) { preparePersistentVolumeClaim(&c.Spec) },
+		Validate:             validatePersistentVolumeClaim,
+		ValidateUpdate:       validatePersistentVolumeClaimUpdate,
+		ValidateStatusUpdate: validatePersistentVolumeClaimStatus,
+		Warnings:             persistentVolumeClaimWarnings,
 	}.Definition()
 }
 

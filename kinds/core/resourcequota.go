@@ -33,7 +33,10 @@ func ResourceQuota() *object.Definition {
 			podspec.RoundUp(q.Status.Hard)
 			podspec.RoundUp(q.Status.Used)
 		},
-		PrepareCreate: func(_ context.Context, q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} },
+		PrepareCreate:        func(_ context.Context, q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} },
+		Validate:             validateResourceQuota,
+		ValidateUpdate:       validateResourceQuotaUpdate,
+		ValidateStatusUpdate: validateResourceQuotaStatus,
 	}.Definition()
 }
 

@@ -24,7 +24,9 @@ func Secret() *object.Definition {
 			object.IntColumn("Data", doc["data"], func(s *corev1.Secret) int64 { return int64(len(s.Data)) }),
 			object.AgeColumn[*corev1.Secret](),
 		},
-		Default: defaultSecret,
+		Default:        defaultSecret,
+		Validate:       validateSecret,
+		ValidateUpdate: validateSecretUpdate,
 	}.Definition()
 }
 
