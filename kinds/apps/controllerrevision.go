@@ -1,12 +1,15 @@
 package apps
 
 import (
+	"bytes"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -31,5 +34,19 @@ func ControllerRevision() *object.Definition {
 			object.IntColumn("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"], func(r *appsv1.ControllerRevision) int64 { return r.Revision }),
 			object.AgeColumn[*appsv1.ControllerRevision](),
 		},
+		Validate:       validateControllerRevision,
+		ValidateUpdate: validateControllerRevisionUpdate,
 	}.Definition()
+}
+
+func validateControllerRevision(r *appsv1.ControllerRevision) field.ErrorList {
+	return check.Nonnegative(field.NewPath("revision"), r.Revision)
+}
+
+func validateControllerRevisionUpdate(r, old *appsv1.ControllerRevision) field.ErrorList {
+	errs := validateControllerRevision(r)
+	if !bytes.Equal(r.Data.Raw, old.Data.Raw) {
+		errs = append(errs, field.Invalid(field.NewPath("data"), r.Data, "field is immutable"))
+	}
+	return errs
 }

@@ -37,8 +37,12 @@ func DaemonSet() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.DaemonSet) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Selector", spec["selector"], func(d *appsv1.DaemonSet) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
 		},
-		Default:       defaultDaemonSet,
-		PrepareCreate: func(_ context.Context, d *appsv1.DaemonSet) { d.Status = appsv1.DaemonSetStatus{} },
+		Default:              defaultDaemonSet,
+		PrepareCreate:        func(_ context.Context, d *appsv1.DaemonSet) { d.Status = appsv1.DaemonSetStatus{} },
+		Validate:             validateDaemonSet,
+		ValidateUpdate:       validateDaemonSetUpdate,
+		ValidateStatusUpdate: validateDaemonSetStatus,
+		Warnings:             daemonSetWarnings,
 	}.Definition()
 }
 

@@ -40,8 +40,12 @@ func Deployment() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.Deployment) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Selector", spec["selector"], func(d *appsv1.Deployment) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
 		},
-		Default:       defaultDeployment,
-		PrepareCreate: func(_ context.Context, d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} },
+		Default:              defaultDeployment,
+		PrepareCreate:        func(_ context.Context, d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} },
+		Validate:             validateDeployment,
+		ValidateUpdate:       validateDeploymentUpdate,
+		ValidateStatusUpdate: validateDeploymentStatus,
+		Warnings:             deploymentWarnings,
 	}.Definition()
 }
 

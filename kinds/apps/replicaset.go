@@ -46,6 +46,10 @@ func ReplicaSet() *object.Definition {
 			fill.Ptr(&r.Spec.Replicas, 1)
 			podspec.DefaultTemplate(&r.Spec.Template)
 		},
-		PrepareCreate: func(_ context.Context, r *appsv1.ReplicaSet) { r.Status = appsv1.ReplicaSetStatus{} },
+		PrepareCreate:        func(_ context.Context, r *appsv1.ReplicaSet) { r.Status = appsv1.ReplicaSetStatus{} },
+		Validate:             validateReplicaSet,
+		ValidateUpdate:       validateReplicaSetUpdate,
+		ValidateStatusUpdate: validateReplicaSetStatus,
+		Warnings:             replicaSetWarnings,
 	}.Definition()
 }

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -36,8 +37,13 @@ func StatefulSet() *object.Definition {
 			object.StringColumn("Containers", podspec.NamesDoc, func(s *appsv1.StatefulSet) string { return podspec.Names(s.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Images", podspec.ImagesDoc, func(s *appsv1.StatefulSet) string { return podspec.Images(s.Spec.Template.Spec.Containers) }).Wide(),
 		},
-		Default:       defaultStatefulSet,
-		PrepareCreate: func(_ context.Context, s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} },
+		Default:              defaultStatefulSet,
+		PrepareCreate:        func(_ context.Context, s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} },
+		Validate:             validateStatefulSet,
+		ValidateUpdate:       validateStatefulSetUpdate,
+		ValidateStatusUpdate: validateStatefulSetStatus,
+		Warnings:             statefulSetWarnings,
+		NameRule:             nameOfPods,
 	}.Definition()
 }
 
@@ -64,3 +70,6 @@ func defaultStatefulSet(set *appsv1.StatefulSet) {
 		podspec.DefaultClaim(&c.Spec)
 	}
 }
+
+// nameOfPods is the rule of names that become those of pods, with a number.
+func nameOfPods(name string, prefix bool) []string { return validation.NameIsDNSLabel(name, prefix) }

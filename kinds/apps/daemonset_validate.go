@@ -1,0 +1,68 @@
+package apps
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/check"
+)
+
+func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
+	s := &d.Spec
+	errs := validateSelected(s.Selector, &s.Template, "daemonset")
+	errs = append(errs, check.Nonnegative(specPath.Child("minReadySeconds"), s.MinReadySeconds)...)
+	errs = append(errs, check.NonnegativePtr(specPath.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
+	p := specPath.Child("updateStrategy")
+	switch s.UpdateStrategy.Type {
+	case appsv1.OnDeleteDaemonSetStrategyType:
+	case appsv1.RollingUpdateDaemonSetStrategyType:
+		r, p := s.UpdateStrategy.RollingUpdate, p.Child("rollingUpdate")
+		if r == nil {
+			return append(errs, field.Required(p, ""))
+		}
+		unavailable, surge := orZero(r.MaxUnavailable), orZero(r.MaxSurge)
+		errs = append(errs, check.PositiveIntOrPercent(p.Child("maxUnavailable"), unavailable)...)
+		errs = append(errs, check.AtMost100Percent(p.Child("maxUnavailable"), unavailable)...)
+		errs = append(errs, check.PositiveIntOrPercent(p.Child("maxSurge"), surge)...)
+		errs = append(errs, check.AtMost100Percent(p.Child("maxSurge"), surge)...)
+		none, noSurge := check.Zero(unavailable), check.Zero(surge)
+		switch {
+		case !none && !noSurge:
+			errs = append(errs, field.Invalid(p.Child("maxSurge"), r.MaxSurge, "may not be set when maxUnavailable is non-zero"))
+		case none && noSurge:
+			errs = append(errs, field.Required(p.Child("maxUnavailable"), "cannot be 0 when maxSurge is 0"))
+		}
+	default:
+		errs = append(errs, field.NotSupported(p, s.UpdateStrategy.Type,
+			[]appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType}))
+	}
+	return errs
+}
+
+func validateDaemonSetUpdate(d, old *appsv1.DaemonSet) field.ErrorList {
+	errs := validateDaemonSet(d)
+	return append(errs, check.Immutable(specPath.Child("selector"), d.Spec.Selector, old.Spec.Selector)...)
+}
+
+func validateDaemonSetStatus(d, old *appsv1.DaemonSet) (errs field.ErrorList) {
+	s := &d.Status
+	for _, f := range []struct {
+		name string
+		n    int64
+	}{
+		{"currentNumberScheduled", int64(s.CurrentNumberScheduled)}, {"numberMisscheduled", int64(s.NumberMisscheduled)},
+		{"desiredNumberScheduled", int64(s.DesiredNumberScheduled)}, {"numberReady", int64(s.NumberReady)},
+		{"observedGeneration", s.ObservedGeneration}, {"updatedNumberScheduled", int64(s.UpdatedNumberScheduled)},
+		{"numberAvailable", int64(s.NumberAvailable)}, {"numberUnavailable", int64(s.NumberUnavailable)},
+	} {
+		errs = append(errs, check.Nonnegative(statusPath.Child(f.name), f.n)...)
+	}
+	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount)...)
+}
+
+func daemonSetWarnings(d, old *appsv1.DaemonSet) []string {
+	if old == nil {
+		return templateWarnings(&d.ObjectMeta, nil, &d.Spec.Template, nil)
+	}
+	return templateWarnings(&d.ObjectMeta, &old.ObjectMeta, &d.Spec.Template, &old.Spec.Template)
+}

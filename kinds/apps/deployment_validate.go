@@ -1,0 +1,104 @@
+package apps
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/check"
+)
+
+func validateDeployment(d *appsv1.Deployment) field.ErrorList {
+	s := &d.Spec
+	errs := check.NonnegativePtr(specPath.Child("replicas"), s.Replicas)
+	errs = append(errs, validateSelected(s.Selector, &s.Template, "deployment")...)
+	errs = append(errs, validateDeploymentStrategy(&s.Strategy, specPath.Child("strategy"))...)
+	errs = append(errs, check.Nonnegative(specPath.Child("minReadySeconds"), s.MinReadySeconds)...)
+	errs = append(errs, check.NonnegativePtr(specPath.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
+	if n := s.ProgressDeadlineSeconds; n != nil {
+		p := specPath.Child("progressDeadlineSeconds")
+		errs = append(errs, check.Nonnegative(p, *n)...)
+		if *n <= s.MinReadySeconds {
+			errs = append(errs, field.Invalid(p, *n, "must be greater than minReadySeconds"))
+		}
+	}
+	return errs
+}
+
+func validateDeploymentStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.ErrorList {
+	errs := check.OneOf(path.Child("type"), s.Type, appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType)
+	if len(errs) > 0 {
+		return errs
+	}
+	p, r := path.Child("rollingUpdate"), s.RollingUpdate
+	switch {
+	case s.Type == appsv1.RecreateDeploymentStrategyType:
+		if r != nil {
+			errs = append(errs, field.Forbidden(p, "may not be specified when strategy `type` is 'Recreate'"))
+		}
+	case r == nil:
+		errs = append(errs, field.Required(p, "this should be defaulted and never be nil"))
+	default:
+		surge, unavailable := orZero(r.MaxSurge), orZero(r.MaxUnavailable)
+		errs = append(errs, check.PositiveIntOrPercent(p.Child("maxUnavailable"), unavailable)...)
+		errs = append(errs, check.PositiveIntOrPercent(p.Child("maxSurge"), surge)...)
+		if check.Zero(surge) && check.Zero(unavailable) {
+			errs = append(errs, field.Invalid(p.Child("maxUnavailable"), unavailable, "may not be 0 when `maxSurge` is 0"))
+		}
+		errs = append(errs, check.AtMost100Percent(p.Child("maxUnavailable"), unavailable)...)
+	}
+	return errs
+}
+
+func orZero(v *intstr.IntOrString) intstr.IntOrString {
+	if v == nil {
+		return intstr.FromInt32(0)
+	}
+	return *v
+}
+
+func validateDeploymentUpdate(d, old *appsv1.Deployment) field.ErrorList {
+	errs := validateDeployment(d)
+	return append(errs, check.Immutable(specPath.Child("selector"), d.Spec.Selector, old.Spec.Selector)...)
+}
+
+func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
+	s := &d.Status
+	errs := check.Nonnegative(statusPath.Child("observedGeneration"), s.ObservedGeneration)
+	errs = append(errs, check.Nonnegative(statusPath.Child("replicas"), s.Replicas)...)
+	errs = append(errs, check.Nonnegative(statusPath.Child("updatedReplicas"), s.UpdatedReplicas)...)
+	errs = append(errs, check.Nonnegative(statusPath.Child("readyReplicas"), s.ReadyReplicas)...)
+	errs = append(errs, check.Nonnegative(statusPath.Child("availableReplicas"), s.AvailableReplicas)...)
+	errs = append(errs, check.Nonnegative(statusPath.Child("unavailableReplicas"), s.UnavailableReplicas)...)
+	const most = "cannot be greater than status.replicas"
+	if s.UpdatedReplicas > s.Replicas {
+		errs = append(errs, field.Invalid(statusPath.Child("updatedReplicas"), s.UpdatedReplicas, most))
+	}
+	if s.ReadyReplicas > s.Replicas {
+		errs = append(errs, field.Invalid(statusPath.Child("readyReplicas"), s.ReadyReplicas, most))
+	}
+	if s.AvailableReplicas > s.Replicas {
+		errs = append(errs, field.Invalid(statusPath.Child("availableReplicas"), s.AvailableReplicas, most))
+	}
+	if s.AvailableReplicas > s.ReadyReplicas {
+		errs = append(errs, field.Invalid(statusPath.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
+	}
+	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount)...)
+}
+
+// collisions checks the count that makes names unique, which only grows.
+func collisions(now, was *int32) field.ErrorList {
+	p := statusPath.Child("collisionCount")
+	errs := check.NonnegativePtr(p, now)
+	if was != nil && now != nil && *now < *was {
+		errs = append(errs, field.Invalid(p, *now, "cannot be decremented"))
+	}
+	return errs
+}
+
+func deploymentWarnings(d, old *appsv1.Deployment) []string {
+	if old == nil {
+		return templateWarnings(&d.ObjectMeta, nil, &d.Spec.Template, nil)
+	}
+	return templateWarnings(&d.ObjectMeta, &old.ObjectMeta, &d.Spec.Template, &old.Spec.Template)
+}

@@ -1,0 +1,47 @@
+package apps
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/check"
+)
+
+func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {
+	errs := check.NonnegativePtr(specPath.Child("replicas"), r.Spec.Replicas)
+	errs = append(errs, check.Nonnegative(specPath.Child("minReadySeconds"), r.Spec.MinReadySeconds)...)
+	return append(errs, validateSelected(r.Spec.Selector, &r.Spec.Template, "replicaset")...)
+}
+
+func validateReplicaSetUpdate(r, old *appsv1.ReplicaSet) field.ErrorList {
+	errs := validateReplicaSet(r)
+	return append(errs, check.Immutable(specPath.Child("selector"), r.Spec.Selector, old.Spec.Selector)...)
+}
+
+func validateReplicaSetStatus(r, _ *appsv1.ReplicaSet) field.ErrorList {
+	s := &r.Status
+	errs := check.Nonnegative(statusPath.Child("replicas"), s.Replicas)
+	errs = append(errs, check.Nonnegative(statusPath.Child("fullyLabeledReplicas"), s.FullyLabeledReplicas)...)
+	errs = append(errs, check.Nonnegative(statusPath.Child("readyReplicas"), s.ReadyReplicas)...)
+	errs = append(errs, check.Nonnegative(statusPath.Child("availableReplicas"), s.AvailableReplicas)...)
+	errs = append(errs, check.Nonnegative(statusPath.Child("observedGeneration"), s.ObservedGeneration)...)
+	for _, f := range []struct {
+		name string
+		n    int32
+	}{{"fullyLabeledReplicas", s.FullyLabeledReplicas}, {"readyReplicas", s.ReadyReplicas}, {"availableReplicas", s.AvailableReplicas}} {
+		if f.n > s.Replicas {
+			errs = append(errs, field.Invalid(statusPath.Child(f.name), f.n, "cannot be greater than status.replicas"))
+		}
+	}
+	if s.AvailableReplicas > s.ReadyReplicas {
+		errs = append(errs, field.Invalid(statusPath.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
+	}
+	return errs
+}
+
+func replicaSetWarnings(r, old *appsv1.ReplicaSet) []string {
+	if old == nil {
+		return templateWarnings(&r.ObjectMeta, nil, &r.Spec.Template, nil)
+	}
+	return templateWarnings(&r.ObjectMeta, &old.ObjectMeta, &r.Spec.Template, &old.Spec.Template)
+}

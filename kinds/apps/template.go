@@ -1,0 +1,67 @@
+package apps
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/podspec"
+)
+
+var (
+	specPath   = field.NewPath("spec")
+	statusPath = field.NewPath("status")
+)
+
+// validateSelected checks a selector and the template whose pods it must
+// select. Pods of all workloads here are restarted for ever.
+func validateSelected(selector *metav1.LabelSelector, t *corev1.PodTemplateSpec, kind string) (errs field.ErrorList) {
+	p, path := specPath.Child("selector"), specPath.Child("template")
+	if selector == nil {
+		errs = append(errs, field.Required(p, ""))
+	} else {
+		errs = append(errs, metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, p)...)
+		if len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
+			errs = append(errs, field.Invalid(p, selector, "empty selector is invalid for "+kind))
+		}
+		s, err := metav1.LabelSelectorAsSelector(selector)
+		if err != nil {
+			errs = append(errs, field.Invalid(p, selector, "invalid label selector"))
+		} else if !s.Empty() && !s.Matches(labels.Set(t.Labels)) {
+			errs = append(errs, field.Invalid(path.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
+		}
+	}
+	errs = append(errs, podspec.ValidateTemplate(t, path)...)
+	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
+		errs = append(errs, field.NotSupported(path.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
+	}
+	if t.Spec.ActiveDeadlineSeconds != nil {
+		errs = append(errs, field.Forbidden(path.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+title(kind)+" is not Supported"))
+	}
+	return errs
+}
+
+func title(kind string) string {
+	switch kind {
+	case "daemonset":
+		return "DaemonSet"
+	case "statefulset":
+		return "StatefulSet"
+	}
+	return "ReplicaSet" // upstream checks deployments by the same function
+}
+
+// templateWarnings warns of the template, when it is new, and of the name.
+func templateWarnings(meta, old *metav1.ObjectMeta, t, was *corev1.PodTemplateSpec) []string {
+	var out []string
+	if old == nil {
+		out = podspec.NameWarnings(meta.Name, "Pod names and hostnames")
+	}
+	if was != nil && equality.Semantic.DeepEqual(t, was) {
+		return out
+	}
+	return append(out, podspec.TemplateWarnings(t, specPath.Child("template"))...)
+}
