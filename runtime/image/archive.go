@@ -127,9 +127,18 @@ func (s *Store) spoolMember(ctx context.Context, to string, r io.Reader, buf []b
 }
 
 func (p *spool) Open(name string) (io.ReadCloser, error) {
+	file, ok := p.path(name)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
+	return os.Open(file)
+}
+
+// path says where a member lies on the disk.
+func (p *spool) path(name string) (string, bool) {
 	for range 8 {
 		if file, ok := p.members[name]; ok {
-			return os.Open(file)
+			return file, true
 		}
 		to, ok := p.links[name]
 		if !ok {
@@ -137,7 +146,7 @@ func (p *spool) Open(name string) (io.ReadCloser, error) {
 		}
 		name = to
 	}
-	return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	return "", false
 }
 
 func (p *spool) Close() error { return os.RemoveAll(p.dir) }
@@ -165,14 +174,26 @@ type blobsIn struct {
 	paths   map[string]string // digest to member, for those not in blobs/
 }
 
+func (b blobsIn) member(digest string) string {
+	if name, ok := b.paths[digest]; ok {
+		return name
+	}
+	return "blobs/sha256/" + strings.TrimPrefix(digest, "sha256:")
+}
+
+// file implements fileSource: what was spooled need not be copied again.
+func (b blobsIn) file(digest string) (string, bool) {
+	if p, ok := b.archive.(*spool); ok {
+		return p.path(b.member(digest))
+	}
+	return "", false
+}
+
 func (b blobsIn) open(_ context.Context, digest string, offset int64) (io.ReadCloser, error) {
 	if offset > 0 {
 		return nil, errNoRange
 	}
-	name, ok := b.paths[digest]
-	if !ok {
-		name = "blobs/sha256/" + strings.TrimPrefix(digest, "sha256:")
-	}
+	name := b.member(digest)
 	f, err := b.archive.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: the archive lacks %s", ErrCorrupt, name)

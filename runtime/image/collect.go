@@ -18,7 +18,7 @@ import (
 // renamed into place, and layers that were written without a sync before the
 // machine went down.
 func (s *Store) clearUnfinished() error {
-	for _, d := range []string{"blobs", "blobs/sha256", "images", "layers", "."} {
+	for _, d := range []string{"blobs", "blobs/sha256", "images", "layers", "l", "."} {
 		list, err := os.ReadDir(filepath.Join(s.dir, d))
 		if err != nil {
 			return fmt.Errorf("cannot open image store: %w", err)
@@ -31,6 +31,11 @@ func (s *Store) clearUnfinished() error {
 					return fmt.Errorf("cannot open image store: %w", err)
 				}
 				continue
+			}
+			if d == "l" {
+				if _, err := os.Stat(p); errors.Is(err, os.ErrNotExist) {
+					os.Remove(p) // its layer did not come to be, or went
+				}
 			}
 			if d != "layers" {
 				continue

@@ -278,6 +278,36 @@ func TestDamagedRecordIsSetAside(t *testing.T) {
 	importImage(t, s, "app:1", archive(t, reg("a", "a")))
 }
 
+func TestUnfinishedWorkIsCleared(t *testing.T) {
+	s := open(t, t.TempDir())
+	importImage(t, s, "app:1", archive(t, reg("a", "a")))
+	s.Close()
+	chain := strings.Repeat("ab", 32)
+	for _, d := range []string{"layers/tmp-1/fs", "layers/" + chain + "/fs", "tmp-import-1/x", "blobs/sha256"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../layers/"+chain+"/fs", filepath.Join(s.dir, "l", shortName(chain))); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"blobs/tmp-1", "blobs/sha256/tmp-1", "images/tmp-1"} {
+		write(t, filepath.Join(s.dir, f), nil)
+	}
+	s = open(t, s.dir)
+	if blobs, layers, links := contents(t, s); blobs != 3 || layers != 1 || links != 1 {
+		t.Errorf("%d blobs, %d layers, %d links", blobs, layers, links)
+	}
+	for _, pattern := range []string{"tmp-*", "*/tmp-*", "*/*/tmp-*"} {
+		if left, _ := filepath.Glob(filepath.Join(s.dir, pattern)); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+	if _, err := s.Use(context.Background(), "app:1", "c"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSecondOpenIsRefused(t *testing.T) {
 	s := open(t, t.TempDir())
 	if _, err := Open(Options{Dir: s.dir}); err == nil || !strings.Contains(err.Error(), "another process") {
