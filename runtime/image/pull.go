@@ -102,7 +102,7 @@ func (s *Store) pullFrom(ctx context.Context, r Reference, e Endpoint, mirror bo
 		return nil, err
 	}
 	defer done()
-	data, mediaType, top, err := from.manifest(ctx, r.identifier(), s.opt.MaxManifestBytes)
+	data, mediaType, top, err := s.manifest(ctx, from, r.identifier())
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (s *Store) pullFrom(ctx context.Context, r Reference, e Endpoint, mirror bo
 		if err != nil {
 			return nil, err
 		}
-		if data, mediaType, digest, err = from.manifest(ctx, d.Digest, s.opt.MaxManifestBytes); err != nil {
+		if data, mediaType, digest, err = s.manifest(ctx, from, d.Digest); err != nil {
 			return nil, err
 		}
 		if m, err = parseManifest(data, mediaType); err != nil {
@@ -131,6 +131,22 @@ func (s *Store) pullFrom(ctx context.Context, r Reference, e Endpoint, mirror bo
 		names = append(names, r)
 	}
 	return s.assemble(ctx, from, assembly{manifest: data, digest: digest, parsed: m, index: top, names: names, title: r.String(), tell: tell})
+}
+
+// manifest asks for a manifest, again if the registry had a bad moment: the
+// pod would wait ten seconds for the next attempt.
+func (s *Store) manifest(ctx context.Context, from *session, identifier string) (data []byte, mediaType, digest string, err error) {
+	for n := time.Duration(1); ; n++ {
+		data, mediaType, digest, err = from.manifest(ctx, identifier, s.opt.MaxManifestBytes)
+		if err == nil || n == 3 || !errors.Is(err, ErrUnreachable) {
+			return data, mediaType, digest, err
+		}
+		select {
+		case <-time.After(n * n * s.retryAfter):
+		case <-ctx.Done():
+			return nil, "", "", ctx.Err()
+		}
+	}
 }
 
 // assembly is an image about to be stored.

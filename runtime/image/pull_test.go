@@ -445,6 +445,28 @@ func TestDamagedTransfers(t *testing.T) {
 	}
 }
 
+func TestManifestIsAskedForAgain(t *testing.T) {
+	r := registry(t, registryOptions{})
+	r.push(t, "a:1", testImage(t, compression.GZip, archive(t, reg("a", "a"))))
+	p := r.proxy(t)
+	bad := 2
+	p.request = func(w http.ResponseWriter, q *http.Request) bool {
+		if !strings.Contains(q.URL.Path, "/manifests/") || bad == 0 {
+			return false
+		}
+		bad--
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	s := open(t, t.TempDir())
+	s.retryAfter = 1
+	pull(t, s, p.host+"/a:1")
+	bad = 3
+	if _, err := s.Pull(context.Background(), p.host+"/a:1", PullOptions{}); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("a registry that is down: %v", err)
+	}
+}
+
 // failing is a connection that breaks.
 type failing struct{}
 
