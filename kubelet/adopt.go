@@ -223,6 +223,9 @@ func (a *Agent) follow(ctx context.Context) {
 }
 
 func (a *Agent) onRuntime(ev runtime.Event) {
+	if ev.Type == runtime.EventExited || ev.Type == runtime.EventRemoved {
+		defer a.announceEnd(ev.ContainerID)
+	}
 	uid := types.UID(ev.SandboxUID)
 	a.mu.Lock()
 	e := a.entries[uid]

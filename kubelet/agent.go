@@ -70,6 +70,10 @@ type Agent struct {
 	entries map[types.UID]*entry
 	taken   chan struct{} // closed when what runs has been taken over
 
+	endMu sync.Mutex
+	ends  map[string][]chan struct{} // who waits for the end of an attempt
+	rates rates
+
 	ctx  context.Context // of Run; actions end with it
 	work sync.WaitGroup  // actions under way
 }
@@ -98,7 +102,7 @@ func New(cfg Config, d Deps) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, dep: d, log: d.Log, machine: m, hub: d.Hub,
 		timers: timing.NewTimers(), queue: timing.NewQueue[types.UID](), ledger: newLedger(),
-		nodeChanged: make(chan struct{}, 1), entries: map[types.UID]*entry{}, taken: make(chan struct{}),
+		nodeChanged: make(chan struct{}, 1), entries: map[types.UID]*entry{}, taken: make(chan struct{}), ends: map[string][]chan struct{}{}, ctx: context.Background(),
 	}
 	a.pressure.Store(&resource.Pressure{})
 	a.network.ready = make(chan struct{})
