@@ -124,7 +124,7 @@ func (t *Tree) Has(controller string) bool {
 // Create makes a cgroup and its missing parents in every hierarchy. One that
 // exists is success.
 func (t *Tree) Create(path string) error {
-	if err := checkPath(path); err != nil {
+	if err := CheckPath(path); err != nil {
 		return err
 	}
 	for _, h := range t.hierarchies {
@@ -441,7 +441,7 @@ func (t *Tree) Binds(path string) []Bind {
 // still busy with one that is just ending is retried for up to two seconds.
 // One that does not exist is success.
 func (t *Tree) Remove(path string) error {
-	if err := checkPath(path); err != nil {
+	if err := CheckPath(path); err != nil {
 		return err
 	}
 	for _, h := range t.hierarchies {
@@ -517,8 +517,8 @@ func (t *Tree) v1dir(controller, path string) string {
 	return t.byController[controller].dir(path)
 }
 
-// checkPath refuses what would leave the root or be the root.
-func checkPath(path string) error {
+// CheckPath refuses what would leave the root or be the root.
+func CheckPath(path string) error {
 	if path == "" || path[0] == '/' || filepath.Clean(path) != path || path == "." || strings.HasPrefix(path, "..") {
 		return fmt.Errorf("cgroup path %q must be relative, clean and below the root", path)
 	}

@@ -123,8 +123,13 @@ static void attach(int tree, const char *target, int is_dir)
 	int at = make(target, is_dir, 0755);
 	if (at < 0)
 		FAIL("make mount point \"%s\"", target);
-	if (sys_move_mount(tree, at) < 0)
+	if (sys_move_mount(tree, at) < 0) {
+		// The kernel says EINVAL to a directory on a file and the reverse.
+		struct stat st;
+		if (errno == EINVAL && fstat(at, &st) == 0 && !S_ISDIR(st.st_mode) != !is_dir)
+			errno = is_dir ? ENOTDIR : EISDIR;
 		FAIL("mount \"%s\"", target);
+	}
 	close(at);
 	close(tree);
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sagong/lib/cgroup"
 	"sagong/runtime"
 )
 
@@ -67,8 +68,8 @@ func checkSandbox(s runtime.Sandbox) error {
 	if s.UserNamespace {
 		return fmt.Errorf("a user namespace for the pod (hostUsers: false) is %w by the built-in runtime", runtime.ErrUnsupported)
 	}
-	if s.CgroupParent == "" {
-		return errors.New("no cgroup given")
+	if err := cgroup.CheckPath(s.CgroupParent); err != nil {
+		return err
 	}
 	if len(s.Hostname) > 64 || len(s.Domainname) > 64 {
 		return fmt.Errorf("hostname %q is longer than 64 bytes", s.Hostname)

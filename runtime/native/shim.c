@@ -837,6 +837,8 @@ static void boot(void)
 		(void)!write(FIRST_JOIN_FD + (int)i, "0", 1);
 		close(FIRST_JOIN_FD + (int)i);
 	}
+	// What the server itself inherited is no business of containers.
+	syscall(SYS_close_range, FIRST_JOIN_FD, ~0U, 0);
 	int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (oom >= 0) {
 		(void)!write(oom, "-998", 4);
