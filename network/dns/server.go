@@ -8,7 +8,7 @@
 // implementation of the protocol (miekg/dns).
 //
 // The server listens at the DNS Service's address, which it puts on its node's
-// loopback interface: see docs/decisions/040-dns-address.md.
+// loopback interface: see docs/decisions/dns-address.md.
 package dns
 
 import (
