@@ -77,6 +77,27 @@ func TestBatchRoundTrip(t *testing.T) {
 	}
 }
 
+// No sector of a sealed body is empty, wherever it begins, and it reads back.
+func TestMask(t *testing.T) {
+	bodies := [][]byte{
+		make([]byte, 511), make([]byte, 512), make([]byte, 5000),
+		append(bytes.Repeat([]byte{1}, 600), make([]byte, 600)...),
+		append(append(bytes.Repeat([]byte{1}, 600), make([]byte, 600)...), bytes.Repeat([]byte{2}, 600)...),
+		[]byte("short"), {},
+	}
+	for i, body := range bodies {
+		data := seal(append(make([]byte, payloadHead), body...), 9)
+		for at := range int64(sector) {
+			if emptySector(data, at) {
+				t.Errorf("body %d at offset %d has an empty sector", i, at)
+			}
+		}
+		if got, ok := openPayload(data, 9); !ok || !bytes.Equal(got, body) {
+			t.Errorf("body %d does not read back", i)
+		}
+	}
+}
+
 func TestBatchMalformed(t *testing.T) {
 	var b Batch
 	someBatch(&b, rand.New(rand.NewPCG(3, 3)), Header{First: 9, Millis: 1}, 5)

@@ -49,14 +49,18 @@ func open(t *testing.T, dir string) (*Log, Recovered, *state) {
 	return l, rec, s
 }
 
-// write appends n batches of two changes each; values have no zero bytes and
-// are size long.
+// write appends n batches of two changes each; values are size long, and all
+// zeros if it is a multiple of 1,000.
 func write(t *testing.T, l *Log, first int64, n, size int) int64 {
 	t.Helper()
 	var b Batch
+	fill := byte(0xAA)
+	if size%1000 == 0 {
+		fill = 0
+	}
 	for range n {
 		b.Start(Header{First: first, Millis: 1e12})
-		b.Put(fmt.Sprint("/r/", first), bytes.Repeat([]byte{0xAA}, size), first, 0)
+		b.Put(fmt.Sprint("/r/", first), bytes.Repeat([]byte{fill}, size), first, 0)
 		b.Put(fmt.Sprint("/r/", first+1), []byte("small"), first+1, 0)
 		if err := l.Append(&b); err != nil {
 			t.Fatal(err)
@@ -173,7 +177,7 @@ func rescan(t *testing.T, path string, content []byte) (int, error) {
 // A flipped bit anywhere in the log is refused, or has lost nothing.
 func TestLogBitFlips(t *testing.T) {
 	const batches = 3
-	for _, size := range []int{30, 1300} {
+	for _, size := range []int{30, 1300, 3000} {
 		path, data, _ := smallLog(t, batches, size)
 		if n, err := rescan(t, path, data); err != nil || n != 2*batches {
 			t.Fatalf("undamaged: %d changes, %v", n, err)
@@ -270,6 +274,32 @@ func TestLogTornTail(t *testing.T) {
 		if missing {
 			check("sectors missing", torn)
 		}
+	}
+}
+
+// A segment of another log is refused, though all in it is whole and has the
+// right indexes.
+func TestLogForeignSegment(t *testing.T) {
+	segmentSize(t, 4096)
+	var dirs [2]string
+	for i := range dirs {
+		dirs[i] = t.TempDir()
+		l, _, _ := open(t, dirs[i])
+		first := write(t, l, 1, 1, 10+i) // makes the difference
+		write(t, l, first, 20, 400)
+		l.Close()
+	}
+	segs, err := segments(filepath.Join(dirs[0], logDir))
+	if err != nil || len(segs) < 3 {
+		t.Fatal(segs, err)
+	}
+	foreign, err := os.ReadFile(filepath.Join(dirs[1], logDir, segs[1].name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace(t, filepath.Join(dirs[0], logDir, segs[1].name), foreign)
+	if _, _, err := Open(Options{Dir: dirs[0]}, (&state{}).loader()); !errors.Is(err, ErrLog) || !strings.Contains(err.Error(), "does not continue") {
+		t.Errorf("a segment of another log: %v", err)
 	}
 }
 

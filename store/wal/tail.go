@@ -47,7 +47,7 @@ func judgeTail(region []byte, at int64, next uint64) tail {
 			return tailDamaged
 		}
 		end := int64(p) + payloadHead + h.size
-		if missing(region, end) || emptySector(region[p:min(end, int64(len(region)))], at+int64(p)) {
+		if missing(region, end) || emptySector(region[p:end+payloadTail], at+int64(p)) {
 			return tailTorn
 		}
 		return tailDamaged
