@@ -18,32 +18,30 @@ type flight[K comparable, V any] struct {
 
 // job is work in progress and those who wait for it.
 type job[V any] struct {
-	done    chan struct{}
+	done    chan none
 	cancel  context.CancelFunc
-	waiters int
+	waiters int // guarded by the flight's mu
 	value   V
 	err     error
-	watch   map[int]func(Progress)
-	nextID  int
-	last    Progress
+	news    news
 }
 
 // do returns the result of work for the key, starting it unless it is under
 // way. It returns early with ctx's error when ctx ends; the work goes on as
 // long as somebody waits, under a context that carries ctx's values only.
-// progress, which may be nil, hears of the work from now on.
+// progress, which may be nil, hears of the work until do returns.
 func (f *flight[K, V]) do(ctx context.Context, key K, progress func(Progress), work func(context.Context, func(Progress)) (V, error)) (V, error) {
 	f.mu.Lock()
 	j := f.jobs[key]
 	if j == nil {
 		wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		j = &job[V]{done: make(chan struct{}), cancel: cancel}
+		j = &job[V]{done: make(chan none), cancel: cancel}
 		if f.jobs == nil {
 			f.jobs = map[K]*job[V]{}
 		}
 		f.jobs[key] = j
 		go func() {
-			v, err := work(wctx, func(p Progress) { f.tell(j, p) })
+			v, err := work(wctx, j.news.tell)
 			f.mu.Lock()
 			j.value, j.err = v, err
 			if f.jobs[key] == j {
@@ -55,19 +53,8 @@ func (f *flight[K, V]) do(ctx context.Context, key K, progress func(Progress), w
 		}()
 	}
 	j.waiters++
-	watcher := -1
-	if progress != nil {
-		if j.watch == nil {
-			j.watch = map[int]func(Progress){}
-		}
-		watcher = j.nextID
-		j.nextID++
-		j.watch[watcher] = progress
-		if j.last != (Progress{}) {
-			progress(j.last)
-		}
-	}
 	f.mu.Unlock()
+	defer j.news.follow(progress)()
 	select {
 	case <-j.done:
 		return j.value, j.err
@@ -75,7 +62,6 @@ func (f *flight[K, V]) do(ctx context.Context, key K, progress func(Progress), w
 	}
 	f.mu.Lock()
 	j.waiters--
-	delete(j.watch, watcher)
 	last := j.waiters == 0
 	if last && f.jobs[key] == j {
 		delete(f.jobs, key) // whoever comes now starts afresh
@@ -90,12 +76,44 @@ func (f *flight[K, V]) do(ctx context.Context, key K, progress func(Progress), w
 	return zero, ctx.Err()
 }
 
-// tell passes progress to everybody who watches the job.
-func (f *flight[K, V]) tell(j *job[V], p Progress) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	j.last = p
-	for _, w := range j.watch {
-		w(p)
+// news passes the progress of one piece of work to those who follow it.
+type news struct {
+	mu        sync.Mutex
+	last      Progress
+	followers map[int]func(Progress)
+	next      int
+}
+
+// tell passes progress on, one call at a time.
+func (n *news) tell(p Progress) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.last = p
+	for _, f := range n.followers {
+		f(p)
+	}
+}
+
+// follow has f, unless it is nil, called with what is known already and then
+// with all news, until the function it returns is called.
+func (n *news) follow(f func(Progress)) (stop func()) {
+	if f == nil {
+		return func() {}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.followers == nil {
+		n.followers = map[int]func(Progress){}
+	}
+	id := n.next
+	n.next++
+	n.followers[id] = f
+	if n.last != (Progress{}) {
+		f(n.last)
+	}
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.followers, id)
 	}
 }
