@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -311,14 +310,6 @@ func (a *Agent) remove(e *entry, act pod.Action) {
 			removeLogs(at.LogPath)
 		}
 		e.drop(act.Container, act.ID)
-	}
-}
-
-// removeLogs removes a log and what rotation made of it.
-func removeLogs(path string) {
-	os.Remove(path)
-	for _, f := range rotated(path) {
-		os.Remove(f)
 	}
 }
 

@@ -255,6 +255,11 @@ func (a *Agent) onRuntime(ev runtime.Event) {
 	case runtime.EventSandboxLost:
 		if e.obs.Sandbox.State == pod.SandboxReady {
 			e.obs.Sandbox.State = pod.SandboxLost
+			for _, c := range e.obs.Containers {
+				for i := range c.Attempts {
+					defer a.announceEnd(c.Attempts[i].ID)
+				}
+			}
 		}
 	}
 	e.mu.Unlock()
