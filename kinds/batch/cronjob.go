@@ -57,7 +57,10 @@ func CronJob() *object.Definition {
 				return metav1.FormatLabelSelector(c.Spec.JobTemplate.Spec.Selector)
 			}).Wide(),
 		},
-		Default:       defaultCronJob,
-		PrepareCreate: func(_ context.Context, c *batchv1.CronJob) { c.Status = batchv1.CronJobStatus{} },
+		Default:        defaultCronJob,
+		PrepareCreate:  func(_ context.Context, c *batchv1.CronJob) { c.Status = batchv1.CronJobStatus{} },
+		Validate:       validateCronJobCreate,
+		ValidateUpdate: validateCronJob,
+		Warnings:       cronJobWarnings,
 	}.Definition()
 }

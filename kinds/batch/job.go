@@ -54,9 +54,13 @@ func Job() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(j *batchv1.Job) string { return podspec.Images(j.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Selector", spec["selector"], func(j *batchv1.Job) string { return metav1.FormatLabelSelector(j.Spec.Selector) }).Wide(),
 		},
-		DefaultPropagation: metav1.DeletePropagationOrphan,
-		Default:            defaultJob,
-		PrepareCreate:      prepareJobCreate,
+		DefaultPropagation:   metav1.DeletePropagationOrphan,
+		Default:              defaultJob,
+		PrepareCreate:        prepareJobCreate,
+		Validate:             validateJob,
+		ValidateUpdate:       validateJobUpdate,
+		ValidateStatusUpdate: validateJobStatus,
+		Warnings:             jobWarnings,
 	}.Definition()
 }
 

@@ -3,6 +3,7 @@ package coordination
 import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -24,5 +25,21 @@ func Lease() *object.Definition {
 			}),
 			object.AgeColumn[*coordinationv1.Lease](),
 		},
+		Validate:       validateLease,
+		ValidateUpdate: func(l, _ *coordinationv1.Lease) field.ErrorList { return validateLease(l) },
 	}.Definition()
+}
+
+func validateLease(l *coordinationv1.Lease) (errs field.ErrorList) {
+	p := field.NewPath("spec")
+	if n := l.Spec.LeaseDurationSeconds; n != nil && *n <= 0 {
+		errs = append(errs, field.Invalid(p.Child("leaseDurationSeconds"), *n, "must be greater than 0"))
+	}
+	if n := l.Spec.LeaseTransitions; n != nil && *n < 0 {
+		errs = append(errs, field.Invalid(p.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
+	}
+	if l.Spec.PreferredHolder != nil && *l.Spec.PreferredHolder != "" && (l.Spec.Strategy == nil || *l.Spec.Strategy == "") {
+		errs = append(errs, field.Forbidden(p.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
+	}
+	return errs
 }

@@ -47,7 +47,9 @@ func EndpointSlice() *object.Definition {
 			}),
 			object.AgeColumn[*discoveryv1.EndpointSlice](),
 		},
-		Default: defaultEndpointSlice,
+		Default:        defaultEndpointSlice,
+		Validate:       validateEndpointSlice,
+		ValidateUpdate: validateEndpointSliceUpdate,
 	}.Definition()
 }
 

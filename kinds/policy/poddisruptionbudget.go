@@ -6,6 +6,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -34,5 +35,8 @@ func PodDisruptionBudget() *object.Definition {
 		PrepareCreate: func(_ context.Context, b *policyv1.PodDisruptionBudget) {
 			b.Status = policyv1.PodDisruptionBudgetStatus{}
 		},
+		Validate:             validateBudget,
+		ValidateUpdate:       func(b, _ *policyv1.PodDisruptionBudget) field.ErrorList { return validateBudget(b) },
+		ValidateStatusUpdate: validateBudgetStatus,
 	}.Definition()
 }

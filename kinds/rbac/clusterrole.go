@@ -4,6 +4,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -18,6 +19,8 @@ func ClusterRole() *object.Definition {
 		Columns: []object.TypedColumn[*rbacv1.ClusterRole]{
 			object.NameColumn[*rbacv1.ClusterRole](), object.CreatedAtColumn[*rbacv1.ClusterRole](),
 		},
-		NameRule: path.ValidatePathSegmentName,
+		NameRule:       path.ValidatePathSegmentName,
+		Validate:       validateClusterRole,
+		ValidateUpdate: func(r, _ *rbacv1.ClusterRole) field.ErrorList { return validateClusterRole(r) },
 	}.Definition()
 }

@@ -4,6 +4,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -19,5 +20,9 @@ func ClusterRoleBinding() *object.Definition {
 			rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"]),
 		NameRule: path.ValidatePathSegmentName,
 		Default:  func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+		Validate: validateClusterRoleBinding,
+		ValidateUpdate: func(b, old *rbacv1.ClusterRoleBinding) field.ErrorList {
+			return append(validateClusterRoleBinding(b), sameRole(b.RoleRef, old.RoleRef)...)
+		},
 	}.Definition()
 }

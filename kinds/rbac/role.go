@@ -4,6 +4,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -18,6 +19,8 @@ func Role() *object.Definition {
 		Columns: []object.TypedColumn[*rbacv1.Role]{
 			object.NameColumn[*rbacv1.Role](), object.CreatedAtColumn[*rbacv1.Role](),
 		},
-		NameRule: path.ValidatePathSegmentName,
+		NameRule:       path.ValidatePathSegmentName,
+		Validate:       validateRole,
+		ValidateUpdate: func(r, _ *rbacv1.Role) field.ErrorList { return validateRole(r) },
 	}.Definition()
 }

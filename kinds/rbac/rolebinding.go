@@ -4,6 +4,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -19,5 +20,9 @@ func RoleBinding() *object.Definition {
 			rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"]),
 		NameRule: path.ValidatePathSegmentName,
 		Default:  func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+		Validate: validateRoleBinding,
+		ValidateUpdate: func(b, old *rbacv1.RoleBinding) field.ErrorList {
+			return append(validateRoleBinding(b), sameRole(b.RoleRef, old.RoleRef)...)
+		},
 	}.Definition()
 }

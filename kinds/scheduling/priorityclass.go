@@ -29,6 +29,8 @@ func PriorityClass() *object.Definition {
 				return string(*c.PreemptionPolicy)
 			}),
 		},
-		Default: func(c *schedulingv1.PriorityClass) { fill.Ptr(&c.PreemptionPolicy, corev1.PreemptLowerPriority) },
+		Default:        func(c *schedulingv1.PriorityClass) { fill.Ptr(&c.PreemptionPolicy, corev1.PreemptLowerPriority) },
+		Validate:       validatePriorityClass,
+		ValidateUpdate: validatePriorityClassUpdate,
 	}.Definition()
 }
