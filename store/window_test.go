@@ -15,8 +15,8 @@ func TestWatchDuringPublication(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newLocal(Options{})
 		c := &s.c // in place of its goroutine
-		watch := func(prefix string) chan Event {
-			w, err := s.Watch(t.Context(), prefix, s.Rev(), WatchOptions{})
+		watch := func(prefix string, opts WatchOptions) chan Event {
+			w, err := s.Watch(t.Context(), prefix, s.Rev(), opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,13 +35,14 @@ func TestWatchDuringPublication(t *testing.T) {
 		prefixes := []string{"", "/r/a/", "/r/a/n/"}
 		var watchers []chan Event
 		for _, p := range prefixes {
-			watchers = append(watchers, watch(p))
+			watchers = append(watchers, watch(p, WatchOptions{}))
 		}
 		r := c.decide(&Op{Key: "/r/a/n/x", Value: []byte("v")})
 		touched := c.feed()
 		for _, p := range prefixes {
-			watchers = append(watchers, watch(p))
+			watchers = append(watchers, watch(p, WatchOptions{}))
 		}
+		watchers = append(watchers, watch("/r/a/n/x", WatchOptions{Exact: true})) // its feed begins after the change
 		synctest.Wait()
 		for i, w := range watchers {
 			if len(w) > 0 {
