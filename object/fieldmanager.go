@@ -2,7 +2,10 @@ package object
 
 import (
 	"fmt"
+	"reflect"
+	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -10,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/applyconfigurations"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
 // FieldManagers keep metadata.managedFields: which client set which field, the
@@ -22,6 +27,10 @@ type FieldManagers struct {
 
 	mu    sync.RWMutex
 	known map[managerKey]*managedfields.FieldManager
+	typed map[*Codec]*typed.TypedValue // an empty object; nil when there is no schema
+	sets  sets
+
+	filters map[managerKey]fieldpath.Filter
 }
 
 type managerKey struct {
@@ -38,6 +47,9 @@ func NewFieldManagers(custom func(*Definition) managedfields.TypeConverter) *Fie
 		}),
 		custom: custom,
 		known:  map[managerKey]*managedfields.FieldManager{},
+		typed:  map[*Codec]*typed.TypedValue{},
+
+		filters: map[managerKey]fieldpath.Filter{},
 	}
 }
 
@@ -52,6 +64,7 @@ func (m *FieldManagers) For(c *Codec, v *Version, subresource string) (*managedf
 	}
 	adapter := versionConverter{c: c, v: v}
 	hub := c.Storage().GroupVersion()
+	reset := resetFields(c, v, subresource)
 	var err error
 	if c.custom {
 		conv := managedfields.NewDeducedTypeConverter()
@@ -60,9 +73,9 @@ func (m *FieldManagers) For(c *Codec, v *Version, subresource string) (*managedf
 				conv = own
 			}
 		}
-		f, err = managedfields.NewDefaultCRDFieldManager(conv, adapter, adapter, adapter, v.GroupVersionKind, hub, subresource, nil)
+		f, err = managedfields.NewDefaultCRDFieldManager(conv, adapter, adapter, adapter, v.GroupVersionKind, hub, subresource, reset)
 	} else {
-		f, err = managedfields.NewDefaultFieldManager(m.converter(), adapter, adapter, adapter, v.GroupVersionKind, hub, subresource, nil)
+		f, err = managedfields.NewDefaultFieldManager(m.converter(), adapter, adapter, adapter, v.GroupVersionKind, hub, subresource, reset)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot manage fields of %s: %w", v.Kind, err)
@@ -76,6 +89,36 @@ func (m *FieldManagers) For(c *Codec, v *Version, subresource string) (*managedf
 	return f, nil
 }
 
+// resetFields are what a write through the main resource or a subresource cannot
+// change, and so never owns: the status, or all but the status.
+func resetFields(c *Codec, v *Version, subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
+	if !c.def.Status {
+		return nil
+	}
+	set := fieldpath.NewSet()
+	switch {
+	case subresource != "status":
+		set.Insert(fieldpath.MakePathOrDie("status"))
+	case c.custom:
+		// Which top-level fields there are is the schema's business; metadata and
+		// status remain by what the write keeps.
+		set.Insert(fieldpath.MakePathOrDie("spec"))
+	default:
+		t := reflect.TypeOf(v.New()).Elem()
+		for i := range t.NumField() {
+			name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			switch t.Field(i).Name {
+			case "TypeMeta", "ObjectMeta", "Status":
+			default:
+				set.Insert(fieldpath.MakePathOrDie(name))
+			}
+		}
+	}
+	return map[fieldpath.APIVersion]fieldpath.Filter{
+		fieldpath.APIVersion(v.GroupVersion().String()): fieldpath.NewExcludeSetFilter(set),
+	}
+}
+
 // Forget drops what was prepared for a kind.
 func (m *FieldManagers) Forget(c *Codec) {
 	m.mu.Lock()
@@ -83,36 +126,40 @@ func (m *FieldManagers) Forget(c *Codec) {
 	for k := range m.known {
 		if k.v.codec == c {
 			delete(m.known, k)
+			delete(m.filters, k)
 		}
 	}
+	delete(m.typed, c)
 }
 
 // Create gives a new object the managed fields of its creator. empty is an
 // empty object of the kind.
 func (m *FieldManagers) Create(c *Codec, v *Version, empty, obj Object, manager string) error {
-	f, err := m.For(c, v, "")
-	if err != nil {
-		return err
+	if m.track(c, v, "", empty, obj, manager, time.Now()) {
+		return nil
 	}
-	f.UpdateNoErrors(withKind(c, empty), withKind(c, obj), manager)
-	clearTyped(c, obj)
-	return nil
+	return m.byLibrary(c, v, "", empty, obj, manager)
 }
 
 // Update brings the managed fields of obj up to date with its changes from old,
 // which is shared and immutable.
 func (m *FieldManagers) Update(c *Codec, v *Version, subresource string, old, obj Object, manager string) error {
+	if m.track(c, v, subresource, old, obj, manager, time.Now()) {
+		return nil
+	}
 	if same, err := c.unchanged(old, obj); err == nil && same {
 		return nil
 	}
+	return m.byLibrary(c, v, subresource, old, obj, manager)
+}
+
+func (m *FieldManagers) byLibrary(c *Codec, v *Version, subresource string, old, obj Object, manager string) error {
 	f, err := m.For(c, v, subresource)
 	if err != nil {
 		return err
 	}
-	before := obj.GetManagedFields()
 	f.UpdateNoErrors(withKind(c, ShallowCopy(old)), withKind(c, obj), manager)
 	clearTyped(c, obj)
-	_ = before
 	return nil
 }
 

@@ -1,0 +1,130 @@
+package apiserver_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/apiserver"
+	engine "sagong/apiserver/resource"
+	"sagong/kinds"
+	"sagong/object"
+	"sagong/store"
+)
+
+// examplePod is a pod of ordinary size, some 2.5 KB of JSON.
+func examplePod(name string) *corev1.Pod {
+	p := &corev1.Pod{
+		TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: "default", Labels: map[string]string{"app": "web", "tier": "front", "pod-template-hash": "5d4f8c7b9"},
+			Annotations: map[string]string{"example.org/note": strings.Repeat("note ", 20)},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-5d4f8c7b9", UID: "5f6f9a62-0f6b-4a53-8f4e-7d8d2f2c1a11"}},
+		},
+		Spec: corev1.PodSpec{ServiceAccountName: "default"},
+	}
+	for i := range 2 {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{
+			Name: fmt.Sprintf("c%d", i), Image: "registry.example.org/team/web:v1.2.3", Args: []string{"--port", "8080", "--verbose"},
+			Env:   []corev1.EnvVar{{Name: "A", Value: "one"}, {Name: "B", Value: "two"}, {Name: "NODE", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.nodeName"}}}},
+			Ports: []corev1.ContainerPort{{Name: fmt.Sprintf("http%d", i), ContainerPort: int32(8080 + i)}},
+			Resources: corev1.ResourceRequirements{
+				Requests: corev1.ResourceList{"cpu": resource.MustParse("100m"), "memory": resource.MustParse("64Mi")},
+				Limits:   corev1.ResourceList{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("128Mi")},
+			},
+			VolumeMounts:   []corev1.VolumeMount{{Name: "data", MountPath: "/data"}},
+			ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{}}, PeriodSeconds: 5},
+		})
+		p.Spec.Containers[i].ReadinessProbe.TCPSocket.Port.IntVal = 8080
+	}
+	p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	return p
+}
+
+func benchServer(b *testing.B, fields bool) *apiserver.Server {
+	s := store.OpenMemory(store.Options{Tag: engine.Tag})
+	o := engine.Options{Store: s, Scheme: object.NewScheme(kinds.All()...)}
+	if fields {
+		o.Fields = object.NewFieldManagers(nil)
+	}
+	srv := apiserver.New(apiserver.Options{Engine: engine.New(o), MaxWriting: 10000, MaxReading: 10000})
+	b.Cleanup(func() { s.Close() })
+	return srv
+}
+
+type sink struct {
+	h    http.Header
+	code int
+	n    int
+}
+
+func (s *sink) Header() http.Header         { return s.h }
+func (s *sink) Write(b []byte) (int, error) { s.n += len(b); return len(b), nil }
+func (s *sink) WriteHeader(code int)        { s.code = code }
+
+func send(b *testing.B, srv http.Handler, r *http.Request, want int) int {
+	w := &sink{h: http.Header{}, code: 200}
+	srv.ServeHTTP(w, r)
+	if w.code != want {
+		b.Fatalf("%s %s: %d, want %d", r.Method, r.URL, w.code, want)
+	}
+	return w.n
+}
+
+func podRequest(name, media string) *http.Request {
+	p := examplePod(name)
+	var body []byte
+	if media == "application/json" {
+		body, _ = json.Marshal(p)
+	} else {
+		msg, err := object.Marshal(p)
+		if err != nil {
+			panic(err)
+		}
+		body = append(object.AppendEnvelope(nil, "v1", "Pod", len(msg)), msg...)
+	}
+	r := httptest.NewRequest("POST", "/api/v1/namespaces/default/pods", strings.NewReader(string(body)))
+	r.Header.Set("Content-Type", media)
+	r.Header.Set("Accept", media)
+	r.Header.Set("User-Agent", "bench/v1")
+	return r
+}
+
+func BenchmarkCreate(b *testing.B) {
+	for _, fields := range []bool{false, true} {
+		for _, media := range []string{"application/json", "application/vnd.kubernetes.protobuf"} {
+			b.Run(fmt.Sprintf("%s/fields=%v", strings.TrimPrefix(media, "application/"), fields), func(b *testing.B) {
+				srv := benchServer(b, fields)
+				b.ReportAllocs()
+				n := 0
+				for b.Loop() {
+					n++
+					send(b, srv, podRequest(fmt.Sprintf("p%d", n), media), 201)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkList10k(b *testing.B) {
+	for _, media := range []string{"application/json", "application/vnd.kubernetes.protobuf"} {
+		b.Run(strings.TrimPrefix(media, "application/"), func(b *testing.B) {
+			srv := benchServer(b, false)
+			for i := range 10000 {
+				send(b, srv, podRequest(fmt.Sprintf("p%d", i), "application/vnd.kubernetes.protobuf"), 201)
+			}
+			for b.Loop() {
+				r := httptest.NewRequest("GET", "/api/v1/pods", nil)
+				r.Header.Set("Accept", media)
+				b.SetBytes(int64(send(b, srv, r, 200)))
+			}
+		})
+	}
+}
