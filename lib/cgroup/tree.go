@@ -138,14 +138,16 @@ func (t *Tree) Create(path string) error {
 func (t *Tree) create(h hierarchy, path string) error {
 	dir := h.dir(path)
 	err := os.Mkdir(dir, 0o755)
-	if err == nil || errors.Is(err, fs.ErrExist) {
+	switch {
+	case errors.Is(err, fs.ErrExist):
 		return nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	case err == nil && (t.layout.Version == 1 || t.handsDown(filepath.Dir(dir))):
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	// A parent is missing. Walk from the mount point down, once: on version 2
-	// every parent must hand its controllers down before a child is of use.
+	// A parent is missing or has had no children yet. Walk from the mount point
+	// down: on version 2 every parent must hand its controllers down.
 	rel, _ := filepath.Rel(h.mount, dir)
 	at := h.mount
 	parts := strings.Split(rel, "/")
@@ -181,6 +183,13 @@ func (t *Tree) CreateParent(path string) error {
 		}
 	}
 	return nil
+}
+
+// handsDown says whether a version 2 cgroup gives its children all controllers.
+func (t *Tree) handsDown(dir string) bool {
+	var buf [256]byte
+	have := strings.Fields(string(readSmall(filepath.Join(dir, "cgroup.subtree_control"), buf[:])))
+	return !slices.ContainsFunc(t.v2, func(c string) bool { return !slices.Contains(have, c) })
 }
 
 // handDown enables all controllers for the children of a version 2 cgroup.
@@ -271,30 +280,54 @@ func (t *Tree) Exists(path string) bool {
 	return false
 }
 
-// Procs are the processes in a cgroup and all its children, each once.
+// Procs are the processes in a cgroup and all its children, each once. It looks
+// at the hierarchy that is joined first, and so holds what is just joining too.
 func (t *Tree) Procs(path string) ([]int, error) {
-	var all []int
-	for _, h := range t.hierarchies {
-		err := filepath.WalkDir(h.dir(path), func(p string, d fs.DirEntry, err error) error {
-			if err != nil {
-				if errors.Is(err, fs.ErrNotExist) {
-					return nil
-				}
-				return err
-			}
-			if !d.IsDir() {
-				return nil
-			}
-			pids, err := procsOf(p)
-			all = append(all, pids...)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("cannot list the processes of cgroup %s: %w", path, err)
-		}
+	if len(t.hierarchies) == 0 {
+		return nil, nil
+	}
+	all, err := procsBelow(t.hierarchies[0].dir(path), nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the processes of cgroup %s: %w", path, err)
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
+}
+
+func procsBelow(dir string, all []int) ([]int, error) {
+	pids, err := procsOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, pids...)
+	children, err := childrenOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range children {
+		if all, err = procsBelow(filepath.Join(dir, c), all); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// childrenOf are the names of the cgroups in a cgroup, none when it is gone.
+func childrenOf(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 func procsOf(dir string) ([]int, error) {
@@ -457,18 +490,13 @@ func removeAll(dir string) error {
 	if err == nil || err == unix.ENOENT {
 		return nil
 	}
-	entries, rerr := os.ReadDir(dir)
-	if rerr != nil {
-		if errors.Is(rerr, fs.ErrNotExist) {
-			return nil
-		}
-		return rerr
+	children, err := childrenOf(dir)
+	if err != nil {
+		return err
 	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := removeAll(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
+	for _, c := range children {
+		if err := removeAll(filepath.Join(dir, c)); err != nil {
+			return err
 		}
 	}
 	// The kernel says EBUSY while the last task's exit is under way and has no
@@ -499,15 +527,11 @@ func (t *Tree) RemoveRoot() error {
 func (t *Tree) List(path string) ([]string, error) {
 	var names []string
 	for _, h := range t.hierarchies {
-		entries, err := os.ReadDir(h.dir(path))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		children, err := childrenOf(h.dir(path))
+		if err != nil {
 			return nil, err
 		}
-		for _, e := range entries {
-			if e.IsDir() {
-				names = append(names, e.Name())
-			}
-		}
+		names = append(names, children...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil

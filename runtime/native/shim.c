@@ -497,7 +497,8 @@ static void ended(struct proc *p, int status)
 		if (failed)
 			snprintf(text + n, sizeof text - (size_t)n, "kind %c\nerrno %d\nerror %s\n", (char)error.a,
 				 error.status, error.text);
-		record(p->dir_fd, "exit", text, 1);
+		// A pod on its way out takes the record with it.
+		record(p->dir_fd, "exit", text, !terminating);
 		for (struct conn *c = conns, *next; c; c = next) {
 			next = c->next;
 			if (c->attached != p)
