@@ -28,7 +28,7 @@ import (
 // machine is a node under test: a cluster in memory, a runtime in memory, and
 // an agent that can be killed and started anew.
 type machine struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	api     *fake.Client
 	runtime *fakeRuntime
@@ -66,7 +66,7 @@ func (l *eventLog) has(part string) bool {
 	return false
 }
 
-func newMachine(t *testing.T, objs ...object.Object) *machine {
+func newMachine(t testing.TB, objs ...object.Object) *machine {
 	t.Helper()
 	for _, ns := range []string{"default", "kube-node-lease"} {
 		objs = append(objs, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}, Status: corev1.NamespaceStatus{Phase: corev1.NamespaceActive}})
@@ -97,7 +97,7 @@ func (m *machine) start() {
 	a, err := kubelet.New(m.cfg, kubelet.Deps{
 		Client: m.api, Runtime: m.runtime, Images: m.images, Recorder: m.events,
 		OpenNetwork: func(context.Context, []netip.Prefix) (kubelet.Network, error) { return m.network, nil },
-		Log:         slog.New(slog.NewTextHandler(m.t.Output(), nil)),
+		Log:         m.log(),
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -107,6 +107,13 @@ func (m *machine) start() {
 	done := make(chan struct{})
 	go func() { defer close(done); a.Run(ctx) }()
 	m.halt = func() { cancel(); <-done }
+}
+
+func (m *machine) log() *slog.Logger {
+	if t, ok := m.t.(*testing.T); ok {
+		return slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	return slog.New(slog.DiscardHandler)
 }
 
 func (m *machine) stop() {

@@ -39,7 +39,7 @@ type realMachine struct {
 	options native.Options
 }
 
-func newRealMachine(t *testing.T, objs ...object.Object) *realMachine {
+func newRealMachine(t testing.TB, objs ...object.Object) *realMachine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -113,7 +113,7 @@ func (m *realMachine) open() {
 	a, err := kubelet.New(m.cfg, kubelet.Deps{
 		Client: tokenClient{m.api}, Runtime: rt, Images: m.images, Recorder: m.events,
 		OpenNetwork: func(context.Context, []netip.Prefix) (kubelet.Network, error) { return m.network, nil },
-		Log:         slog.New(slog.NewTextHandler(m.t.Output(), nil)),
+		Log:         m.log(),
 	})
 	if err != nil {
 		m.t.Fatal(err)
