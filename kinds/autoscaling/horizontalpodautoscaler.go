@@ -10,6 +10,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -56,6 +57,9 @@ func HorizontalPodAutoscaler() *object.Definition {
 		PrepareCreate: func(_ context.Context, h *autoscalingv2.HorizontalPodAutoscaler) {
 			h.Status = autoscalingv2.HorizontalPodAutoscalerStatus{}
 		},
+		Validate:             validateAutoscaler,
+		ValidateUpdate:       func(h, _ *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList { return validateAutoscaler(h) },
+		ValidateStatusUpdate: validateAutoscalerStatus,
 	}.Definition()
 }
 

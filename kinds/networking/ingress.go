@@ -8,6 +8,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -37,7 +38,11 @@ func Ingress() *object.Definition {
 			}),
 			object.AgeColumn[*networkingv1.Ingress](),
 		},
-		PrepareCreate: func(_ context.Context, i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} },
+		PrepareCreate:        func(_ context.Context, i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} },
+		Validate:             validateIngressCreate,
+		ValidateUpdate:       func(i, _ *networkingv1.Ingress) field.ErrorList { return validateIngress(i) },
+		ValidateStatusUpdate: validateIngressStatus,
+		Warnings:             ingressWarnings,
 	}.Definition()
 }
 

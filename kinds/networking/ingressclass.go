@@ -2,8 +2,13 @@ package networking
 
 import (
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/kinds/fill"
 	"sagong/object"
 )
@@ -35,5 +40,49 @@ func IngressClass() *object.Definition {
 				fill.Ptr(&c.Spec.Parameters.Scope, networkingv1.IngressClassParametersReferenceScopeCluster)
 			}
 		},
+		Validate:       validateIngressClass,
+		ValidateUpdate: validateIngressClassUpdate,
 	}.Definition()
+}
+
+func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
+	const maxController = 250
+	p := specPath.Child("controller")
+	var errs field.ErrorList
+	if len(c.Spec.Controller) > maxController {
+		errs = append(errs, field.TooLong(p, "", maxController))
+	}
+	errs = append(errs, utilvalidation.IsDomainPrefixedPath(p, c.Spec.Controller)...)
+	r := c.Spec.Parameters
+	if r == nil {
+		return errs
+	}
+	p = specPath.Child("parameters")
+	if r.APIGroup != nil {
+		errs = append(errs, check.Rule(p.Child("apiGroup"), *r.APIGroup, utilvalidation.IsDNS1123Subdomain)...)
+	}
+	errs = append(errs, check.RequiredName(p.Child("kind"), r.Kind, path.IsValidPathSegmentName)...)
+	errs = append(errs, check.RequiredName(p.Child("name"), r.Name, path.IsValidPathSegmentName)...)
+	if r.Scope == nil {
+		return append(errs, field.Required(p.Child("scope"), ""))
+	}
+	errs = append(errs, check.OneOf(p.Child("scope"), *r.Scope,
+		networkingv1.IngressClassParametersReferenceScopeCluster, networkingv1.IngressClassParametersReferenceScopeNamespace)...)
+	switch *r.Scope {
+	case networkingv1.IngressClassParametersReferenceScopeNamespace:
+		if r.Namespace == nil || *r.Namespace == "" {
+			errs = append(errs, field.Required(p.Child("namespace"), "`parameters.scope` is set to 'Namespace'"))
+		} else {
+			errs = append(errs, check.Name(p.Child("namespace"), *r.Namespace, validation.ValidateNamespaceName)...)
+		}
+	case networkingv1.IngressClassParametersReferenceScopeCluster:
+		if r.Namespace != nil {
+			errs = append(errs, field.Forbidden(p.Child("namespace"), "`parameters.scope` is set to 'Cluster'"))
+		}
+	}
+	return errs
+}
+
+func validateIngressClassUpdate(c, old *networkingv1.IngressClass) field.ErrorList {
+	return append(validateIngressClass(c), check.Immutable(specPath.Child("controller"), c.Spec.Controller, old.Spec.Controller)...)
 }

@@ -4,8 +4,12 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -33,5 +37,36 @@ func IPAddress() *object.Definition {
 			}),
 			object.AgeColumn[*networkingv1.IPAddress](),
 		},
+		NameRule:       nameIsIP,
+		Validate:       validateIPAddress,
+		ValidateUpdate: validateIPAddressUpdate,
 	}.Definition()
+}
+
+// nameIsIP is the rule of names that are addresses, in the one form each has.
+func nameIsIP(name string, _ bool) (out []string) {
+	for _, err := range utilvalidation.IsValidIP(nil, name) {
+		out = append(out, err.Detail)
+	}
+	return out
+}
+
+func validateIPAddress(a *networkingv1.IPAddress) (errs field.ErrorList) {
+	p, ref := specPath.Child("parentRef"), a.Spec.ParentRef
+	if ref == nil {
+		return append(errs, field.Required(p, ""))
+	}
+	if ref.Group != "" {
+		errs = append(errs, check.Rule(p.Child("group"), ref.Group, utilvalidation.IsDNS1123Subdomain)...)
+	}
+	errs = append(errs, check.RequiredName(p.Child("resource"), ref.Resource, path.IsValidPathSegmentName)...)
+	errs = append(errs, check.RequiredName(p.Child("name"), ref.Name, path.IsValidPathSegmentName)...)
+	if ref.Namespace != "" {
+		errs = append(errs, check.Rule(p.Child("namespace"), ref.Namespace, path.IsValidPathSegmentName)...)
+	}
+	return errs
+}
+
+func validateIPAddressUpdate(a, old *networkingv1.IPAddress) field.ErrorList {
+	return append(validateIPAddress(a), check.Immutable(specPath.Child("parentRef"), a.Spec.ParentRef, old.Spec.ParentRef)...)
 }

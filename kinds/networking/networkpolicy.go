@@ -5,6 +5,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -24,7 +25,9 @@ func NetworkPolicy() *object.Definition {
 			}),
 			object.AgeColumn[*networkingv1.NetworkPolicy](),
 		},
-		Default: defaultNetworkPolicy,
+		Default:        defaultNetworkPolicy,
+		Validate:       validateNetworkPolicy,
+		ValidateUpdate: func(p, _ *networkingv1.NetworkPolicy) field.ErrorList { return validateNetworkPolicy(p) },
 	}.Definition()
 }
 

@@ -6,7 +6,10 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -21,6 +24,35 @@ func ServiceCIDR() *object.Definition {
 			object.StringColumn("CIDRs", networkingv1.ServiceCIDRSpec{}.SwaggerDoc()["cidrs"], func(c *networkingv1.ServiceCIDR) string { return strings.Join(c.Spec.CIDRs, ",") }),
 			object.AgeColumn[*networkingv1.ServiceCIDR](),
 		},
-		PrepareCreate: func(_ context.Context, c *networkingv1.ServiceCIDR) { c.Status = networkingv1.ServiceCIDRStatus{} },
+		PrepareCreate:  func(_ context.Context, c *networkingv1.ServiceCIDR) { c.Status = networkingv1.ServiceCIDRStatus{} },
+		Validate:       validateServiceCIDR,
+		ValidateUpdate: validateServiceCIDRUpdate,
 	}.Definition()
+}
+
+func validateServiceCIDR(c *networkingv1.ServiceCIDR) (errs field.ErrorList) {
+	p, list := specPath.Child("cidrs"), c.Spec.CIDRs
+	switch {
+	case len(list) == 0:
+		return append(errs, field.Required(p, "at least one CIDR required"))
+	case len(list) > 2:
+		return append(errs, field.Invalid(p, list, "may only hold up to 2 values"))
+	case len(list) == 2 && strings.Contains(list[0], ":") == strings.Contains(list[1], ":"):
+		errs = append(errs, field.Invalid(p, list, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96"))
+	}
+	for i, cidr := range list {
+		errs = append(errs, utilvalidation.IsValidCIDR(p.Index(i), cidr)...)
+	}
+	return errs
+}
+
+// validateServiceCIDRUpdate lets a range of the other family come, nothing
+// else: addresses have been given out.
+func validateServiceCIDRUpdate(c, old *networkingv1.ServiceCIDR) field.ErrorList {
+	p := specPath.Child("cidrs")
+	now, was := c.Spec.CIDRs, old.Spec.CIDRs
+	if len(was) == 1 && len(now) == 2 {
+		return append(validateServiceCIDR(c), check.Immutable(p.Index(0), now[0], was[0])...)
+	}
+	return append(validateServiceCIDR(c), check.Immutable(p, now, was)...)
 }

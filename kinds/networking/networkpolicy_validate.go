@@ -1,0 +1,105 @@
+package networking
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/check"
+)
+
+func validateNetworkPolicy(n *networkingv1.NetworkPolicy) field.ErrorList {
+	opts := metav1validation.LabelSelectorValidationOptions{}
+	errs := metav1validation.ValidateLabelSelector(&n.Spec.PodSelector, opts, specPath.Child("podSelector"))
+	for i, r := range n.Spec.Ingress {
+		p := specPath.Child("ingress").Index(i)
+		errs = append(errs, validatePolicyPorts(r.Ports, p.Child("ports"))...)
+		for j := range r.From {
+			errs = append(errs, validatePeer(&r.From[j], p.Child("from").Index(j))...)
+		}
+	}
+	for i, r := range n.Spec.Egress {
+		p := specPath.Child("egress").Index(i)
+		errs = append(errs, validatePolicyPorts(r.Ports, p.Child("ports"))...)
+		for j := range r.To {
+			errs = append(errs, validatePeer(&r.To[j], p.Child("to").Index(j))...)
+		}
+	}
+	p := specPath.Child("policyTypes")
+	if len(n.Spec.PolicyTypes) > 2 {
+		return append(errs, field.Invalid(p, n.Spec.PolicyTypes, "may not specify more than two policyTypes"))
+	}
+	for i, t := range n.Spec.PolicyTypes {
+		errs = append(errs, check.OneOf(p.Index(i), t, networkingv1.PolicyTypeEgress, networkingv1.PolicyTypeIngress)...)
+	}
+	return errs
+}
+
+func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, path *field.Path) (errs field.ErrorList) {
+	for i, port := range ports {
+		p := path.Index(i)
+		if port.Protocol != nil {
+			errs = append(errs, check.OneOf(p.Child("protocol"), *port.Protocol, corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)...)
+		}
+		end := p.Child("endPort")
+		if port.Port == nil {
+			if port.EndPort != nil {
+				errs = append(errs, field.Invalid(end, *port.EndPort, "may not be specified when `port` is not specified"))
+			}
+			continue
+		}
+		errs = append(errs, check.PortOrName(p.Child("port"), *port.Port)...)
+		if port.EndPort == nil {
+			continue
+		}
+		if port.Port.Type == intstr.String {
+			errs = append(errs, field.Invalid(end, *port.EndPort, "may not be specified when `port` is non-numeric"))
+			continue
+		}
+		if *port.EndPort < port.Port.IntVal {
+			errs = append(errs, field.Invalid(end, port.Port.IntVal, "must be greater than or equal to `port`"))
+		}
+		errs = append(errs, check.Port(end, *port.EndPort)...)
+	}
+	return errs
+}
+
+func validatePeer(peer *networkingv1.NetworkPolicyPeer, path *field.Path) (errs field.ErrorList) {
+	opts := metav1validation.LabelSelectorValidationOptions{}
+	errs = append(errs, metav1validation.ValidateLabelSelector(peer.PodSelector, opts, path.Child("podSelector"))...)
+	errs = append(errs, metav1validation.ValidateLabelSelector(peer.NamespaceSelector, opts, path.Child("namespaceSelector"))...)
+	selected := peer.PodSelector != nil || peer.NamespaceSelector != nil
+	if peer.IPBlock != nil {
+		errs = append(errs, validateBlock(peer.IPBlock, path.Child("ipBlock"))...)
+	}
+	switch {
+	case selected && peer.IPBlock != nil:
+		errs = append(errs, field.Forbidden(path, "may not specify both ipBlock and another peer"))
+	case !selected && peer.IPBlock == nil:
+		errs = append(errs, field.Required(path, "must specify a peer"))
+	}
+	return errs
+}
+
+func validateBlock(b *networkingv1.IPBlock, path *field.Path) (errs field.ErrorList) {
+	if b.CIDR == "" {
+		return append(errs, field.Required(path.Child("cidr"), ""))
+	}
+	errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(path.Child("cidr"), b.CIDR, false, nil)...)
+	block, err := netip.ParsePrefix(b.CIDR)
+	for i, s := range b.Except {
+		p := path.Child("except").Index(i)
+		bad := utilvalidation.IsValidCIDRForLegacyField(p, s, false, nil)
+		errs = append(errs, bad...)
+		except, exceptErr := netip.ParsePrefix(s)
+		if len(bad) == 0 && err == nil && exceptErr == nil && (!block.Masked().Contains(except.Addr()) || except.Bits() <= block.Bits()) {
+			errs = append(errs, field.Invalid(p, s, "must be a strict subset of `cidr`"))
+		}
+	}
+	return errs
+}
