@@ -108,6 +108,12 @@ func (b *Builder) SetUp(index int) {
 	b.ifinfo(index, unix.IFF_UP, unix.IFF_UP)
 }
 
+// SetDown takes an interface down; its routes go with it.
+func (b *Builder) SetDown(index int) {
+	b.Begin(unix.RTM_NEWLINK, 0, "take an interface down")
+	b.ifinfo(index, 0, unix.IFF_UP)
+}
+
 // SetAlias keeps a text with an interface, which `ip link` shows. The kernel
 // ignores it in the message that makes the interface.
 func (b *Builder) SetAlias(index int, text string) {

@@ -128,6 +128,8 @@ type Hook struct {
 	// Number is a unix.NF_INET_ constant.
 	Number   uint32
 	Priority int32
+	// Drop: what the chain does not decide is dropped instead of accepted.
+	Drop bool
 }
 
 // AddChain makes a chain; hook is nil for one that is only jumped to.
@@ -143,11 +145,35 @@ func (b *Batch) AddChain(name string, hook *Hook) {
 	b.b.Net32(unix.NFTA_HOOK_PRIORITY, uint32(hook.Priority))
 	b.b.End(at)
 	b.b.String(unix.NFTA_CHAIN_TYPE, hook.Type)
+	if hook.Drop {
+		b.b.Net32(unix.NFTA_CHAIN_POLICY, 0)
+	}
 }
 
 // AddRule appends a rule to a chain.
 func (b *Batch) AddRule(chain string, exprs ...Expr) {
 	b.begin(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, "add a rule to chain "+chain)
+	b.rule(chain, exprs)
+}
+
+// InsertRule puts a rule before all others of a chain, with a comment of up to
+// 250 characters by which Rules shows it.
+func (b *Batch) InsertRule(chain, comment string, exprs ...Expr) {
+	b.begin(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE, "add a rule to chain "+chain)
+	b.rule(chain, exprs)
+	text := append([]byte(comment[:min(len(comment), 250)]), 0)
+	b.b.Attr(unix.NFTA_RULE_USERDATA, append([]byte{0, byte(len(text))}, text...))
+}
+
+// DeleteRule removes a rule that Rules has listed.
+func (b *Batch) DeleteRule(chain string, handle uint64) {
+	b.begin(unix.NFT_MSG_DELRULE, 0, "delete a rule of chain "+chain)
+	b.b.String(unix.NFTA_RULE_TABLE, b.table)
+	b.b.String(unix.NFTA_RULE_CHAIN, chain)
+	b.b.Net64(unix.NFTA_RULE_HANDLE, handle)
+}
+
+func (b *Batch) rule(chain string, exprs []Expr) {
 	b.b.String(unix.NFTA_RULE_TABLE, b.table)
 	b.b.String(unix.NFTA_RULE_CHAIN, chain)
 	list := b.b.Nest(unix.NFTA_RULE_EXPRESSIONS)

@@ -32,6 +32,8 @@ func sample() *Batch {
 	b.AddChain("base", &Hook{Type: "filter", Number: unix.NF_INET_FORWARD, Priority: -5})
 	b.AddChain("nat", &Hook{Type: "nat", Number: unix.NF_INET_PRE_ROUTING, Priority: -100})
 	b.AddChain("src", &Hook{Type: "nat", Number: unix.NF_INET_POST_ROUTING, Priority: 100})
+	b.AddChain("closed", &Hook{Type: "filter", Number: unix.NF_INET_FORWARD, Drop: true})
+	b.InsertRule("closed", "a comment", Accept())
 	b.AddRule("base", LoadSource(0), LoadProtocol(1), LoadPort(2), Lookup("plain", 0), Counter(), Accept())
 	b.AddRule("base", LoadMark(0), Mask(0, 0xff), LookupGoto("goto", 0))
 	b.AddRule("base", LoadState(0), Mask(0, StateNew), NotEqual(0, Native32(0)...), Jump("plain"))
@@ -98,7 +100,7 @@ func TestKernelTakesEverything(t *testing.T) {
 		t.Errorf("tables %v, %v", tables, err)
 	}
 	chains, err := c.Chains(IPv4, "sample")
-	if err != nil || strings.Join(chains, " ") != "plain base nat src" {
+	if err != nil || fmt.Sprint(chains) != "[{plain false false} {base true false} {nat true false} {src true false} {closed true true}]" {
 		t.Errorf("chains %v, %v", chains, err)
 	}
 	plain, err := c.Elements(IPv4, "sample", "plain")
@@ -121,7 +123,12 @@ func TestKernelTakesEverything(t *testing.T) {
 	if err != nil || len(r) != 1 || string(r[0].KeyEnd[4:]) != "\x0a\xff\xff\xff" {
 		t.Errorf("range elements %v, %v", r, err)
 	}
+	rules, err := c.Rules(IPv4, "sample", "closed")
+	if err != nil || len(rules) != 1 || rules[0].Comment != "a comment" {
+		t.Fatalf("rules %v, %v", rules, err)
+	}
 	b.Reset()
+	b.DeleteRule("closed", rules[0].Handle)
 	b.DeleteRange("ranges", Element{Key: r[0].Key, KeyEnd: r[0].KeyEnd})
 	b.DeleteElement("plain", plain[0].Key)
 	b.AddElement("map", Element{Key: Native32(2), Data: m[0].Data})

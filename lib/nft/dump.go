@@ -64,9 +64,16 @@ func retry(f func() error) (err error) {
 	return err
 }
 
-// Chains lists the names of the chains of a table.
-func (c *Conn) Chains(family Family, table string) ([]string, error) {
-	var all []string
+// Chain is a chain of a table.
+type Chain struct {
+	Name string
+	// Base: the chain hangs at a hook. Drop: what it does not decide is dropped.
+	Base, Drop bool
+}
+
+// Chains lists the chains of a table; none when the table does not exist.
+func (c *Conn) Chains(family Family, table string) ([]Chain, error) {
+	var all []Chain
 	err := retry(func() error {
 		all = nil
 		var b netlink.Builder
@@ -76,22 +83,83 @@ func (c *Conn) Chains(family Family, table string) ([]string, error) {
 			if len(m.Data) < header {
 				return errTruncated
 			}
-			var in, name string
+			in, chain := "", Chain{}
 			err := netlink.Attributes(m.Data[header:], func(a netlink.Attribute) {
 				switch a.Type {
 				case unix.NFTA_CHAIN_TABLE:
 					in = a.String()
 				case unix.NFTA_CHAIN_NAME:
-					name = a.String()
+					chain.Name = a.String()
+				case unix.NFTA_CHAIN_HOOK:
+					chain.Base = true
+				case unix.NFTA_CHAIN_POLICY:
+					chain.Drop = a.Net32() == 0
 				}
 			})
-			if in == table {
-				all = append(all, name)
+			if in == table && Family(m.Data[0]) == family {
+				all = append(all, chain)
 			}
 			return err
 		})
 	})
 	return all, err
+}
+
+// Rule is a rule of a chain, by what is needed to find and delete it.
+type Rule struct {
+	Handle  uint64
+	Comment string
+}
+
+// Rules lists the rules of a chain in order; none when it does not exist.
+func (c *Conn) Rules(family Family, table, chain string) ([]Rule, error) {
+	var all []Rule
+	err := retry(func() error {
+		all = nil
+		var b netlink.Builder
+		begin(&b, family, unix.NFT_MSG_GETRULE, "list the rules of chain "+chain)
+		b.String(unix.NFTA_RULE_TABLE, table)
+		b.String(unix.NFTA_RULE_CHAIN, chain)
+		return c.nl.Dump(&b, func(m netlink.Message) error {
+			if len(m.Data) < header {
+				return errTruncated
+			}
+			r, inTable, inChain := Rule{}, "", ""
+			err := netlink.Attributes(m.Data[header:], func(a netlink.Attribute) {
+				switch a.Type {
+				case unix.NFTA_RULE_TABLE:
+					inTable = a.String()
+				case unix.NFTA_RULE_CHAIN:
+					inChain = a.String()
+				case unix.NFTA_RULE_HANDLE:
+					r.Handle = a.Net64()
+				case unix.NFTA_RULE_USERDATA:
+					r.Comment = parseComment(a.Data)
+				}
+			})
+			if inTable == table && inChain == chain && Family(m.Data[0]) == family {
+				all = append(all, r)
+			}
+			return err
+		})
+	})
+	return all, err
+}
+
+// parseComment reads the comment from a rule's user data, as the nft tool
+// writes it: type, length, text with a closing zero.
+func parseComment(p []byte) string {
+	for len(p) >= 2 {
+		n := int(p[1])
+		if len(p) < 2+n {
+			return ""
+		}
+		if p[0] == 0 {
+			return netlink.Attribute{Data: p[2 : 2+n]}.String()
+		}
+		p = p[2+n:]
+	}
+	return ""
 }
 
 // Dumped is an element as the kernel holds it. Its slices are the caller's.

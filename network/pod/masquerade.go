@@ -31,12 +31,7 @@ func (n *Network) masquerade() error {
 	b.AddRule("egress", nft.Masquerade())
 	b.AddRule("tunnel", nft.Masquerade())
 
-	conn, err := nft.Open()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	return conn.Apply(b)
+	return n.nft.Apply(b)
 }
 
 var multicast = netip.PrefixFrom(netip.AddrFrom4([4]byte{224, 0, 0, 0}), 4)

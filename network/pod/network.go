@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"sagong/lib/netlink"
+	"sagong/lib/nft"
 )
 
 const (
@@ -56,7 +57,14 @@ type Network struct {
 	mu   sync.Mutex
 	pods map[string]chan struct{}
 
-	peers sync.Mutex
+	// peers guards what SetPeers was told last.
+	peers     sync.Mutex
+	lastPeers []Peer
+
+	nft   *nft.Conn
+	links *netlink.Subscription
+	stop  context.CancelFunc
+	kept  sync.WaitGroup
 }
 
 // Open prepares the node (forwarding, routes, masquerading) and reads which
@@ -90,24 +98,41 @@ func Open(ctx context.Context, cfg Config) (_ *Network, err error) {
 	if err := n.prepareKernel(); err != nil {
 		return nil, err
 	}
-	var b netlink.Builder
-	b.SetUp(1)
-	for _, c := range cfg.PodCIDRs {
-		// Without it, a packet to a pod that is gone would follow the default route.
-		b.SetRoute(netlink.Route{Destination: c, Type: unix.RTN_UNREACHABLE, Protocol: routeProtocol, Metric: reserveMetric})
+	if err := n.setBaseRoutes(); err != nil {
+		return nil, err
 	}
-	for _, c := range cfg.ServiceCIDRs {
-		// A host without a default route would refuse to send to a Service
-		// before the proxy can rewrite the address.
-		b.SetRoute(netlink.Route{Destination: c, Link: 1, Source: cfg.NodeIP, Protocol: routeProtocol})
-	}
-	if err := n.nl.Do(&b); err != nil {
+	if n.nft, err = nft.Open(); err != nil {
 		return nil, err
 	}
 	if err := n.masquerade(); err != nil {
 		return nil, err
 	}
+	if err := n.admit(); err != nil {
+		return nil, err
+	}
+	if n.links, err = netlink.Subscribe(unix.NETLINK_ROUTE, unix.RTMGRP_LINK); err != nil {
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	n.kept.Go(func() { n.keep(background) })
 	return n, nil
+}
+
+// setBaseRoutes sets the routes that do not depend on pods or peers.
+func (n *Network) setBaseRoutes() error {
+	var b netlink.Builder
+	b.SetUp(1)
+	for _, c := range n.cfg.PodCIDRs {
+		// Without it, a packet to a pod that is gone would follow the default route.
+		b.SetRoute(netlink.Route{Destination: c, Type: unix.RTN_UNREACHABLE, Protocol: routeProtocol, Metric: reserveMetric})
+	}
+	for _, c := range n.cfg.ServiceCIDRs {
+		// A host without a default route would refuse to send to a Service
+		// before the proxy can rewrite the address.
+		b.SetRoute(netlink.Route{Destination: c, Link: 1, Source: n.cfg.NodeIP, Protocol: routeProtocol})
+	}
+	return n.nl.Do(&b)
 }
 
 // findUplink finds the interface that leads to the other nodes.
@@ -175,6 +200,13 @@ func isHostOnly(err error) bool {
 // Close frees what the process holds; pods stay connected.
 func (n *Network) Close() error {
 	var errs []error
+	if n.stop != nil {
+		n.stop()
+		n.kept.Wait()
+	}
+	if n.nft != nil {
+		errs = append(errs, n.nft.Close())
+	}
 	if n.book != nil {
 		errs = append(errs, n.book.close())
 	}

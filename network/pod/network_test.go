@@ -307,6 +307,7 @@ func TestNodeNamespaces(t *testing.T) {
 	host, world := nettest.New(t, "host"), nettest.New(t, "world")
 	nettest.Link(t, host, "up0", prefix("192.0.2.1/24"), world, "w0", prefix("192.0.2.100/24"))
 	host.Route(t, prefix("0.0.0.0/0"), addr("192.0.2.100"))
+	closeFirewall(t, host)
 	before := host.State(t, "net/ipv4/ip_forward")
 	state := t.TempDir() + "/host"
 	dir := t.TempDir()
@@ -374,6 +375,9 @@ func TestNodeNamespaces(t *testing.T) {
 		}
 	}
 	host.Do(t, func() error { return Purge(context.Background(), cfg) })
+	if n := firewallRules(t, host); n != 0 {
+		t.Errorf("%d rules are left in the host's firewall", n)
+	}
 	if after := host.State(t, "net/ipv4/ip_forward"); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}

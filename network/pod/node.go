@@ -165,7 +165,11 @@ func (ns NodeNamespace) masquerade() error {
 		return err
 	}
 	defer conn.Close()
-	return conn.Apply(b)
+	if err := conn.Apply(b); err != nil {
+		return err
+	}
+	_, err = admit(conn, ns.Cluster, nodeComment(ns.Cluster), append([]netip.Prefix{ns.Subnet.Masked()}, ns.ClusterCIDRs...))
+	return err
 }
 
 func mtuOf(nl *netlink.Conn, addr netip.Addr) (int, error) {
@@ -215,7 +219,7 @@ func DeleteNodeNamespace(ctx context.Context, ns NodeNamespace) error {
 	}
 	if last {
 		alone, err := dropTable(nodeTable(ns.Cluster))
-		errs = append(errs, err)
+		errs = append(errs, err, withoutRules(nodeComment(ns.Cluster)))
 		if alone {
 			errs = append(errs, netlink.NewSettings(filepath.Join(ns.StateDir, "settings")).Restore())
 		}

@@ -30,6 +30,7 @@ func tunnelMAC(cidr netip.Prefix) net.HardwareAddr {
 func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 	n.peers.Lock()
 	defer n.peers.Unlock()
+	n.lastPeers = peers
 	var errs []error
 	var direct, tunnelled []Peer
 	links := map[netip.Addr]int{}

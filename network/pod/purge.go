@@ -64,7 +64,7 @@ func purge(cfg Config) error {
 		}
 	}
 	alone, err := dropTable(TableName(cfg.Cluster))
-	errs = append(errs, err)
+	errs = append(errs, err, withoutRules(podComment(cfg.Cluster)))
 	settings := netlink.NewSettings(filepath.Join(cfg.StateDir, "settings"))
 	if alone {
 		errs = append(errs, settings.Restore())
@@ -100,4 +100,14 @@ func dropTable(name string) (alone bool, err error) {
 	return !slices.ContainsFunc(tables, func(t nft.Table) bool {
 		return strings.HasPrefix(t.Name, "sagong-pod-") || strings.HasPrefix(t.Name, "sagong-nodes-")
 	}), nil
+}
+
+// withoutRules removes what admit put into a host's firewall.
+func withoutRules(comment string) error {
+	conn, err := nft.Open()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return expel(conn, comment)
 }
