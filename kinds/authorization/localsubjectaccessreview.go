@@ -11,6 +11,7 @@ func LocalSubjectAccessReview() *object.Definition {
 	return object.Kind[*authorizationv1.LocalSubjectAccessReview]{
 		Group: "authorization.k8s.io", Version: "v1", Kind: "LocalSubjectAccessReview", Resource: "localsubjectaccessreviews",
 		Virtual: true, Verbs: []string{"create"}, Namespaced: true,
-		New: func() *authorizationv1.LocalSubjectAccessReview { return &authorizationv1.LocalSubjectAccessReview{} },
+		New:      func() *authorizationv1.LocalSubjectAccessReview { return &authorizationv1.LocalSubjectAccessReview{} },
+		Validate: validateLocalSubjectAccessReview,
 	}.Definition()
 }

@@ -11,6 +11,7 @@ func SelfSubjectAccessReview() *object.Definition {
 	return object.Kind[*authorizationv1.SelfSubjectAccessReview]{
 		Group: "authorization.k8s.io", Version: "v1", Kind: "SelfSubjectAccessReview", Resource: "selfsubjectaccessreviews",
 		Virtual: true, Verbs: []string{"create"},
-		New: func() *authorizationv1.SelfSubjectAccessReview { return &authorizationv1.SelfSubjectAccessReview{} },
+		New:      func() *authorizationv1.SelfSubjectAccessReview { return &authorizationv1.SelfSubjectAccessReview{} },
+		Validate: validateSelfSubjectAccessReview,
 	}.Definition()
 }

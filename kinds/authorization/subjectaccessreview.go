@@ -11,6 +11,7 @@ func SubjectAccessReview() *object.Definition {
 	return object.Kind[*authorizationv1.SubjectAccessReview]{
 		Group: "authorization.k8s.io", Version: "v1", Kind: "SubjectAccessReview", Resource: "subjectaccessreviews",
 		Virtual: true, Verbs: []string{"create"},
-		New: func() *authorizationv1.SubjectAccessReview { return &authorizationv1.SubjectAccessReview{} },
+		New:      func() *authorizationv1.SubjectAccessReview { return &authorizationv1.SubjectAccessReview{} },
+		Validate: validateSubjectAccessReview,
 	}.Definition()
 }

@@ -54,6 +54,9 @@ func CertificateSigningRequest() *object.Definition {
 		PrepareUpdate: func(_ context.Context, r, old *certificatesv1.CertificateSigningRequest) {
 			r.Spec = *old.Spec.DeepCopy()
 		},
+		Validate:             validateRequest,
+		ValidateUpdate:       validateRequestUpdate,
+		ValidateStatusUpdate: validateRequestStatus,
 	}.Definition()
 }
 

@@ -6,7 +6,10 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/kinds/fill"
 	"sagong/object"
 )
@@ -44,5 +47,30 @@ func PodCertificateRequest() *object.Definition {
 		PrepareCreate: func(_ context.Context, r *certificatesv1.PodCertificateRequest) {
 			r.Status = certificatesv1.PodCertificateRequestStatus{}
 		},
+		Validate:       validatePodRequest,
+		ValidateUpdate: validatePodRequestUpdate,
 	}.Definition()
+}
+
+func validatePodRequest(r *certificatesv1.PodCertificateRequest) field.ErrorList {
+	errs := ValidateSignerName(specPath.Child("signerName"), r.Spec.SignerName)
+	errs = append(errs, check.RequiredName(specPath.Child("podName"), r.Spec.PodName, utilvalidation.IsDNS1123Subdomain)...)
+	errs = append(errs, check.Required(specPath.Child("podUID"), string(r.Spec.PodUID), "")...)
+	errs = append(errs, check.RequiredName(specPath.Child("serviceAccountName"), r.Spec.ServiceAccountName, utilvalidation.IsDNS1123Subdomain)...)
+	errs = append(errs, check.Required(specPath.Child("serviceAccountUID"), string(r.Spec.ServiceAccountUID), "")...)
+	errs = append(errs, check.RequiredName(specPath.Child("nodeName"), string(r.Spec.NodeName), utilvalidation.IsDNS1123Subdomain)...)
+	errs = append(errs, check.Required(specPath.Child("nodeUID"), string(r.Spec.NodeUID), "")...)
+	if n := r.Spec.MaxExpirationSeconds; n == nil {
+		errs = append(errs, field.Required(specPath.Child("maxExpirationSeconds"), "must be set"))
+	} else if *n < 3600 || *n > 91*24*3600 {
+		errs = append(errs, field.Invalid(specPath.Child("maxExpirationSeconds"), *n, "must be in the range [3600, 7862400]"))
+	}
+	if len(r.Spec.StubPKCS10Request) == 0 {
+		errs = append(errs, field.Required(specPath.Child("stubPKCS10Request"), ""))
+	}
+	return errs
+}
+
+func validatePodRequestUpdate(r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
+	return check.Immutable(specPath, r.Spec, old.Spec)
 }

@@ -5,8 +5,11 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/kinds/fill"
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -54,7 +57,10 @@ func CSIDriver() *object.Definition {
 			}),
 			object.AgeColumn[*storagev1.CSIDriver](),
 		},
-		Default: defaultCSIDriver,
+		Default:        defaultCSIDriver,
+		NameRule:       nameOfDriver,
+		Validate:       validateCSIDriver,
+		ValidateUpdate: validateCSIDriverUpdate,
 	}.Definition()
 }
 
@@ -69,4 +75,53 @@ func defaultCSIDriver(d *storagev1.CSIDriver) {
 	}
 	fill.Ptr(&s.RequiresRepublish, false)
 	fill.Ptr(&s.SELinuxMount, false)
+}
+
+// nameOfDriver is the rule of driver names, upper case allowed.
+func nameOfDriver(name string, _ bool) (out []string) {
+	for _, err := range podspec.ValidateDriverName(name, nil) {
+		out = append(out, err.Detail)
+	}
+	return out
+}
+
+func validateCSIDriver(d *storagev1.CSIDriver) (errs field.ErrorList) {
+	s, p := &d.Spec, field.NewPath("spec")
+	for _, f := range []struct {
+		name string
+		v    *bool
+	}{{"attachedRequired", s.AttachRequired}, {"podInfoOnMount", s.PodInfoOnMount}, {"storageCapacity", s.StorageCapacity}} {
+		if f.v == nil {
+			errs = append(errs, field.Required(p.Child(f.name), ""))
+		}
+	}
+	if s.FSGroupPolicy != nil {
+		errs = append(errs, check.OneOf(p.Child("fsGroupPolicy"), *s.FSGroupPolicy,
+			storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy, storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy)...)
+	}
+	seen := map[string]bool{}
+	for i, t := range s.TokenRequests {
+		p := p.Child("tokenRequests").Index(i)
+		if seen[t.Audience] {
+			errs = append(errs, field.Duplicate(p.Child("audience"), t.Audience))
+		}
+		seen[t.Audience] = true
+		if n := t.ExpirationSeconds; n != nil && *n < 10*60 {
+			errs = append(errs, field.Invalid(p.Child("expirationSeconds"), *n, "may not specify a duration less than 10 minutes"))
+		}
+	}
+	for _, m := range s.VolumeLifecycleModes {
+		errs = append(errs, check.OneOf(p.Child("volumeLifecycleModes"), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
+	}
+	if n := s.NodeAllocatableUpdatePeriodSeconds; n != nil && *n < 10 {
+		errs = append(errs, field.Invalid(p.Child("nodeAllocatableUpdatePeriodSeconds"), *n, "must be greater than or equal to 10 seconds"))
+	}
+	return errs
+}
+
+func validateCSIDriverUpdate(d, old *storagev1.CSIDriver) field.ErrorList {
+	p := field.NewPath("spec")
+	errs := validateCSIDriver(d)
+	errs = append(errs, check.Immutable(p.Child("attachedRequired"), d.Spec.AttachRequired, old.Spec.AttachRequired)...)
+	return append(errs, check.Immutable(p.Child("volumeLifecycleModes"), d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes)...)
 }

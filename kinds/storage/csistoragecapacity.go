@@ -2,8 +2,12 @@ package storage
 
 import (
 	storagev1 "k8s.io/api/storage/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -25,5 +29,27 @@ func CSIStorageCapacity() *object.Definition {
 				return c.Capacity.String()
 			}),
 		},
+		Validate:       validateCSIStorageCapacity,
+		ValidateUpdate: validateCSIStorageCapacityUpdate,
 	}.Definition()
+}
+
+func validateCSIStorageCapacity(c *storagev1.CSIStorageCapacity) (errs field.ErrorList) {
+	if c.NodeTopology != nil {
+		errs = append(errs, metav1validation.ValidateLabelSelector(c.NodeTopology, metav1validation.LabelSelectorValidationOptions{}, field.NewPath("nodeTopology"))...)
+	}
+	errs = append(errs, check.RequiredName(field.NewPath("storageClassName"), c.StorageClassName, utilvalidation.IsDNS1123Subdomain)...)
+	if c.Capacity != nil {
+		errs = append(errs, check.Quantity(field.NewPath("capacity"), *c.Capacity)...)
+	}
+	if c.MaximumVolumeSize != nil {
+		errs = append(errs, check.Quantity(field.NewPath("maximumVolumeSize"), *c.MaximumVolumeSize)...)
+	}
+	return errs
+}
+
+func validateCSIStorageCapacityUpdate(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
+	errs := validateCSIStorageCapacity(c)
+	errs = append(errs, check.Immutable(field.NewPath("nodeTopology"), c.NodeTopology, old.NodeTopology)...)
+	return append(errs, check.Immutable(field.NewPath("storageClassName"), c.StorageClassName, old.StorageClassName)...)
 }

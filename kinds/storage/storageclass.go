@@ -44,7 +44,9 @@ func StorageClass() *object.Definition {
 			}),
 			object.AgeColumn[*storagev1.StorageClass](),
 		},
-		Default: defaultStorageClass,
+		Default:        defaultStorageClass,
+		Validate:       validateStorageClass,
+		ValidateUpdate: validateStorageClassUpdate,
 	}.Definition()
 }
 

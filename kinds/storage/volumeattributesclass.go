@@ -3,7 +3,10 @@ package storage
 import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -18,5 +21,17 @@ func VolumeAttributesClass() *object.Definition {
 			object.StringColumn("DriverName", storagev1.VolumeAttributesClass{}.SwaggerDoc()["driverName"], func(c *storagev1.VolumeAttributesClass) string { return c.DriverName }),
 			object.AgeColumn[*storagev1.VolumeAttributesClass](),
 		},
+		Validate:       validateVolumeAttributesClass,
+		ValidateUpdate: validateVolumeAttributesClassUpdate,
 	}.Definition()
+}
+
+func validateVolumeAttributesClass(c *storagev1.VolumeAttributesClass) field.ErrorList {
+	errs := podspec.ValidateDriverName(c.DriverName, field.NewPath("driverName"))
+	return append(errs, validateParameters(c.Parameters, field.NewPath("parameters"), false)...)
+}
+
+func validateVolumeAttributesClassUpdate(c, old *storagev1.VolumeAttributesClass) field.ErrorList {
+	errs := check.Immutable(field.NewPath("driverName"), c.DriverName, old.DriverName)
+	return append(errs, check.Immutable(field.NewPath("parameters"), c.Parameters, old.Parameters)...)
 }
