@@ -1,0 +1,209 @@
+package workloads
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+type statefulWorld struct {
+	t      *testing.T
+	set    *appsv1.StatefulSet
+	update string
+	pods   map[string]*corev1.Pod
+}
+
+func newStateful(t *testing.T, size int32) *statefulWorld {
+	return &statefulWorld{t: t, update: "r1", pods: map[string]*corev1.Pod{}, set: &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db"},
+		Spec:       appsv1.StatefulSetSpec{Replicas: &size, UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType}},
+	}}
+}
+
+func (w *statefulWorld) plan() statefulPlan {
+	var pods []*corev1.Pod
+	for _, p := range w.pods {
+		pods = append(pods, p)
+	}
+	status := w.set.Status
+	if status.CurrentRevision == "" {
+		status.CurrentRevision = w.update
+	}
+	status.UpdateRevision = w.update
+	plan := planStateful(w.set, pods, status, start)
+	if w.set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement && len(plan.create) > 1 {
+		w.t.Fatalf("an ordered set makes %d pods at once", len(plan.create))
+	}
+	for _, made := range plan.create {
+		name := fmt.Sprint("db-", made.ordinal)
+		if w.pods[name] != nil {
+			w.t.Fatalf("makes %s, which is there", name)
+		}
+		revision := w.update
+		if made.current {
+			revision = status.CurrentRevision
+		}
+		w.pods[name] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{revisionHashLabel: revision}}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+	}
+	for _, p := range plan.delete {
+		d := p.DeepCopy()
+		now := metav1.NewTime(start)
+		d.DeletionTimestamp = &now
+		w.pods[p.Name] = d
+	}
+	next := w.set.DeepCopy()
+	next.Status = plan.status
+	w.set = next
+	return plan
+}
+
+func (w *statefulWorld) act(rng *rand.Rand) {
+	var names []string
+	for n := range w.pods {
+		names = append(names, n)
+	}
+	if len(names) == 0 {
+		return
+	}
+	slices.Sort(names)
+	p := w.pods[names[rng.IntN(len(names))]].DeepCopy()
+	if p.DeletionTimestamp != nil {
+		delete(w.pods, p.Name)
+		return
+	}
+	p.Status.Phase = corev1.PodRunning
+	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	w.pods[p.Name] = p
+}
+
+func (w *statefulWorld) settle(rng *rand.Rand) {
+	for range 600 {
+		w.plan()
+		w.act(rng)
+	}
+	w.plan()
+	s, want := w.set.Status, *w.set.Spec.Replicas
+	if int32(len(w.pods)) != want || s.Replicas != want || s.ReadyReplicas != want || s.AvailableReplicas != want {
+		w.t.Fatalf("did not settle: %d pods, %+v", len(w.pods), s)
+	}
+}
+
+func (w *statefulWorld) unhealthy() (n int) {
+	for i := range int(*w.set.Spec.Replicas) {
+		p := w.pods[fmt.Sprint("db-", i)]
+		if p == nil || p.DeletionTimestamp != nil || !healthy(w.set, p, start) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestStatefulOrder grows, updates and shrinks sets in random order of events:
+// an ordered set never has a gap below a pod that it starts, never two pods of
+// it missing during an update, and the update goes from the last to the first.
+func TestStatefulOrder(t *testing.T) {
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 6))
+		w := newStateful(t, 1+rng.Int32N(6))
+		room := 1
+		if seed%3 == 1 {
+			w.set.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+		}
+		if seed%3 == 2 {
+			two := intstr.FromInt32(2)
+			room = 2
+			w.set.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: &two}
+		}
+		w.settle(rng)
+		w.update = "r2"
+		for i := range 400 {
+			if rng.IntN(2) == 0 {
+				w.plan()
+			} else {
+				w.act(rng)
+			}
+			if n := w.unhealthy(); n > room {
+				t.Fatalf("seed %d step %d: %d pods missing during an update", seed, i, n)
+			}
+			seenOld := false
+			for i := int(*w.set.Spec.Replicas) - 1; i >= 0; i-- {
+				if p := w.pods[fmt.Sprint("db-", i)]; p != nil {
+					isOld := p.Labels[revisionHashLabel] == "r1" && p.DeletionTimestamp == nil
+					if seenOld && !isOld && room == 1 {
+						t.Fatalf("seed %d: db-%d was updated before one above it", seed, i)
+					}
+					seenOld = seenOld || isOld
+				}
+			}
+		}
+		w.settle(rng)
+		s := w.set.Status
+		if s.CurrentRevision != "r2" || s.UpdatedReplicas != *w.set.Spec.Replicas || s.CurrentReplicas != *w.set.Spec.Replicas {
+			t.Fatalf("%+v", s)
+		}
+		size := rng.Int32N(4)
+		w.set.Spec.Replicas = &size
+		w.settle(rng)
+	}
+}
+
+func TestStatefulPartition(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 7))
+	w := newStateful(t, 4)
+	w.settle(rng)
+	w.set.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{Partition: n32(2)}
+	w.update = "r2"
+	w.settle(rng)
+	for i, want := range []string{"r1", "r1", "r2", "r2"} {
+		if got := w.pods[fmt.Sprint("db-", i)].Labels[revisionHashLabel]; got != want {
+			t.Fatalf("db-%d is of %s", i, got)
+		}
+	}
+	if s := w.set.Status; s.CurrentRevision != "r1" || s.UpdateRevision != "r2" || s.CurrentReplicas != 2 || s.UpdatedReplicas != 2 {
+		t.Fatalf("%+v", s)
+	}
+	// A pod lost below the partition comes back as it was.
+	delete(w.pods, "db-0")
+	w.settle(rng)
+	if got := w.pods["db-0"].Labels[revisionHashLabel]; got != "r1" {
+		t.Fatal(got)
+	}
+}
+
+// TestStatefulBadUpdateCanBeUndone has an update whose first pod never becomes
+// ready: the next template replaces it without waiting for it.
+func TestStatefulBadUpdateCanBeUndone(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 8))
+	w := newStateful(t, 3)
+	w.settle(rng)
+	w.set.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+	w.update = "bad"
+	w.plan()
+	delete(w.pods, "db-2")
+	w.plan()
+	w.plan()
+	if w.unhealthy() != 1 {
+		t.Fatal("went on although its pod is not ready")
+	}
+	w.update = "r1"
+	w.plan()
+	if w.pods["db-2"].DeletionTimestamp == nil {
+		t.Fatal("waits for a pod that nobody wants")
+	}
+	w.settle(rng)
+}
+
+func TestOrdinalOf(t *testing.T) {
+	set := newStateful(t, 1).set
+	for name, want := range map[string]int{"db-0": 0, "db-12": 12, "db-": -1, "db-01": -1, "db-x": -1, "db": -1, "dbx-1": -1, "db--1": -1} {
+		if got := ordinalOf(set, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}}); got != want {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
