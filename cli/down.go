@@ -78,7 +78,7 @@ state goes too, and nothing of the cluster is left on this machine.`,
 // there are none: down must work on whatever is left of a cluster.
 func savedSettings(name, dataDir string) (config.Config, error) {
 	cfg := config.Defaults()
-	data, err := os.ReadFile(settingsFile(dataDir))
+	data, err := os.ReadFile(compose.SettingsFile(dataDir))
 	if err == nil {
 		if err := yaml.Unmarshal(data, &cfg); err != nil {
 			return cfg, fmt.Errorf("cannot read the cluster's settings: %w", err)

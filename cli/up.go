@@ -106,7 +106,7 @@ func settle(name string, flags config.Config, set *pflag.FlagSet) (config.Config
 	if cfg.DataDir == "" {
 		cfg.DataDir = dataDirOf(name)
 	}
-	saved := settingsFile(cfg.DataDir)
+	saved := compose.SettingsFile(cfg.DataDir)
 	fresh := false
 	if _, err := os.Stat(saved); errors.Is(err, fs.ErrNotExist) {
 		saved, fresh = "", true
@@ -136,19 +136,9 @@ func settle(name string, flags config.Config, set *pflag.FlagSet) (config.Config
 	return cfg, nil
 }
 
-func settingsFile(dataDir string) string { return filepath.Join(dataDir, "settings.yaml") }
-
 func saveSettings(cfg config.Config) error {
-	cfg.Token = ""
-	data, err := yaml.Marshal(cfg)
-	if err != nil {
-		return fmt.Errorf("cannot save the settings: %w", err)
-	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("cannot make the data directory: %w", err)
-	}
-	if err := os.WriteFile(settingsFile(cfg.DataDir), data, 0o600); err != nil {
-		return fmt.Errorf("cannot save the settings: %w", err)
+	if err := compose.SaveSettings(cfg); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(registryDir, 0o755); err != nil {
 		return fmt.Errorf("cannot note the cluster's name: %w", err)
@@ -194,7 +184,7 @@ func avoidSiblings(cfg *config.Config, changed func(string) bool) {
 		if e.Name() == cfg.Name {
 			continue
 		}
-		data, err := os.ReadFile(settingsFile(dataDirOf(e.Name())))
+		data, err := os.ReadFile(compose.SettingsFile(dataDirOf(e.Name())))
 		var other config.Config
 		if err == nil && yaml.Unmarshal(data, &other) == nil {
 			others[e.Name()] = other

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -33,6 +34,7 @@ type node struct {
 	runtime *native.Runtime
 	images  *image.Store
 	agent   *kubelet.Agent
+	handler http.Handler // the agent's own API
 	admin   *adminSocket
 	dns     *dns.Server
 	notices []string
@@ -106,6 +108,7 @@ func openNode(c config.Config, f clusterFacts, cl client.Client, hub *reconcile.
 	if err != nil {
 		return nil, err
 	}
+	n.handler = n.agent.Handler(nil)
 	if n.dns, err = dns.Open(context.Background(), dns.Config{
 		Zone: f.domain, Addresses: []netip.Addr{f.dns}, Ranges: []netip.Prefix{f.clusterCIDR, f.serviceCIDR}, Log: log.With("room", "dns"),
 	}); err != nil {
@@ -138,7 +141,7 @@ func imageOptions(c config.Config, log *slog.Logger) (image.Options, error) {
 		Registries: map[string]image.Registry{}, Log: log.With("room", "images"),
 	}
 	var err error
-	if o.Builtins, err = helloImages(); err != nil {
+	if o.Builtins, err = image.Hello(); err != nil {
 		return o, err
 	}
 	var trusted []byte

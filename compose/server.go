@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -24,6 +23,7 @@ import (
 	"sagong/apiserver/authn"
 	"sagong/apiserver/authz"
 	"sagong/apiserver/discovery"
+	"sagong/apiserver/openapi"
 	"sagong/apiserver/resource"
 	"sagong/apiserver/reviews"
 	"sagong/client"
@@ -162,6 +162,7 @@ func (s *server) openAPI() error {
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
 	})
+	s.api.Handle("/openapi/", openapi.New(scheme, config.KubernetesVersion))
 	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.AllHealth, Check: func(context.Context) error { return nil }})
 	return nil
 }
@@ -171,11 +172,7 @@ func (s *server) localAgent() http.Handler {
 	if s.node == nil {
 		return nil
 	}
-	h, _ := any(s.node.agent).(interface{ Handler() http.Handler })
-	if h == nil {
-		return nil
-	}
-	return h.Handler()
+	return s.node.handler
 }
 
 func versionInfo() version.Info {
@@ -246,6 +243,9 @@ func (s *server) run(ctx context.Context) error {
 	part("scheduler", s.scheduler.Run)
 	if s.node != nil {
 		part("node", s.node.run)
+		part("node's port", func(ctx context.Context) error {
+			return s.node.serveTLS(ctx, s.ids.ca.Pool(), s.ids.nodeServing.GetCertificate)
+		})
 		part("start", s.announce)
 	} else {
 		s.steps.Done("server ready, without a node")
@@ -301,28 +301,12 @@ func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 
 // announce reports when the node is Ready: the end of the start.
 func (s *server) announce(ctx context.Context) error {
-	nodes := reconcile.ViewOf[*corev1.Node](s.hub)
-	ready := make(chan struct{})
-	var once sync.Once
-	stop := nodes.OnChange(func(_, n *corev1.Node) {
-		if n == nil || n.Name != s.cfg.NodeName {
-			return
-		}
-		for _, c := range n.Status.Conditions {
-			if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-				once.Do(func() { close(ready) })
-			}
-		}
-	})
-	defer stop()
-	select {
-	case <-ready:
-		s.steps.Done("node %s ready", s.cfg.NodeName)
-		s.log.Info("node ready", "node", s.cfg.NodeName)
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := nodeReady(ctx, s.hub, s.cfg.NodeName); err != nil {
+		return err
 	}
+	s.steps.Done("node %s ready", s.cfg.NodeName)
+	s.log.Info("node ready", "node", s.cfg.NodeName)
+	return nil
 }
 
 func (s *server) close() {
