@@ -25,10 +25,11 @@ type FieldManagers struct {
 	// custom gives the schema of kinds made at run time; nil means none.
 	custom func(*Definition) managedfields.TypeConverter
 
-	mu    sync.RWMutex
-	known map[managerKey]*managedfields.FieldManager
-	typed map[*Codec]*typed.TypedValue // an empty object; nil when there is no schema
-	sets  sets
+	mu     sync.RWMutex
+	known  map[managerKey]*managedfields.FieldManager
+	typed  map[*Codec]*typed.TypedValue // an empty object; nil when there is no schema
+	sets   sets
+	shapes shapes
 
 	filters map[managerKey]fieldpath.Filter
 }

@@ -102,6 +102,19 @@ func (m *FieldManagers) track(c *Codec, v *Version, subresource string, old, obj
 	if updates >= maxUpdateManagers {
 		return false
 	}
+	stamp := metav1.Unix(now.Unix(), 0)
+	var shape []byte
+	if len(entries) == 0 && subresource == "" {
+		// A create: objects of one template have the same fields.
+		shape = m.shapes.key(c, obj)
+		if f := m.shapes.get(shape); f != nil {
+			obj.SetManagedFields([]metav1.ManagedFieldsEntry{{
+				Manager: cmp.Or(manager, "unknown"), Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: apiVersion,
+				Time: &stamp, FieldsType: "FieldsV1", FieldsV1: f,
+			}})
+			return true
+		}
+	}
 	sch, ref, ok := m.schemaOf(c)
 	if !ok {
 		return false
@@ -113,15 +126,12 @@ func (m *FieldManagers) track(c *Codec, v *Version, subresource string, old, obj
 	if f := m.filter(c, v, subresource); f != nil {
 		diff = diff.FilterFields(f)
 	}
-	if manager == "" {
-		manager = "unknown"
-	}
+	manager = cmp.Or(manager, "unknown")
 	changed := diff.Modified.Union(diff.Added)
 	mine := changed.Difference(ignoredFields)
 	lost := changed.Union(diff.Removed)
 	out := make([]metav1.ManagedFieldsEntry, 0, len(entries)+1)
 	found := false
-	stamp := metav1.Unix(now.Unix(), 0)
 	for _, e := range entries {
 		own := e.Manager == manager && e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == subresource
 		set, err := m.decodeSet(e.FieldsV1)
@@ -158,6 +168,9 @@ func (m *FieldManagers) track(c *Codec, v *Version, subresource string, old, obj
 			Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: apiVersion,
 			Time: &stamp, FieldsType: "FieldsV1", FieldsV1: m.sets.put(raw, mine).fields, Subresource: subresource,
 		})
+	}
+	if shape != nil && len(out) == 1 {
+		m.shapes.put(shape, out[0].FieldsV1)
 	}
 	slices.SortStableFunc(out, compareEntries)
 	if len(out) == 0 {

@@ -82,6 +82,25 @@ func TestTrackEqualsLibrary(t *testing.T) {
 				t.Fatal(err)
 			}
 			compare(t, d, seed, "create", used, old, byLibrary)
+			again := old.DeepCopyObject().(object.Object)
+			again.SetManagedFields(nil)
+			again.SetName("again")
+			if used, err = object.Track(fast, c, "", d.New(), again, "creator"); err != nil {
+				t.Fatal(err)
+			}
+			compare(t, d, seed, "create of the same shape", used, again, byLibrary)
+			// A near relative must not be taken for the same.
+			near := again.DeepCopyObject().(object.Object)
+			near.SetManagedFields(nil)
+			mutate(near, filler(seed*7+3), rand.New(rand.NewSource(seed)))
+			nearByLibrary := near.DeepCopyObject().(object.Object)
+			if used, err = object.Track(fast, c, "", d.New(), near, "creator"); err != nil {
+				t.Fatal(err)
+			}
+			if err := object.ByLibrary(fast, c, "", d.New(), nearByLibrary, "creator"); err != nil {
+				t.Fatal(err)
+			}
+			compare(t, d, seed, "create of a relative", used, near, nearByLibrary)
 			if used {
 				tested++
 			}
