@@ -10,6 +10,7 @@ import (
 	"sagong/controller/cleanup"
 	"sagong/controller/identity"
 	"sagong/controller/nodes"
+	"sagong/controller/scaling"
 	"sagong/controller/services"
 	"sagong/controller/workloads"
 	"sagong/reconcile"
@@ -37,6 +38,11 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		workloads.NewDeployment(d.Hub, events("deployment-controller")),
 		workloads.NewReplicaSet(d.Hub, events("replicaset-controller")),
 		workloads.NewReplicationController(d.Hub, events("replication-controller")),
+		workloads.NewDaemonSet(d.Hub, events("daemonset-controller")),
+		workloads.NewStatefulSet(d.Hub, events("statefulset-controller")),
+		workloads.NewJob(d.Hub, events("job-controller")),
+		workloads.NewCronJob(d.Hub, events("cronjob-controller")),
+		scaling.NewDisruption(d.Hub, events("controllermanager")),
 		services.NewEndpointSlice(d.Hub, events("endpoint-slice-controller")),
 		services.NewEndpoints(d.Hub, events("endpoint-controller")),
 		services.NewEndpointSliceMirroring(d.Hub, events("endpoint-slice-mirroring-controller")),
@@ -46,6 +52,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		cleanup.NewNamespace(d.Hub),
 		cleanup.NewGarbageCollector(events("garbage-collector-controller"), d.Log),
 		cleanup.NewPodGarbageCollector(d.Hub),
+		cleanup.NewTTLAfterFinished(d.Hub),
 		nodes.NewLifecycle(d.Hub, events("node-controller")),
 		nodes.NewTaintEviction(d.Hub, events("taint-eviction-controller")),
 	}
