@@ -3,6 +3,7 @@ package admissionregistration
 import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -25,6 +26,10 @@ func MutatingAdmissionPolicy() *object.Definition {
 		Default: func(p *admissionregistrationv1.MutatingAdmissionPolicy) {
 			fill.Ptr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 			defaultMatch(p.Spec.MatchConstraints)
+		},
+		Validate: validateMutatingPolicy,
+		ValidateUpdate: func(o, _ *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
+			return validateMutatingPolicy(o)
 		},
 	}.Definition()
 }

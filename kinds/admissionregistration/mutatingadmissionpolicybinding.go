@@ -3,6 +3,7 @@ package admissionregistration
 import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -25,6 +26,10 @@ func MutatingAdmissionPolicyBinding() *object.Definition {
 		},
 		Default: func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
 			defaultMatch(b.Spec.MatchResources)
+		},
+		Validate: validateMutatingBinding,
+		ValidateUpdate: func(o, _ *admissionregistrationv1.MutatingAdmissionPolicyBinding) field.ErrorList {
+			return validateMutatingBinding(o)
 		},
 	}.Definition()
 }

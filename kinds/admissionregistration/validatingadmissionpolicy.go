@@ -5,6 +5,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -32,6 +33,10 @@ func ValidatingAdmissionPolicy() *object.Definition {
 		},
 		PrepareCreate: func(_ context.Context, p *admissionregistrationv1.ValidatingAdmissionPolicy) {
 			p.Status = admissionregistrationv1.ValidatingAdmissionPolicyStatus{}
+		},
+		Validate: validateValidatingPolicy,
+		ValidateUpdate: func(o, _ *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
+			return validateValidatingPolicy(o)
 		},
 	}.Definition()
 }

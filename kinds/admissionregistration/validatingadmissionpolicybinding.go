@@ -3,6 +3,7 @@ package admissionregistration
 import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -25,6 +26,10 @@ func ValidatingAdmissionPolicyBinding() *object.Definition {
 		},
 		Default: func(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
 			defaultMatch(b.Spec.MatchResources)
+		},
+		Validate: validateValidatingBinding,
+		ValidateUpdate: func(o, _ *admissionregistrationv1.ValidatingAdmissionPolicyBinding) field.ErrorList {
+			return validateValidatingBinding(o)
 		},
 	}.Definition()
 }

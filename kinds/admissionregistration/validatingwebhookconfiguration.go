@@ -3,6 +3,7 @@ package admissionregistration
 import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -20,6 +21,10 @@ func ValidatingWebhookConfiguration() *object.Definition {
 			object.IntColumn("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", func(c *admissionregistrationv1.ValidatingWebhookConfiguration) int64 { return int64(len(c.Webhooks)) }),
 			object.AgeColumn[*admissionregistrationv1.ValidatingWebhookConfiguration](),
 		},
-		Default: defaultValidatingWebhooks,
+		Default:  defaultValidatingWebhooks,
+		Validate: validateValidatingWebhooks,
+		ValidateUpdate: func(o, _ *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
+			return validateValidatingWebhooks(o)
+		},
 	}.Definition()
 }

@@ -2,7 +2,9 @@ package authentication
 
 import (
 	authenticationv1 "k8s.io/api/authentication/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -11,6 +13,11 @@ func TokenReview() *object.Definition {
 	return object.Kind[*authenticationv1.TokenReview]{
 		Group: "authentication.k8s.io", Version: "v1", Kind: "TokenReview", Resource: "tokenreviews",
 		Virtual: true, Verbs: []string{"create"},
-		New: func() *authenticationv1.TokenReview { return &authenticationv1.TokenReview{} },
+		New:      func() *authenticationv1.TokenReview { return &authenticationv1.TokenReview{} },
+		Validate: validateTokenReview,
 	}.Definition()
+}
+
+func validateTokenReview(r *authenticationv1.TokenReview) field.ErrorList {
+	return check.Required(field.NewPath("spec", "token"), r.Spec.Token, "")
 }

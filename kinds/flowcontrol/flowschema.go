@@ -5,6 +5,7 @@ import (
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -39,6 +40,8 @@ func FlowSchema() *object.Definition {
 		Default: func(s *flowcontrolv1.FlowSchema) {
 			fill.Zero(&s.Spec.MatchingPrecedence, 1000)
 		},
-		PrepareCreate: func(_ context.Context, s *flowcontrolv1.FlowSchema) { s.Status = flowcontrolv1.FlowSchemaStatus{} },
+		PrepareCreate:  func(_ context.Context, s *flowcontrolv1.FlowSchema) { s.Status = flowcontrolv1.FlowSchemaStatus{} },
+		Validate:       validateFlowSchema,
+		ValidateUpdate: func(o, _ *flowcontrolv1.FlowSchema) field.ErrorList { return validateFlowSchema(o) },
 	}.Definition()
 }

@@ -8,6 +8,7 @@ import (
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -37,6 +38,8 @@ func PriorityLevelConfiguration() *object.Definition {
 		PrepareCreate: func(_ context.Context, p *flowcontrolv1.PriorityLevelConfiguration) {
 			p.Status = flowcontrolv1.PriorityLevelConfigurationStatus{}
 		},
+		Validate:       validatePriorityLevel,
+		ValidateUpdate: func(o, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList { return validatePriorityLevel(o) },
 	}.Definition()
 }
 
