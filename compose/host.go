@@ -57,7 +57,10 @@ func raiseHostLimits() (before map[string]string, notices []string) {
 
 // saveHostLimits keeps what the machine had before the first start.
 func saveHostLimits(file string, before map[string]string) error {
-	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) || len(before) == 0 {
+	if len(before) == 0 {
+		return nil
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	var b strings.Builder
