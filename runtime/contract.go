@@ -70,8 +70,8 @@ type Containers interface {
 	StartContainer(ctx context.Context, id string) (Started, error)
 	// StopContainer sends a signal (0: the container's StopSignal, or SIGTERM),
 	// waits the grace period, then kills every process of the container. It
-	// returns when the container has exited; one that has already exited is
-	// success. A second call with a shorter grace shortens the first.
+	// returns when the container has exited; one that does not run is success.
+	// A second call with a shorter grace shortens the first.
 	StopContainer(ctx context.Context, id string, stop Stop) error
 	// SignalContainer sends a signal to the container's first process.
 	SignalContainer(ctx context.Context, id string, signal int) error

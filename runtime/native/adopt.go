@@ -39,10 +39,12 @@ func (r *Runtime) adopt() error {
 // sweep removes a sandbox of which only the run directory is left.
 func (r *Runtime) sweep(uid string) error {
 	dir := r.dirs.podRun(uid)
-	if f, err := readShimFile(dir); err == nil && f.Boot == r.bootID && f.alive() {
-		if err := stopShim(dir, f.process); err != nil {
-			return err
-		}
+	var shim process
+	if f, err := readShimFile(dir); err == nil && f.Boot == r.bootID {
+		shim = f.process
+	}
+	if err := endShim(dir, shim); err != nil {
+		return err
 	}
 	if err := unpin(filepath.Join(dir, "ns", "net")); err != nil {
 		return err

@@ -110,12 +110,28 @@ static int make(const char *path, int is_dir, mode_t mode)
 			close(r);
 	}
 	int err = errno;
+	char link[4096];
+	ssize_t n = r < 0 && err == EEXIST ? readlinkat(parent, name, link, sizeof link) : -1;
 	close(parent);
 	if (r < 0 && err != EEXIST) {
 		errno = err;
 		return -1;
 	}
-	return in_root(path, O_PATH);
+	if (n <= 0)
+		return in_root(path, O_PATH);
+	// A link to what does not exist, as many images have for /etc/resolv.conf:
+	// make that.
+	static int depth;
+	char next[8192];
+	int dir = link[0] == '/' ? 0 : (int)(name - path);
+	if (++depth > 40 || (size_t)n >= sizeof link || link[n - 1] == '/' ||
+	    (size_t)snprintf(next, sizeof next, "%.*s%.*s", dir, path, (int)n, link) >= sizeof next) {
+		errno = ELOOP;
+		return -1;
+	}
+	fd = make(next, is_dir, mode);
+	depth--;
+	return fd;
 }
 
 static void attach(int tree, const char *target, int is_dir)

@@ -84,6 +84,8 @@ func (r *Runtime) CreateContainer(_ context.Context, spec runtime.Container) err
 		r.forget(c)
 		return fail(err)
 	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	r.emit(runtime.EventCreated, spec.SandboxUID, c.status)
 	return nil
 }
@@ -115,17 +117,29 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) (runtime.Starte
 	case c.spec.TargetID != "" && target == nil:
 		return runtime.Started{}, fmt.Errorf("cannot start container %s: target container %s: %w", id, c.spec.TargetID, runtime.ErrNotFound)
 	}
-	started, err := r.start(ctx, c)
-	if err != nil {
-		if ctx.Err() != nil {
-			// The shim may have it running by now; the notice or List tells.
-			r.settle(c)
-			return runtime.Started{}, fmt.Errorf("cannot start container %s: %w", id, err)
-		}
-		r.startFailed(c, err)
-		return runtime.Started{}, fmt.Errorf("cannot start container %s: %w", id, err)
+	// Once asked, the shim goes on whatever becomes of the context, so somebody
+	// must hear how it went.
+	type result struct {
+		started runtime.Started
+		err     error
 	}
-	return started, nil
+	done := make(chan result, 1)
+	r.wg.Go(func() {
+		started, err := r.start(r.life, c)
+		if err != nil && r.life.Err() == nil {
+			r.startFailed(c, err)
+		}
+		done <- result{started, err}
+	})
+	select {
+	case res := <-done:
+		if res.err != nil {
+			return runtime.Started{}, fmt.Errorf("cannot start container %s: %w", id, res.err)
+		}
+		return res.started, nil
+	case <-ctx.Done():
+		return runtime.Started{}, fmt.Errorf("cannot start container %s: %w", id, context.Cause(ctx))
+	}
 }
 
 // startFailed makes a container that could not be started an exited one.
@@ -159,6 +173,11 @@ func (r *Runtime) start(ctx context.Context, c *container) (runtime.Started, err
 	if err := r.restrictDevices(c, cg, f.Nodes); err != nil {
 		return runtime.Started{}, err
 	}
+	if spec.OOMScoreAdj < 0 && !hasCapability(unix.CAP_SYS_RESOURCE) {
+		r.oomOnce.Do(func() {
+			r.log.Warn("oom_score_adj below zero needs CAP_SYS_RESOURCE; containers that ask for it run without", "container", spec.ID)
+		})
+	}
 	q := newRequest(reqStart, spec.ID)
 	q.CloneFlags = unix.CLONE_NEWNS
 	switch {
@@ -180,10 +199,8 @@ func (r *Runtime) start(ctx context.Context, c *container) (runtime.Started, err
 	if len(spec.Rootfs.Layers) > 0 {
 		dir := r.dirs.containerData(spec.SandboxUID, spec.ID)
 		upper, work = filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-		for _, d := range []string{upper, work} {
-			if err := os.Mkdir(d, 0o755); err != nil && !os.IsExist(err) {
-				return runtime.Started{}, err
-			}
+		if err := makeLayer(spec.Rootfs, upper, work); err != nil {
+			return runtime.Started{}, err
 		}
 	} else {
 		upper = "-" // writable as it is
@@ -210,8 +227,9 @@ func (r *Runtime) start(ctx context.Context, c *container) (runtime.Started, err
 	a, err := ask(ctx, s.run, q)
 	if errors.Is(err, unix.EEXIST) {
 		// A start that an earlier server asked for and did not live to see.
-		if r.settle(c); c.status.State == runtime.StateRunning {
-			return runtime.Started{PID: c.status.PID, At: c.status.StartedAt}, nil
+		r.settle(c)
+		if st, serr := r.Status(ctx, spec.ID); serr == nil && st.State == runtime.StateRunning {
+			return runtime.Started{PID: st.PID, At: st.StartedAt}, nil
 		}
 	}
 	if err != nil {
@@ -222,6 +240,33 @@ func (r *Runtime) start(ctx context.Context, c *container) (runtime.Started, err
 	}
 	r.noteStarted(c, int(a.A), time.Unix(0, a.B))
 	return runtime.Started{PID: int(a.A), At: time.Unix(0, a.B)}, nil
+}
+
+// makeLayer makes the writable layer of a container. Its root becomes the
+// container's, and so must be as the image has it.
+func makeLayer(root runtime.Rootfs, upper, work string) error {
+	for _, d := range []string{upper, work} {
+		if err := os.Mkdir(d, 0o755); err != nil && !os.IsExist(err) {
+			return err
+		}
+	}
+	top := root.Layers[len(root.Layers)-1]
+	var want, have unix.Stat_t
+	if err := unix.Stat(top, &want); err != nil {
+		return &runtime.StartError{Step: "mount the root file system", Err: &os.PathError{Op: "open", Path: top, Err: err}}
+	}
+	if err := unix.Stat(upper, &have); err != nil {
+		return &os.PathError{Op: "stat", Path: upper, Err: err}
+	}
+	if want.Uid != have.Uid || want.Gid != have.Gid {
+		if err := os.Chown(upper, int(want.Uid), int(want.Gid)); err != nil {
+			return err
+		}
+	}
+	if want.Mode != have.Mode {
+		return unix.Chmod(upper, want.Mode&0o7777)
+	}
+	return nil
 }
 
 func (r *Runtime) noteStarted(c *container, pid int, at time.Time) {
@@ -442,13 +487,11 @@ func (r *Runtime) noteExit(uid, id string) {
 	r.mu.RUnlock()
 	if over && !removing && (!c.sandbox.ownPID() || c.spec.TargetID != "") {
 		// Its other processes live on in a PID namespace that goes on.
-		r.wg.Add(1)
-		go func() {
-			defer r.wg.Done()
+		r.wg.Go(func() {
 			if err := r.tree.Kill(cgroupOf(c.sandbox, id), 10*time.Second); err != nil {
 				r.log.Error("cannot kill what an exited container left", "container", id, "err", err)
 			}
-		}()
+		})
 	}
 }
 
@@ -487,11 +530,8 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, stop runtime.Sto
 	r.mu.RLock()
 	state := c.status.State
 	r.mu.RUnlock()
-	if state == runtime.StateExited || state == runtime.StateUnknown {
+	if state != runtime.StateRunning {
 		return nil
-	}
-	if state == runtime.StateCreated {
-		return fmt.Errorf("cannot stop container %s: it %w", id, runtime.ErrNotRunning)
 	}
 	if err := r.stop(ctx, c, stop); err != nil {
 		return fmt.Errorf("cannot stop container %s: %w", id, err)
@@ -571,6 +611,8 @@ func (r *Runtime) RemoveContainer(_ context.Context, id string) error {
 		return fmt.Errorf("cannot remove container %s: %w", id, err)
 	}
 	r.forget(c)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	r.emit(runtime.EventRemoved, s.spec.UID, c.status)
 	return nil
 }

@@ -147,6 +147,24 @@ touch: /x: Permission denied`, 1},
 			}
 			c.Mounts = []runtime.Mount{{Source: filepath.Join(vol, "file"), Target: "/out/file"}}
 		}, "content", 0},
+		{"dangling link as a mount point", "cat /etc/resolv.conf; ls /run/systemd", nil, func(c *c) {
+			for to, name := range map[string]string{"../run/systemd/stub": "etc/resolv.conf", "/away/loop": "away"} {
+				if err := os.Symlink(to, filepath.Join(m.root, name)); err != nil && !os.IsExist(err) {
+					t.Fatal(err)
+				}
+			}
+			c.Mounts = []runtime.Mount{{Source: filepath.Join(vol, "file"), Target: "/etc/resolv.conf"}}
+		}, "content\nstub", 0},
+		{"owner and mode of the root", "stat -c %a:%u /", nil, func(c *c) {
+			top := filepath.Join(filepath.Dir(m.root), "owned")
+			if err := os.Mkdir(top, 0o750); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chown(top, 7, 8); err != nil {
+				t.Fatal(err)
+			}
+			c.Rootfs.Layers = append(c.Rootfs.Layers, top)
+		}, "750:7", 0},
 		{"path root", "cat /etc/passwd | head -n 1", nil, func(c *c) { c.Rootfs = runtime.Rootfs{Path: m.root} }, "root:x:0:0:root:/root:/bin/sh", 0},
 		{"host pid", "test $(ls /proc | grep -c '^[0-9]') -gt 5 && echo many", func(s *runtime.Sandbox) { s.HostPID = true }, nil, "many", 0},
 		{"host ipc", "mount | grep -c ' /dev/shm '", func(s *runtime.Sandbox) { s.HostIPC = true }, nil, "1", 0},
@@ -204,6 +222,12 @@ func TestStartErrors(t *testing.T) {
 		{"missing layer", func(c *runtime.Container) { c.Rootfs.Layers = []string{"/does/not/exist"} }, false, "no such file or directory"},
 		{"working directory is a file", func(c *runtime.Container) { c.Cwd = "/etc/passwd" }, false, `change to working directory "/etc/passwd": not a directory`},
 		{"working directory by descriptor", func(c *runtime.Container) { c.Cwd = "/proc/self/fd/7" }, false, `change to working directory`},
+		{"a loop of links", func(c *runtime.Container) {
+			if err := os.Symlink("/loop/x", filepath.Join(m.root, "loop")); err != nil {
+				t.Fatal(err)
+			}
+			c.Mounts = []runtime.Mount{{Source: "/etc", Target: "/loop"}}
+		}, false, `make mount point "/loop": too many levels of symbolic links`},
 		{"not a shared mount", func(c *runtime.Container) {
 			c.Mounts = []runtime.Mount{{Source: m.root, Target: "/x", Propagation: runtime.PropagationBidirectional}}
 		}, false, "not a shared mount"},

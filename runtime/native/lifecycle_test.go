@@ -209,7 +209,9 @@ func TestOOM(t *testing.T) {
 
 func TestResourcesAndStats(t *testing.T) {
 	m := newMachine(t)
-	uid := m.sandbox(func(s *runtime.Sandbox) { s.Resources = runtime.Resources{CPUShares: 512, Memory: 512 << 20, Pids: 100} })
+	uid := m.sandbox(func(s *runtime.Sandbox) {
+		s.Resources = runtime.Resources{CPUShares: 512, Memory: 512 << 20, Pids: 100}
+	})
 	id := m.start(m.spec(uid, "i=0; while test $i -lt 20000; do i=$((i+1)); done; echo ready; sleep 1000", func(c *runtime.Container) {
 		c.Resources = runtime.Resources{CPUShares: 256, CPUQuota: 50000, CPUPeriod: 100000, Memory: 64 << 20, Pids: 20, CPUSet: "0"}
 	}))

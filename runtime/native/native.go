@@ -59,15 +59,19 @@ type Runtime struct {
 	events  *eventQueue
 	oomOnce sync.Once
 
-	// wg waits for the goroutines that outlive a call.
-	wg sync.WaitGroup
+	// life ends with Close; wg waits for the goroutines that outlive a call.
+	life context.Context
+	end  context.CancelFunc
+	wg   sync.WaitGroup
 
 	// mu guards the maps and all fields of sandboxes and containers that are
 	// not said to be constant.
 	mu         sync.RWMutex
 	sandboxes  map[string]*sandbox
 	containers map[string]*container
-	closed     bool
+	// adopted is set once what an earlier process left is known; from then on
+	// there are events.
+	adopted, closed bool
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -87,6 +91,7 @@ func Open(opts Options) (*Runtime, error) {
 	}
 	r := &Runtime{opts: opts, log: opts.Log, dirs: newDirs(opts.DataDir, opts.RunDir),
 		sandboxes: map[string]*sandbox{}, containers: map[string]*container{}, events: newEventQueue()}
+	r.life, r.end = context.WithCancel(context.Background())
 	if err := r.open(); err != nil {
 		r.release()
 		return nil, fmt.Errorf("cannot open the runtime: %w", err)
@@ -150,16 +155,11 @@ func (r *Runtime) open() error {
 	if err := r.adopt(); err != nil {
 		return err
 	}
-	r.wg.Add(1)
-	go func() {
-		defer r.wg.Done()
-		r.watch.notices(r.noteExit)
-	}()
-	r.wg.Add(1)
-	go func() {
-		defer r.wg.Done()
-		r.watch.exits(r.noteShimGone)
-	}()
+	r.mu.Lock()
+	r.adopted = true
+	r.mu.Unlock()
+	r.wg.Go(func() { r.watch.notices(r.noteExit) })
+	r.wg.Go(func() { r.watch.exits(r.noteShimGone) })
 	return nil
 }
 
@@ -199,6 +199,7 @@ func (r *Runtime) Close() error {
 }
 
 func (r *Runtime) release() {
+	r.end()
 	if r.watch != nil {
 		r.watch.close()
 	}
@@ -217,7 +218,11 @@ func (r *Runtime) release() {
 // Events is the stream of what happens.
 func (r *Runtime) Events() <-chan runtime.Event { return r.events.out }
 
+// emit is called with mu held.
 func (r *Runtime) emit(t runtime.EventType, uid string, s runtime.ContainerStatus) {
+	if !r.adopted {
+		return
+	}
 	r.events.add(runtime.Event{Type: t, SandboxUID: uid, ContainerID: s.ID, Container: s, At: time.Now()})
 }
 

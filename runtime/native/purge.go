@@ -35,10 +35,11 @@ func Purge(opts Options) error {
 	keep(err)
 	for _, uid := range uids {
 		dir := d.podRun(uid)
-		f, err := readShimFile(dir)
-		if err == nil && f.Boot+"\n" == string(boot) && f.alive() {
-			keep(stopShim(dir, f.process))
+		var shim process
+		if f, err := readShimFile(dir); err == nil && f.Boot+"\n" == string(boot) {
+			shim = f.process
 		}
+		keep(endShim(dir, shim))
 		keep(unpin(filepath.Join(dir, "ns", "net")))
 	}
 	layout := opts.Cgroups

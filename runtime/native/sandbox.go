@@ -466,9 +466,7 @@ func (r *Runtime) removeSandbox(s *sandbox) error {
 	r.mu.Unlock()
 	var errs []error
 	keep := func(err error) { errs = append(errs, err) }
-	if shim.alive() {
-		keep(stopShim(s.run, shim))
-	}
+	keep(endShim(s.run, shim))
 	if s.spec.CgroupParent != "" {
 		if r.tree.Exists(s.spec.CgroupParent) {
 			keep(r.tree.Kill(s.spec.CgroupParent, 10*time.Second))
@@ -502,6 +500,21 @@ func (r *Runtime) removeSandbox(s *sandbox) error {
 		delete(r.sandboxes, s.spec.UID)
 	}
 	return nil
+}
+
+// endShim ends the shim of a sandbox. One that was started but not recorded,
+// because the server was killed in between, is found by its socket.
+func endShim(dir string, p process) error {
+	if p.alive() {
+		return stopShim(dir, p)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := ask(ctx, dir, newRequest(reqShutdown, ""))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("the shim of %s does not answer", dir)
+	}
+	return nil // nobody listens
 }
 
 // stopShim asks the shim to kill its containers and end, and kills it when it
@@ -631,13 +644,21 @@ func (r *Runtime) noteShimGone(uid string) {
 		return
 	}
 	s.ready = false
-	containers := slices.Clone(s.containers)
 	r.mu.Unlock()
+	r.wg.Go(func() { r.loseSandbox(s) })
+}
+
+// loseSandbox settles what has become of a sandbox whose shim has died.
+func (r *Runtime) loseSandbox(s *sandbox) {
+	uid := s.spec.UID
 	r.log.Warn("the keeper of a pod has died and its containers with it", "uid", uid, "pod", s.spec.Namespace+"/"+s.spec.Name)
-	// They are killed by the kernel, unless their credentials had changed.
+	// The kernel kills them, unless their credentials had changed.
 	if err := r.tree.Kill(s.spec.CgroupParent, 10*time.Second); err != nil {
 		r.log.Error("cannot kill the containers of a pod without keeper", "uid", uid, "err", err)
 	}
+	r.mu.RLock()
+	containers := slices.Clone(s.containers)
+	r.mu.RUnlock()
 	for _, c := range containers {
 		r.settle(c)
 	}

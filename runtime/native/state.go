@@ -104,7 +104,8 @@ type process struct {
 	Ticks uint64
 }
 
-// startTicks reads when a process started, or 0 when there is none.
+// startTicks reads when a process started, or 0 when there is none or it has
+// ended and is only not reaped.
 func startTicks(pid int) uint64 {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -114,12 +115,13 @@ func startTicks(pid int) uint64 {
 }
 
 func parseTicks(stat string) uint64 {
+	// The name before may hold anything.
 	i := strings.LastIndexByte(stat, ')')
 	if i < 0 {
 		return 0
 	}
 	f := strings.Fields(stat[i+1:])
-	if len(f) < 20 {
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
 		return 0
 	}
 	n, _ := strconv.ParseUint(f[19], 10, 64)
