@@ -77,8 +77,14 @@ func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet
 	if id, running, err := process.Load(compose.PIDFile(cfg)); err != nil {
 		return err
 	} else if running {
-		fmt.Fprintf(s.out, "Cluster %s runs already (process %d).\n", cfg.Name, id.PID)
-		return finish(s, cfg, merge)
+		serves, err := servesOrEnds(ctx, cfg, id)
+		if err != nil {
+			return err
+		}
+		if serves {
+			fmt.Fprintf(s.out, "Cluster %s runs already (process %d).\n", cfg.Name, id.PID)
+			return finish(s, cfg, merge)
+		}
 	}
 	if err := compose.CheckPorts(cfg); err != nil {
 		return err
@@ -96,6 +102,22 @@ func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet
 	}
 	fmt.Fprintf(s.out, "Node %s is Ready after %.2f s.\n", cfg.NodeName, time.Since(begin).Seconds())
 	return finish(s, cfg, merge)
+}
+
+// servesOrEnds waits until a process that may be starting, or dying, either
+// serves the API or is gone.
+func servesOrEnds(ctx context.Context, cfg config.Config, id process.ID) (bool, error) {
+	for range 100 {
+		conn, err := net.DialTimeout("tcp", loopback(cfg), time.Second)
+		if err == nil {
+			conn.Close()
+			return true, nil
+		}
+		if gone, err := id.Wait(ctx, 100*time.Millisecond); gone || err != nil {
+			return false, err
+		}
+	}
+	return false, fmt.Errorf("process %d belongs to cluster %s but does not serve %s; stop it with '%s down' and start again", id.PID, cfg.Name, loopback(cfg), invocation())
 }
 
 // settle finds the settings of a cluster: what it was started with before,

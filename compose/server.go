@@ -301,6 +301,11 @@ func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 
 // announce reports when the node is Ready: the end of the start.
 func (s *server) announce(ctx context.Context) error {
+	// After a restart the stored node is Ready already: what counts is that its
+	// agent has taken over what runs.
+	if err := s.node.agent.Adopted(ctx); err != nil {
+		return err
+	}
 	if err := nodeReady(ctx, s.hub, s.cfg.NodeName); err != nil {
 		return err
 	}

@@ -38,6 +38,9 @@ func Of(pid int) (ID, error) {
 	if len(fields) < 20 {
 		return ID{}, fmt.Errorf("cannot read the start of process %d", pid)
 	}
+	if fields[0] == "Z" || fields[0] == "X" {
+		return ID{}, fmt.Errorf("process %d has ended", pid)
+	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	if err != nil {
 		return ID{}, fmt.Errorf("cannot read the start of process %d: %w", pid, err)
@@ -105,6 +108,22 @@ func (id ID) Stop(ctx context.Context, sig unix.Signal, grace time.Duration) err
 		err = fmt.Errorf("process %d does not end after SIGKILL", id.PID)
 	}
 	return err
+}
+
+// Wait waits until the process has ended, at most limit; false when it has not.
+func (id ID) Wait(ctx context.Context, limit time.Duration) (bool, error) {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot wait for process %d: %w", id.PID, err)
+	}
+	defer unix.Close(fd)
+	if !id.Alive() {
+		return true, nil
+	}
+	return wait(ctx, fd, limit)
 }
 
 func signal(fd int, sig unix.Signal) error {
