@@ -99,6 +99,12 @@ func (d *decider) deadline() *Verdict {
 // initialised says whether the init containers are past: a main container has
 // been tried, or every one has ended well or, a sidecar, has started.
 func (d *decider) initialised() bool {
+	if terminal(d.p.Status.Phase) {
+		// The containers may be gone; what was reported stays true.
+		if c := FindCondition(&d.p.Status, corev1.PodInitialized); c != nil {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
 	for _, m := range d.members {
 		if c := d.container(m.Name); m.Class == Main && (len(c.Attempts) > 0 || c.Starting) {
 			return true

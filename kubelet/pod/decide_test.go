@@ -368,7 +368,7 @@ func TestSidecarsEndWithTheJob(t *testing.T) {
 // The world checks after each step that no container has two instances, that
 // nothing is torn down too early; here it is checked that what must end ends.
 func TestAlwaysConverges(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(600) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		spec := corev1.PodSpec{RestartPolicy: []corev1.RestartPolicy{corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}[r.IntN(3)]}
 		for i := range r.IntN(3) {

@@ -47,7 +47,13 @@ func (d *decider) status() corev1.PodStatus {
 	}
 	s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses = nil, nil, nil
 	for _, m := range d.members {
-		cs := d.containerStatus(m, previousStatus(old, m))
+		api := previousStatus(old, m)
+		var cs corev1.ContainerStatus
+		if api != nil && d.plan.Finished && terminal(old.Phase) && api.State.Running == nil {
+			cs = *api.DeepCopy() // it has ended and was reported: that stays
+		} else {
+			cs = d.containerStatus(m, api)
+		}
 		switch m.Class {
 		case Init, Sidecar:
 			s.InitContainerStatuses = append(s.InitContainerStatuses, cs)
@@ -58,7 +64,7 @@ func (d *decider) status() corev1.PodStatus {
 		}
 	}
 	d.phase(&s, old)
-	if d.plan.Finished {
+	if d.plan.Finished && !terminal(old.Phase) {
 		d.settle(&s)
 	}
 	d.conditions(&s)

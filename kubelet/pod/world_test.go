@@ -57,6 +57,9 @@ func (w *world) container(name string) *Container {
 func (w *world) decide() {
 	w.t.Helper()
 	w.plan = Decide(w.pod, &w.obs, w.now, Settings{})
+	if terminal(w.obs.Reported) && !equality.Semantic.DeepEqual(w.plan.Status, w.pod.Status) {
+		w.t.Fatalf("the status of a pod that has ended changes from\n%+v\nto\n%+v\n%s", w.pod.Status, w.plan.Status, strings.Join(w.log, "; "))
+	}
 	w.obs.StopSince = w.plan.StopSince
 	if w.plan.Verdict != nil {
 		w.obs.Verdict = w.plan.Verdict
