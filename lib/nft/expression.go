@@ -58,6 +58,17 @@ func Meta(to Reg, key uint32) Expr {
 	}}
 }
 
+// LoadPriority reads the packet's priority.
+func LoadPriority(to Reg) Expr { return Meta(to, unix.NFT_META_PRIORITY) }
+
+// SetPriority sets the packet's priority.
+func SetPriority(from Reg) Expr {
+	return Expr{"meta", func(b *netlink.Builder) {
+		b.Net32(unix.NFTA_META_KEY, unix.NFT_META_PRIORITY)
+		b.Net32(unix.NFTA_META_SREG, from.number())
+	}}
+}
+
 // LoadProtocol reads the transport protocol.
 func LoadProtocol(to Reg) Expr { return Meta(to, unix.NFT_META_L4PROTO) }
 

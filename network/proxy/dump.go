@@ -48,7 +48,7 @@ func dump(w io.Writer, have map[elementKey]elementData, clients []nft.Dumped) er
 		switch key.set {
 		case setServices, setPorts:
 			fronts = append(fronts, key)
-		case setEndpoints:
+		case setEndpoints, setHandles:
 			endpoints = append(endpoints, key)
 		}
 	}
@@ -57,7 +57,11 @@ func dump(w io.Writer, have map[elementKey]elementData, clients []nft.Dumped) er
 	})
 	for _, key := range endpoints {
 		id := binary.NativeEndian.Uint32(key.key[:])
-		pools[id] = append(pools[id], have[key].backend())
+		if key.set == setHandles {
+			pools[id] = append(pools[id], have[idElement(setLive, have[key].number())].backend())
+		} else {
+			pools[id] = append(pools[id], have[key].backend())
+		}
 	}
 	slices.SortFunc(fronts, func(a, b elementKey) int {
 		x, y := parseFront(a), parseFront(b)
@@ -89,9 +93,12 @@ func dump(w io.Writer, have map[elementKey]elementData, clients []nft.Dumped) er
 	}
 	lines := map[string]time.Duration{}
 	for _, d := range clients {
-		if len(d.Key) == 8 && len(d.Data) == 8 {
+		if len(d.Key) != 8 || len(d.Data) != 4 {
+			continue
+		}
+		if backend, ok := have[idElement(setLive, binary.NativeEndian.Uint32(d.Data))]; ok {
 			lines[fmt.Sprintf("%s of pool %d stays at %s", netip.AddrFrom4([4]byte(d.Key[:4])),
-				binary.NativeEndian.Uint32(d.Key[4:]), elementData(d.Data).backend())] = d.Expires
+				binary.NativeEndian.Uint32(d.Key[4:]), backend.backend())] = d.Expires
 		}
 	}
 	for _, line := range slices.Sorted(maps.Keys(lines)) {

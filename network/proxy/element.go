@@ -16,7 +16,8 @@ const (
 	setPorts                // np: protocol . port -> pool and flags, for every address of the node
 	setCounts               // cnt: pool -> class
 	setEndpoints            // ep: pool . index -> address . port
-	setLive                 // live: pool . address . port, for pools with affinity
+	setHandles              // eph: pool . index -> handle, for pools with affinity
+	setLive                 // live: handle -> address . port
 	setHairpin              // hairpin: source . destination of a pod that reaches itself
 	setAddresses            // ips: addresses of Services
 	setAll                  // all: pool of this node's endpoints -> pool of all endpoints
@@ -30,7 +31,8 @@ var setLayouts = [setCount]nft.Set{
 	setPorts:     {Name: "np", Key: nft.Concat(nft.Protocol, nft.Port), Data: nft.Mark},
 	setCounts:    {Name: "cnt", Key: nft.Mark, Data: nft.Mark},
 	setEndpoints: {Name: "ep", Key: nft.Concat(nft.Mark, nft.Mark), Data: nft.Concat(nft.Addr4, nft.Port)},
-	setLive:      {Name: "live", Key: nft.Concat(nft.Mark, nft.Addr4, nft.Port)},
+	setHandles:   {Name: "eph", Key: nft.Concat(nft.Mark, nft.Mark), Data: nft.Mark},
+	setLive:      {Name: "live", Key: nft.Mark, Data: nft.Concat(nft.Addr4, nft.Port)},
 	setHairpin:   {Name: "hairpin", Key: nft.Concat(nft.Addr4, nft.Addr4)},
 	setAddresses: {Name: "ips", Key: nft.Addr4},
 	setAll:       {Name: "all", Key: nft.Mark, Data: nft.Mark},
@@ -39,8 +41,8 @@ var setLayouts = [setCount]nft.Set{
 
 // keyLengths and dataLengths are in bytes, as registers hold them.
 var (
-	keyLengths  = [setCount]int{12, 8, 4, 8, 12, 8, 4, 4, 8}
-	dataLengths = [setCount]int{4, 4, 4, 8, 0, 0, 0, 4, 0}
+	keyLengths  = [setCount]int{12, 8, 4, 8, 8, 4, 8, 4, 4, 8}
+	dataLengths = [setCount]int{4, 4, 4, 8, 4, 8, 0, 0, 4, 0}
 )
 
 // elementKey is an element's identity in fixed size: its set, and its key
@@ -116,16 +118,9 @@ func idElement(s set, id uint32) elementKey {
 	return k
 }
 
-func endpointElement(id, index uint32) elementKey {
-	k := idElement(setEndpoints, id)
+func indexElement(s set, id, index uint32) elementKey {
+	k := idElement(s, id)
 	binary.NativeEndian.PutUint32(k.key[4:], index)
-	return k
-}
-
-func liveElement(id uint32, b netip.AddrPort) elementKey {
-	k := idElement(setLive, id)
-	putAddr(k.key[4:], b.Addr())
-	binary.BigEndian.PutUint16(k.key[8:], b.Port())
 	return k
 }
 
@@ -168,19 +163,23 @@ func (d elementData) backend() netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(d[:4])), binary.BigEndian.Uint16(d[4:]))
 }
 
+// A handle stands for one backend of one pool as long as it is there; affinity
+// remembers it.
+const handleMask = 1<<32 - 1
+
 // A class says how a pool chooses: the number of backends, and the seconds of
 // affinity above it. Without backends it says what happens instead.
 type class uint32
 
 const (
 	classReject class = 0
-	classDrop   class = 1 << 15
+	classDrop   class = 1 << backendBits
 )
 
 func classOf(n int, affinity uint32, drop bool) class {
 	switch {
 	case n > 0:
-		return class(affinity<<15 | uint32(n))
+		return class(affinity<<backendBits | uint32(n))
 	case drop:
 		return classDrop
 	}
@@ -188,4 +187,4 @@ func classOf(n int, affinity uint32, drop bool) class {
 }
 
 func (c class) backends() uint32 { return uint32(c) & maxBackends }
-func (c class) affinity() uint32 { return uint32(c) >> 15 }
+func (c class) affinity() uint32 { return uint32(c) >> backendBits }

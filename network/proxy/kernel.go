@@ -120,10 +120,17 @@ func (k *kernel) adopt(m *model) error {
 		return err
 	}
 	for key, data := range have {
-		if key.set == setServices || key.set == setPorts {
+		switch key.set {
+		case setServices, setPorts:
 			id := data.number() & idMask
 			m.adopted[parseFront(key)] = id
 			m.nextID = max(m.nextID, id%idMask+1)
+		case setHandles:
+			handle := data.number()
+			m.nextHandle = max(m.nextHandle, handle%handleMask+1)
+			if live, ok := have[idElement(setLive, handle)]; ok {
+				m.adoptedHandles[poolBackend{binary.NativeEndian.Uint32(key.key[:]), live.backend()}] = handle
+			}
 		}
 	}
 	return nil
@@ -167,8 +174,13 @@ func (k *kernel) compare(m *model) error {
 	for key, data := range have {
 		if want, ok := m.want[key]; !ok || want != data {
 			m.touched[key] = kernelElement{true, data}
-			if key.set == setEndpoints {
-				m.noteFormer(binary.NativeEndian.Uint32(key.key[:]), data.backend())
+			switch id := binary.NativeEndian.Uint32(key.key[:]); key.set {
+			case setEndpoints:
+				m.noteFormer(id, data.backend())
+			case setHandles:
+				if live, ok := have[idElement(setLive, data.number())]; ok {
+					m.noteFormer(id, live.backend())
+				}
 			}
 		}
 	}
@@ -257,7 +269,7 @@ func (k *kernel) rebuild(m *model) error {
 		}
 	}
 	for _, d := range remembered {
-		if d.Expires > 0 && len(d.Key) == 8 && len(d.Data) == 8 {
+		if d.Expires > 0 && len(d.Key) == 8 && len(d.Data) == 4 {
 			b.AddElement(mapAffinity, nft.Element{Key: d.Key, Data: d.Data, Timeout: d.Expires})
 		}
 	}

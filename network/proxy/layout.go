@@ -13,7 +13,7 @@ import (
 
 // layoutVersion changes whenever chains or sets do: an older table is then
 // replaced, in one step, when the proxy starts.
-const layoutVersion = 1
+const layoutVersion = 2
 
 // layout is what the chains depend on. Two proxies with equal layouts make
 // equal chains.
@@ -58,7 +58,7 @@ func (l layout) create(b *nft.Batch) {
 	}
 	b.AddSet(nft.Set{Name: mapClasses, Key: nft.Mark, Data: nft.Verdict})
 	b.AddSet(nft.Set{
-		Name: mapAffinity, Key: nft.Concat(nft.Addr4, nft.Mark), Data: nft.Concat(nft.Addr4, nft.Port),
+		Name: mapAffinity, Key: nft.Concat(nft.Addr4, nft.Mark), Data: nft.Mark,
 		Dynamic: true, Timeout: true, Size: affinityLimit,
 	})
 	for _, name := range []string{"services", "local", "dispatch", "special", "cluster", "none", "silent", "masquerade", "refuse", "reject"} {
@@ -114,6 +114,12 @@ func (l layout) raw(b *nft.Batch) {
 
 // services finds where a new connection leads. Registers 0 to 2 hold the key,
 // 4 the mark.
+//
+// Where one map's value is looked up in another, it passes through the packet's
+// priority, which each chain clears in the end; only first packets come here,
+// and forwarded ones get their priority later. nft 1.0 aborts on a rule where one
+// look-up follows directly upon another, and it reads all tables whatever it is
+// asked: so would everything that uses it, because of this table.
 func (l layout) services(b *nft.Batch) {
 	b.AddRule("nat-prerouting", nft.Jump("services"))
 	b.AddRule("nat-output", nft.Jump("services"))
@@ -128,7 +134,8 @@ func (l layout) services(b *nft.Batch) {
 	b.AddRule("dispatch",
 		nft.LoadMark(0), nft.Mask(0, localOnly|filtered), nft.NotEqual(0, nft.Native32(0)...), nft.Jump("special"))
 	b.AddRule("dispatch",
-		nft.LoadMark(0), nft.Mask(0, idMask), nft.LookupMap("cnt", 0, 1), nft.LookupGoto(mapClasses, 1))
+		nft.LoadMark(0), nft.Mask(0, idMask), nft.LookupMap("cnt", 0, 1), nft.SetPriority(1))
+	b.AddRule("dispatch", nft.LoadPriority(0), nft.LookupGoto(mapClasses, 0))
 
 	b.AddRule("special",
 		nft.LoadMark(0), nft.Mask(0, filtered), nft.NotEqual(0, nft.Native32(0)...),
@@ -142,6 +149,7 @@ func (l layout) services(b *nft.Batch) {
 	})...)
 	b.AddRule("cluster", nft.LoadMark(0), nft.Mask(0, idMask), nft.LookupMap("all", 0, 1), nft.SetMark(1))
 
+	b.AddRule("none", clearPriority()...)
 	b.AddRule("none", nft.LoadMark(0), nft.Set32(0, rejected), nft.SetMark(0))
 	b.AddRule("silent", nft.Drop())
 	addClass(b, classReject, "none")
@@ -165,8 +173,14 @@ func (c class) chain() string {
 	return fmt.Sprintf("n%d", c.backends())
 }
 
+// clearPriority sets the packet's priority back; it uses register 3.
+func clearPriority() []nft.Expr {
+	return []nft.Expr{nft.Immediate(3, nft.Native32(0)...), nft.SetPriority(3)}
+}
+
 // createClass adds the chain that chooses among a class's number of backends.
-// In all of them register 1 holds the pool and 4 and 5 the backend.
+// In all of them register 0 holds the client, 1 the pool, 2 an index or a
+// handle, and 4 and 5 get the backend.
 func createClass(b *nft.Batch, c class) {
 	if c == classReject || c == classDrop {
 		return
@@ -174,26 +188,34 @@ func createClass(b *nft.Batch, c class) {
 	name := c.chain()
 	b.AddChain(name, nil)
 	pool := []nft.Expr{nft.LoadMark(1), nft.Mask(1, idMask)}
-	toBackend := nft.DNAT(nft.IPv4, 4, 5)
-	choose := join(pool, []nft.Expr{nft.Random(2, c.backends()), nft.LookupMap("ep", 1, 4)})
-	if c.affinity() > 0 {
+	random := join(pool, []nft.Expr{nft.Random(2, c.backends())})
+	first := join(pool, []nft.Expr{nft.Immediate(2, nft.Native32(0)...)})
+	toBackend := []nft.Expr{nft.DNAT(nft.IPv4, 4, 5)}
+	// It holds the class, which must not be taken for a handle either.
+	b.AddRule(name, clearPriority()...)
+	if c.affinity() == 0 {
+		b.AddRule(name, join(random, []nft.Expr{nft.LookupMap("ep", 1, 4)}, toBackend)...)
+		// While a change sweeps by, the index may be one too high: the first
+		// backend is there in any case. What finds none even so is dropped,
+		// and the client asks again.
+		b.AddRule(name, join(first, []nft.Expr{nft.LookupMap("ep", 1, 4)}, toBackend)...)
+	} else {
 		timeout := uint64(c.affinity()) * 1000
-		// Pool, address and port lie side by side, so that the remembered
-		// backend is also the key that tells whether it still lives.
-		b.AddRule(name, join([]nft.Expr{nft.LoadSource(0)}, pool, []nft.Expr{
-			nft.LookupMap(mapAffinity, 0, 2), nft.Lookup("live", 1), nft.Update(mapAffinity, 0, 2, timeout),
-			nft.DNAT(nft.IPv4, 2, 3),
-		})...)
-		// An update keeps an old element's value: delete it first.
-		b.AddRule(name, join([]nft.Expr{nft.LoadSource(0)}, choose, []nft.Expr{
-			nft.Delete(mapAffinity, 0, 4), nft.Update(mapAffinity, 0, 4, timeout), toBackend,
-		})...)
+		client := join([]nft.Expr{nft.LoadSource(0)}, pool)
+		live := []nft.Expr{nft.LoadPriority(2), nft.LookupMap("live", 2, 4)}
+		// A handle that is remembered counts only as long as its backend lives.
+		b.AddRule(name, join(client, []nft.Expr{nft.LookupMap(mapAffinity, 0, 2), nft.SetPriority(2)})...)
+		b.AddRule(name, join(client, live, []nft.Expr{nft.Update(mapAffinity, 0, 2, timeout)}, clearPriority(), toBackend)...)
+		for _, index := range [][]nft.Expr{random, first} {
+			b.AddRule(name, join(index, []nft.Expr{nft.LookupMap("eph", 1, 2), nft.SetPriority(2)})...)
+			// An update keeps an old element's value: delete it first. When
+			// nobody more can be remembered, the next rule goes on without.
+			b.AddRule(name, join(client, live, []nft.Expr{
+				nft.Delete(mapAffinity, 0, 2), nft.Update(mapAffinity, 0, 2, timeout),
+			}, clearPriority(), toBackend)...)
+			b.AddRule(name, join(live, clearPriority(), toBackend)...)
+		}
 	}
-	b.AddRule(name, join(choose, []nft.Expr{toBackend})...)
-	// While a change sweeps by, the index may be one too high: the first
-	// backend is there in any case. What finds none even so is dropped, and
-	// the client asks again.
-	b.AddRule(name, join(pool, []nft.Expr{nft.Immediate(2, nft.Native32(0)...), nft.LookupMap("ep", 1, 4), toBackend})...)
 	b.AddRule(name, nft.Drop())
 	addClass(b, c, name)
 }

@@ -26,8 +26,12 @@ type model struct {
 	// touched holds, for each element that changed since the last commit, what
 	// the kernel has.
 	touched map[elementKey]kernelElement
-	// adopted are the pool numbers that a former process gave to addresses.
-	adopted map[frontKey]uint32
+	// adopted are the pool numbers that a former process gave to addresses, and
+	// adoptedHandles the handles it gave to backends.
+	adopted        map[frontKey]uint32
+	adoptedHandles map[poolBackend]uint32
+	nextHandle     uint32
+	handles        map[uint32]bool
 	// stale are connections that the change made wrong.
 	stale stale
 }
@@ -40,9 +44,11 @@ type kernelElement struct {
 
 // pool is a living pool.
 type pool struct {
-	id       uint32
-	name     poolName
-	slots    []netip.AddrPort
+	id    uint32
+	name  poolName
+	slots []netip.AddrPort
+	// handles of the slots, for pools with affinity.
+	handles  []uint32
 	affinity uint32
 	class    class
 	ranges   []netip.Prefix
@@ -86,7 +92,8 @@ func newModel(tag uint32, local []netip.Prefix) *model {
 		owners: map[string]plan{}, pools: map[poolName]*pool{}, byID: map[uint32]*pool{},
 		claims: map[frontKey][]claim{}, references: map[elementKey]int{},
 		want: map[elementKey]elementData{}, touched: map[elementKey]kernelElement{},
-		adopted: map[frontKey]uint32{}, stale: newStale(),
+		adopted: map[frontKey]uint32{}, adoptedHandles: map[poolBackend]uint32{}, nextHandle: 1,
+		handles: map[uint32]bool{}, stale: newStale(),
 	}
 }
 
@@ -175,6 +182,12 @@ func (m *model) setPool(next *poolPlan, fronts []frontPlan) {
 		m.pools[next.name], m.byID[p.id] = p, p
 		m.put(idElement(setCounts, p.id), number(uint32(classReject)))
 	}
+	if (p.affinity == 0) != (next.affinity == 0) {
+		for i := len(p.slots) - 1; i >= 0; i-- {
+			m.removeSlot(p, i)
+		}
+	}
+	p.affinity = next.affinity
 	keep := make(map[netip.AddrPort]bool, len(next.backends))
 	for _, b := range next.backends {
 		keep[b] = true
@@ -193,16 +206,6 @@ func (m *model) setPool(next *poolPlan, fronts []frontPlan) {
 				m.addSlot(p, b)
 			}
 		}
-	}
-	if p.affinity != next.affinity {
-		for _, b := range p.slots {
-			if next.affinity == 0 {
-				m.del(liveElement(p.id, b))
-			} else {
-				m.put(liveElement(p.id, b), elementData{})
-			}
-		}
-		p.affinity = next.affinity
 	}
 	for _, r := range p.ranges {
 		if !slices.Contains(next.ranges, r) {
@@ -226,14 +229,19 @@ func (m *model) setPool(next *poolPlan, fronts []frontPlan) {
 func (m *model) removeSlot(p *pool, i int) {
 	b := p.slots[i]
 	last := len(p.slots) - 1
-	if i != last {
-		p.slots[i] = p.slots[last]
-		m.put(endpointElement(p.id, uint32(i)), backendData(p.slots[i]))
-	}
-	p.slots = p.slots[:last]
-	m.del(endpointElement(p.id, uint32(last)))
 	if p.affinity != 0 {
-		m.del(liveElement(p.id, b))
+		m.del(idElement(setLive, p.handles[i]))
+		delete(m.handles, p.handles[i])
+		p.handles[i] = p.handles[last]
+		p.handles = p.handles[:last]
+		m.del(indexElement(setHandles, p.id, uint32(last)))
+	} else {
+		m.del(indexElement(setEndpoints, p.id, uint32(last)))
+	}
+	p.slots[i] = p.slots[last]
+	p.slots = p.slots[:last]
+	if i != last {
+		m.putSlot(p, i)
 	}
 	if m.isLocal(b.Addr()) {
 		m.release(hairpinElement(b.Addr()))
@@ -244,15 +252,44 @@ func (m *model) removeSlot(p *pool, i int) {
 }
 
 func (m *model) addSlot(p *pool, b netip.AddrPort) {
-	m.put(endpointElement(p.id, uint32(len(p.slots))), backendData(b))
 	p.slots = append(p.slots, b)
 	if p.affinity != 0 {
-		m.put(liveElement(p.id, b), elementData{})
+		h := m.newHandle(poolBackend{p.id, b})
+		p.handles = append(p.handles, h)
+		m.put(idElement(setLive, h), backendData(b))
 	}
+	m.putSlot(p, len(p.slots)-1)
 	if m.isLocal(b.Addr()) {
 		m.retain(hairpinElement(b.Addr()))
 	}
 	delete(m.stale.backends, poolBackend{p.id, b})
+}
+
+func (m *model) putSlot(p *pool, i int) {
+	if p.affinity != 0 {
+		m.put(indexElement(setHandles, p.id, uint32(i)), number(p.handles[i]))
+	} else {
+		m.put(indexElement(setEndpoints, p.id, uint32(i)), backendData(p.slots[i]))
+	}
+}
+
+// newHandle chooses a backend's handle: the one that a former process gave it,
+// so that clients stay where they are, or else the next. Handles come round
+// again only after all others, when no client remembers the old backend.
+func (m *model) newHandle(b poolBackend) uint32 {
+	h, ok := m.adoptedHandles[b]
+	if ok && !m.handles[h] {
+		m.handles[h] = true
+		return h
+	}
+	for {
+		h = m.nextHandle
+		m.nextHandle = m.nextHandle%handleMask + 1
+		if !m.handles[h] {
+			m.handles[h] = true
+			return h
+		}
+	}
 }
 
 func (m *model) isLocal(a netip.Addr) bool {

@@ -98,9 +98,7 @@ func (k kernelImage) take(t *testing.T, m *model) {
 func meaning(t *testing.T, have map[elementKey]elementData) []string {
 	t.Helper()
 	pools := map[uint32]map[uint32]netip.AddrPort{}
-	live := map[uint32][]string{}
 	ranges := map[uint32][]string{}
-	used := map[elementKey]bool{}
 	for k, d := range have {
 		id := binary.NativeEndian.Uint32(k.key[:])
 		switch k.set {
@@ -109,8 +107,15 @@ func meaning(t *testing.T, have map[elementKey]elementData) []string {
 				pools[id] = map[uint32]netip.AddrPort{}
 			}
 			pools[id][binary.NativeEndian.Uint32(k.key[4:])] = d.backend()
-		case setLive:
-			live[id] = append(live[id], fmt.Sprint(k.key[4:]))
+		case setHandles:
+			if pools[id] == nil {
+				pools[id] = map[uint32]netip.AddrPort{}
+			}
+			live, ok := have[idElement(setLive, d.number())]
+			if !ok {
+				t.Fatalf("handle %d of pool %d does not live", d.number(), id)
+			}
+			pools[id][binary.NativeEndian.Uint32(k.key[4:])] = live.backend()
 		case setRanges:
 			ranges[id] = append(ranges[id], fmt.Sprint(k.key[4:]))
 		}
@@ -121,7 +126,6 @@ func meaning(t *testing.T, have map[elementKey]elementData) []string {
 		if !ok {
 			t.Fatalf("pool %d has no count", id)
 		}
-		used[k] = true
 		c := class(d.number())
 		var names []string
 		for i := range c.backends() {
@@ -129,14 +133,7 @@ func meaning(t *testing.T, have map[elementKey]elementData) []string {
 			if !ok {
 				t.Fatalf("pool %d of %d has no backend %d", id, c.backends(), i)
 			}
-			used[endpointElement(id, i)] = true
 			names = append(names, b.String())
-			if c.affinity() > 0 {
-				if _, ok := have[liveElement(id, b)]; !ok {
-					t.Fatalf("pool %d: %s does not live", id, b)
-				}
-				used[liveElement(id, b)] = true
-			}
 		}
 		if len(pools[id]) != int(c.backends()) {
 			t.Fatalf("pool %d of %d has %d backends", id, c.backends(), len(pools[id]))
@@ -204,7 +201,7 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 			m.apply(o, plan{})
 		}
 		kernel.take(t, m)
-		if len(kernel) != 0 || len(m.pools)+len(m.claims)+len(m.references)+len(m.owners)+len(m.byID) != 0 {
+		if len(kernel) != 0 || len(m.pools)+len(m.claims)+len(m.references)+len(m.owners)+len(m.byID)+len(m.handles) != 0 {
 			t.Fatalf("seed %d: %d elements are left of nothing", seed, len(kernel))
 		}
 	}

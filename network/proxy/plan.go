@@ -31,7 +31,10 @@ const (
 )
 
 // maxBackends is the largest number of endpoints that a class can express.
-const maxBackends = 1<<15 - 1
+const (
+	backendBits = 15
+	maxBackends = 1<<backendBits - 1
+)
 
 // poolName identifies a group of backends that connections are spread over.
 type poolName struct {
