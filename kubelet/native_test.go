@@ -23,6 +23,7 @@ import (
 	"sagong/client/fake"
 	"sagong/kinds"
 	"sagong/kubelet"
+	"sagong/kubelet/probe"
 	"sagong/kubelet/volume"
 	"sagong/object"
 	"sagong/runtime"
@@ -156,8 +157,8 @@ func (m *realMachine) sh(p *corev1.Pod, container, script string) string {
 		if cs.Name != container {
 			continue
 		}
-		var out bytes.Buffer
-		if _, err := m.rt.Exec(m.t.Context(), strings.TrimPrefix(cs.ContainerID, "sagong://"), runtime.ExecOptions{Args: []string{"/bin/sh", "-c", script}, Stdout: &out, Stderr: &out, Timeout: 5 * time.Second}); err != nil {
+		out := probe.NewOutput(1 << 20)
+		if _, err := m.rt.Exec(m.t.Context(), strings.TrimPrefix(cs.ContainerID, "sagong://"), runtime.ExecOptions{Args: []string{"/bin/sh", "-c", script}, Stdout: out, Stderr: out, Timeout: 5 * time.Second}); err != nil {
 			m.t.Fatalf("exec %q: %v", script, err)
 		}
 		return out.String()

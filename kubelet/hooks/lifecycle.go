@@ -1,7 +1,6 @@
 package hooks
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -23,9 +22,8 @@ const hookTimeout = 30 * time.Second
 func (s *Steps) handler(ctx context.Context, p *corev1.Pod, ips []netip.Addr, m pod.Member, id string, h *corev1.LifecycleHandler) error {
 	switch {
 	case h.Exec != nil:
-		var out bytes.Buffer
-		limited := &probe.LimitedWriter{W: &out, N: 10 << 10}
-		code, err := s.Runtime.Exec(ctx, id, runtime.ExecOptions{Args: h.Exec.Command, Stdout: limited, Stderr: limited})
+		out := probe.NewOutput(10 << 10)
+		code, err := s.Runtime.Exec(ctx, id, runtime.ExecOptions{Args: h.Exec.Command, Stdout: out, Stderr: out})
 		if err != nil {
 			return fmt.Errorf("cannot run command %q: %w", h.Exec.Command, err)
 		}

@@ -12,32 +12,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
-
-// buffer collects output that may come from two goroutines at once.
-type buffer struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-// Write appends.
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.b = append(b.b, p...)
-	return len(p), nil
-}
-
-// String is everything written so far.
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return string(b.b)
-}
 
 // transport makes a new connection for each request: a probe must see whether
 // the server accepts one. Certificates are not verified, as documented.

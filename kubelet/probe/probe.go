@@ -7,10 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,9 +59,7 @@ func Once(ctx context.Context, ex Executor, id string, ip netip.Addr, c *corev1.
 }
 
 func execProbe(ctx context.Context, ex Executor, id string, h *corev1.ExecAction, timeout time.Duration) (Outcome, string, error) {
-	out := &LimitedWriter{N: maxOutput}
-	buf := &buffer{}
-	out.W = buf
+	out := NewOutput(maxOutput)
 	code, err := ex.Exec(ctx, id, runtime.ExecOptions{Args: h.Command, Stdout: out, Stderr: out, Timeout: timeout})
 	switch {
 	case errors.Is(err, runtime.ErrTimeout):
@@ -73,9 +71,9 @@ func execProbe(ctx context.Context, ex Executor, id string, h *corev1.ExecAction
 		}
 		return Unknown, "", err
 	case code != 0:
-		return Failure, buf.String(), nil
+		return Failure, out.String(), nil
 	}
-	return Success, buf.String(), nil
+	return Success, out.String(), nil
 }
 
 func tcpProbe(ctx context.Context, h *corev1.TCPSocketAction, c *corev1.Container, ip netip.Addr, timeout time.Duration) (Outcome, string, error) {
@@ -121,23 +119,28 @@ func Port(p intstr.IntOrString, c *corev1.Container) (int, error) {
 	return n, nil
 }
 
-// LimitedWriter passes on the first N bytes and swallows the rest.
-type LimitedWriter struct {
-	W io.Writer
-	N int
+// Output keeps the first bytes of what a command writes and swallows the rest.
+// Standard output and error may be written to it at the same time.
+type Output struct {
+	mu    sync.Mutex
+	limit int
+	data  []byte
 }
 
-// Write never fails for want of room.
-func (l *LimitedWriter) Write(p []byte) (int, error) {
-	n := len(p)
-	if l.N < n {
-		p = p[:l.N]
-	}
-	l.N -= len(p)
-	if len(p) > 0 {
-		if _, err := l.W.Write(p); err != nil {
-			return 0, err
-		}
-	}
-	return n, nil
+// NewOutput keeps up to limit bytes.
+func NewOutput(limit int) *Output { return &Output{limit: limit} }
+
+// Write never fails.
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.data = append(o.data, p[:min(len(p), o.limit-len(o.data))]...)
+	return len(p), nil
+}
+
+// String is what was kept.
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.data)
 }

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 	utilexec "k8s.io/utils/exec"
 
+	"sagong/kubelet/probe"
 	"sagong/runtime"
 )
 
@@ -290,8 +290,8 @@ func (h *Handler) run(w http.ResponseWriter, r *http.Request) {
 		fail(w, apierrors.NewBadRequest("cmd is missing"))
 		return
 	}
-	var out bytes.Buffer
-	code, err := h.Runtime.Exec(r.Context(), c.ID, runtime.ExecOptions{Args: cmd, Stdout: &out, Stderr: &out})
+	out := probe.NewOutput(16 << 20)
+	code, err := h.Runtime.Exec(r.Context(), c.ID, runtime.ExecOptions{Args: cmd, Stdout: out, Stderr: out})
 	if err == nil && code != 0 {
 		err = fmt.Errorf("command '%s' exited with %d: %s", cmd, code, out.String())
 	}
@@ -299,5 +299,5 @@ func (h *Handler) run(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	w.Write(out.Bytes())
+	io.WriteString(w, out.String())
 }
