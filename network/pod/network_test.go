@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sagong/lib/netlink"
 	"sagong/lib/netlink/nettest"
 )
 
@@ -321,6 +322,7 @@ func TestNodeNamespaces(t *testing.T) {
 	}
 	for _, s := range spaces {
 		host.Do(t, func() error { return CreateNodeNamespace(context.Background(), s) })
+		t.Cleanup(func() { _ = netlink.DeleteNamespace(s.Path) })
 	}
 	cfg := config(t, "192.0.2.1", "10.244.1.0/24")
 	cfg.StateDir = state
