@@ -69,7 +69,11 @@ func (r *Runtime) adoptSandbox(uid string) error {
 		pidfd, err := unix.PidfdOpen(f.PID, 0)
 		switch {
 		case err == nil && f.alive():
-			s.ready = true
+			// With one that it cannot talk to, the pod can only be made anew.
+			s.ready = f.Protocol == protocol
+			if !s.ready {
+				r.log.Warn("a pod's shim is of another version and will be replaced with its containers", "uid", uid, "protocol", f.Protocol)
+			}
 			if err := r.watch.add(pidfd, uid); err != nil {
 				return err
 			}

@@ -563,7 +563,7 @@ func TestAfterReboot(t *testing.T) {
 	if err := os.Remove(filepath.Join(m.rt.dirs.containerRun(uid, id), "exit")); err != nil {
 		t.Fatal(err)
 	}
-	other := shimFile{process{os.Getpid(), startTicks(os.Getpid())}, "00000000-0000-0000-0000-000000000000"}
+	other := shimFile{process{os.Getpid(), startTicks(os.Getpid())}, "00000000-0000-0000-0000-000000000000", protocol}
 	if err := os.WriteFile(filepath.Join(s.run, "shim"), []byte(other.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}

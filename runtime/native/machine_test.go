@@ -111,7 +111,7 @@ func makeRoot(t testing.TB, root, busybox string) {
 			t.Fatal(err)
 		}
 	}
-	for _, a := range strings.Fields("sh cat echo ls sleep id env stat mount touch true false kill head tail dd printf hostname ulimit ps mkdir rm grep tty stty wc seq yes nc ip df od readlink umount ln dmesg nproc mknod date tr test") {
+	for _, a := range strings.Fields("sh cat echo ls sleep id env stat mount touch true false kill head tail dd printf hostname ulimit ps mkdir rm grep tty stty wc seq yes nc ip df od readlink umount ln dmesg nproc mknod date tr test cut") {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
 			t.Fatal(err)
 		}

@@ -133,11 +133,17 @@ func (p process) alive() bool { return p.PID > 0 && p.Ticks != 0 && startTicks(p
 // shimFile is the file "shim" of a sandbox.
 type shimFile struct {
 	process
-	Boot string
+	// Boot of the machine, and the Protocol that the shim speaks: it may be of
+	// an older version of this program.
+	Boot     string
+	Protocol string
 }
 
+// protocol changes when the messages between server and shim do.
+const protocol = "1"
+
 func (s shimFile) String() string {
-	return fmt.Sprintf("pid %d\nticks %d\nboot %s\n", s.PID, s.Ticks, s.Boot)
+	return fmt.Sprintf("pid %d\nticks %d\nboot %s\nprotocol %s\n", s.PID, s.Ticks, s.Boot, s.Protocol)
 }
 
 func readShimFile(dir string) (shimFile, error) {
@@ -151,7 +157,7 @@ func readShimFile(dir string) (shimFile, error) {
 func parseShim(text string) (shimFile, error) {
 	m := parseFields(text)
 	p, err := parseProcess(m)
-	return shimFile{p, m["boot"]}, err
+	return shimFile{p, m["boot"], m["protocol"]}, err
 }
 
 func parseProcess(m map[string]string) (process, error) {
