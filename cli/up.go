@@ -32,6 +32,7 @@ const registryDir = "/run/sagong-clusters"
 func upCommand(s *session) *cobra.Command {
 	cfg := config.Defaults()
 	var noMerge bool
+	var nodes int
 	c := &cobra.Command{
 		Use: "up", Short: "Start a cluster on this machine, in the background", Args: cobra.NoArgs,
 		Long: `Start a cluster on this machine, in the background, and wait until its node is
@@ -41,12 +42,14 @@ kubectl works at once.`,
 		Example: `  sagong up
   sagong up --name two                 a second cluster beside the first
   sagong up --listen 0.0.0.0:7443      serve the API on every address
-  sagong up --data-dir /srv/sagong     keep its state elsewhere`,
+  sagong up --data-dir /srv/sagong     keep its state elsewhere
+  sagong up --nodes 3                  three nodes, two of them in network namespaces`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return up(c.Context(), s, cfg, c.Flags(), !noMerge)
+			return up(c.Context(), s, cfg, c.Flags(), nodes, !noMerge)
 		},
 	}
 	addServerFlags(&cfg, c.Flags())
+	c.Flags().IntVar(&nodes, "nodes", 0, "how many nodes to run on this machine, those beside the first in network namespaces of their own (default: as many as before, or 1)")
 	c.Flags().BoolVar(&noMerge, "no-kubeconfig", false, "leave your own kubeconfig alone")
 	return c
 }
@@ -65,9 +68,12 @@ func addServerFlags(cfg *config.Config, fs *pflag.FlagSet) {
 	cfg.AddFlags(fs, names...)
 }
 
-func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet, merge bool) error {
+func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet, nodes int, merge bool) error {
 	if err := needRoot("start a cluster"); err != nil {
 		return err
+	}
+	if nodes < 0 || nodes > 200 {
+		return fmt.Errorf("cannot run %d nodes on this machine: --nodes must lie between 1 and 200", nodes)
 	}
 	begin := time.Now()
 	cfg, err := settle(s.name, flags, set)
@@ -83,6 +89,9 @@ func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet
 		}
 		if serves {
 			fmt.Fprintf(s.out, "Cluster %s runs already (process %d).\n", cfg.Name, id.PID)
+			if err := startNodes(ctx, s, cfg, nodes); err != nil {
+				return err
+			}
 			return finish(s, cfg, merge)
 		}
 	}
@@ -101,6 +110,9 @@ func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet
 		return err
 	}
 	fmt.Fprintf(s.out, "Node %s is Ready after %.2f s.\n", cfg.NodeName, time.Since(begin).Seconds())
+	if err := startNodes(ctx, s, cfg, nodes); err != nil {
+		return err
+	}
 	return finish(s, cfg, merge)
 }
 
@@ -206,7 +218,11 @@ func avoidSiblings(cfg *config.Config, changed func(string) bool) {
 		if e.Name() == cfg.Name {
 			continue
 		}
-		data, err := os.ReadFile(compose.SettingsFile(dataDirOf(e.Name())))
+		dir, err := os.Readlink(filepath.Join(registryDir, e.Name()))
+		if err != nil {
+			continue
+		}
+		data, err := os.ReadFile(compose.SettingsFile(dir))
 		var other config.Config
 		if err == nil && yaml.Unmarshal(data, &other) == nil {
 			others[e.Name()] = other

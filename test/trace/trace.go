@@ -133,3 +133,17 @@ func files(inv Inventory) error {
 	}
 	return nil
 }
+
+// Naming picks the lines that contain any of the words.
+func Naming(lines []string, words ...string) []string {
+	var named []string
+	for _, line := range lines {
+		for _, w := range words {
+			if strings.Contains(line, w) {
+				named = append(named, line)
+				break
+			}
+		}
+	}
+	return named
+}
