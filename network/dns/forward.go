@@ -18,8 +18,10 @@ import (
 
 const (
 	// upstreamPatience is how long one resolver may take, before the next is
-	// asked.
+	// asked; doubtPatience how long one that gave no answer lately, for doubtTime.
 	upstreamPatience = 2 * time.Second
+	doubtPatience    = 400 * time.Millisecond
+	doubtTime        = 10 * time.Second
 	// resolvConfAge is how old the knowledge of the resolvers may be.
 	resolvConfAge = 5 * time.Second
 	// systemdResolvConf has the real resolvers where /etc/resolv.conf names
@@ -37,6 +39,44 @@ type upstreams struct {
 	checked time.Time
 	changed time.Time
 	list    []netip.AddrPort
+	// doubted are resolvers that gave no answer, and when that was.
+	doubted map[netip.AddrPort]time.Time
+}
+
+// attempt is one resolver to ask, and for how long.
+type attempt struct {
+	to       netip.AddrPort
+	patience time.Duration
+}
+
+// plan returns the resolvers in the order to ask them: those in doubt last.
+func (u *upstreams) plan() []attempt {
+	list := u.get()
+	var plan, doubted []attempt
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, to := range list {
+		if at, ok := u.doubted[to]; ok && time.Since(at) < doubtTime {
+			doubted = append(doubted, attempt{to, doubtPatience})
+		} else {
+			plan = append(plan, attempt{to, upstreamPatience})
+		}
+	}
+	return append(plan, doubted...)
+}
+
+// note remembers whether a resolver answered.
+func (u *upstreams) note(to netip.AddrPort, answered bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if answered {
+		delete(u.doubted, to)
+		return
+	}
+	if u.doubted == nil {
+		u.doubted = map[netip.AddrPort]time.Time{}
+	}
+	u.doubted[to] = time.Now()
 }
 
 // get returns the resolvers in the order of the file, which is read again when
@@ -91,8 +131,11 @@ func (s *Server) forward(ctx context.Context, query []byte, tcp bool) []byte {
 	if len(query) < headerSize {
 		return nil
 	}
-	for _, to := range s.upstreams.get() {
-		answer, err := exchange(ctx, to, query, tcp)
+	for _, a := range s.upstreams.plan() {
+		answer, err := exchange(ctx, a.to, query, tcp, a.patience)
+		if ctx.Err() == nil {
+			s.upstreams.note(a.to, err == nil)
+		}
 		if err == nil {
 			s.stats.forwarded.Add(1)
 			return answer
@@ -115,12 +158,12 @@ var errForeignAnswer = errors.New("the answer is to another question")
 
 // exchange asks one resolver under a number of its own: that of the client can
 // be guessed by others on the node.
-func exchange(ctx context.Context, to netip.AddrPort, query []byte, tcp bool) ([]byte, error) {
+func exchange(ctx context.Context, to netip.AddrPort, query []byte, tcp bool, patience time.Duration) ([]byte, error) {
 	network := "udp"
 	if tcp {
 		network = "tcp"
 	}
-	ctx, cancel := context.WithTimeout(ctx, upstreamPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	c, err := (&net.Dialer{}).DialContext(ctx, network, to.String())
 	if err != nil {

@@ -401,6 +401,24 @@ func TestForwarding(t *testing.T) {
 	}
 }
 
+// A resolver that is silent costs its patience once, not for every question.
+func TestSilentResolverIsAskedLast(t *testing.T) {
+	silent := upstream(t, func(miekg.Question, bool) *miekg.Msg { return nil })
+	good := upstream(t, func(q miekg.Question, _ bool) *miekg.Msg {
+		return &miekg.Msg{Answer: []miekg.RR{addressRecord(q.Name, netip.MustParseAddr("203.0.113.9"))}}
+	})
+	s := newServer(t, Config{Upstreams: []netip.AddrPort{silent, good}})
+	for i := range 5 {
+		start := time.Now()
+		if got := render(s.ask(t, new(miekg.Msg).SetQuestion("www.example.com.", miekg.TypeA), false)); !strings.HasPrefix(got, "NOERROR |") {
+			t.Error(got)
+		}
+		if took := time.Since(start); i > 0 && took > time.Second {
+			t.Errorf("question %d took %v", i, took)
+		}
+	}
+}
+
 func TestResolvConf(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	write := func(text string, age time.Duration) {

@@ -29,6 +29,8 @@ type kernel struct {
 	classes map[class]bool
 	// unsure: what the kernel has is not known, and must be read.
 	unsure bool
+	// numbered: pools and handles in the kernel's table have the model's numbers.
+	numbered bool
 }
 
 // openKernel connects and chooses the tag that tells this table's marks from
@@ -50,9 +52,10 @@ func openKernel(cluster string, l layout) (*kernel, error) {
 		if !strings.HasPrefix(t.Name, tablePrefix) {
 			continue
 		}
-		tag := tagOf(t.Text)
+		tag, data := parseText(t.Text)
 		if t.Name == k.table {
 			l.tag = tag
+			k.numbered = data == dataVersion
 		}
 		taken[tag] = true
 	}
@@ -111,9 +114,8 @@ func (k *kernel) read() (map[elementKey]elementData, error) {
 
 // adopt tells the model the numbers that a former process gave to addresses.
 func (k *kernel) adopt(m *model) error {
-	ok, err := k.exists()
-	if !ok || err != nil {
-		return err
+	if !k.numbered {
+		return nil
 	}
 	have, err := k.read()
 	if err != nil {
@@ -247,9 +249,12 @@ func (k *kernel) send(m *model) error {
 // rebuild replaces the table, whatever there is. What clients were remembered
 // for affinity stays remembered.
 func (k *kernel) rebuild(m *model) error {
-	remembered, err := k.conn.Elements(nft.IPv4, k.table, mapAffinity)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return err
+	var remembered []nft.Dumped
+	if k.numbered {
+		var err error
+		if remembered, err = k.conn.Elements(nft.IPv4, k.table, mapAffinity); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
 	}
 	b := k.batch
 	b.Reset()
@@ -276,7 +281,7 @@ func (k *kernel) rebuild(m *model) error {
 	if err := k.conn.Apply(b); err != nil {
 		return err
 	}
-	k.classes = classes
+	k.classes, k.numbered = classes, true
 	// The buffer has the size of the whole table, and the next change is small.
 	k.batch = nft.NewBatch(nft.IPv4, k.table)
 	return nil

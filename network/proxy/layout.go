@@ -12,8 +12,13 @@ import (
 )
 
 // layoutVersion changes whenever chains or sets do: an older table is then
-// replaced, in one step, when the proxy starts.
-const layoutVersion = 2
+// replaced, in one step, when the proxy starts. dataVersion changes only when
+// elements mean something else than before: what an older table holds is then
+// of no use.
+const (
+	layoutVersion = 3
+	dataVersion   = 2
+)
 
 // layout is what the chains depend on. Two proxies with equal layouts make
 // equal chains.
@@ -32,15 +37,16 @@ type layout struct {
 func (l layout) text() string {
 	h := fnv.New64a()
 	fmt.Fprint(h, layoutVersion, l.nodeIP, l.clusterCIDRs, l.serviceCIDRs, l.served, l.podPrefix, l.tunnel)
-	return fmt.Sprintf("sagong proxy tag=%d layout=%016x", l.tag, h.Sum64())
+	return fmt.Sprintf("sagong proxy tag=%d data=%d layout=%016x", l.tag, dataVersion, h.Sum64())
 }
 
-// tagOf reads a table's tag from its text; 0 when it has none.
-func tagOf(text []byte) (tag uint32) {
-	if _, err := fmt.Sscanf(string(text), "sagong proxy tag=%d ", &tag); err != nil || tag > 15 {
-		return 0
+// parseText reads a table's tag and the version of its data from its text;
+// zeros when it has none.
+func parseText(text []byte) (tag, data uint32) {
+	if _, err := fmt.Sscanf(string(text), "sagong proxy tag=%d data=%d ", &tag, &data); err != nil || tag > 15 {
+		return 0, 0
 	}
-	return tag
+	return tag, data
 }
 
 const (

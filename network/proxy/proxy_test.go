@@ -311,15 +311,20 @@ func TestSessionAffinity(t *testing.T) {
 	if len(second) != 1 || slices.Equal(second, first) {
 		t.Errorf("answers from %v after %v left", second, first)
 	}
-	// Restarting the proxy does not forget.
-	c.proxy.Close()
-	c.open(t)
-	c.proxy.Start()
-	c.proxy.SetService(newService("web", "10.96.0.100", nodePort(30080), affinity(60)))
-	c.proxy.SetEndpointSlice(endpoints("web", others...))
-	c.flush(t)
-	if got, _ := names(t, client, "tcp", "10.96.0.100:80", 20); !slices.Equal(got, second) {
-		t.Errorf("after a restart answers from %v, want %v", got, second)
+	// Restarting the proxy does not forget, with the same chains or others.
+	for _, served := range []string{"10.96.0.10", "10.96.0.11"} {
+		c.proxy.Close()
+		c.cfg.Served = []netip.Addr{addr(served)}
+		c.open(t)
+		c.proxy.Start()
+		c.proxy.SetService(newService("before", "10.96.0.99", affinity(60)))
+		c.proxy.SetEndpointSlice(endpoints("before", others...))
+		c.proxy.SetService(newService("web", "10.96.0.100", nodePort(30080), affinity(60)))
+		c.proxy.SetEndpointSlice(endpoints("web", others...))
+		c.flush(t)
+		if got, _ := names(t, client, "tcp", "10.96.0.100:80", 20); !slices.Equal(got, second) {
+			t.Errorf("after a restart answers from %v, want %v", got, second)
+		}
 	}
 	c.proxy.SetService(newService("web", "10.96.0.100", nodePort(30080)))
 	c.flush(t)
