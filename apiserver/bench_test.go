@@ -25,7 +25,7 @@ func examplePod(name string) *corev1.Pod {
 		TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name: name, Namespace: "default", Labels: map[string]string{"app": "web", "tier": "front", "pod-template-hash": "5d4f8c7b9"},
-			Annotations: map[string]string{"example.org/note": strings.Repeat("note ", 20)},
+			Annotations:     map[string]string{"example.org/note": strings.Repeat("note ", 20)},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-5d4f8c7b9", UID: "5f6f9a62-0f6b-4a53-8f4e-7d8d2f2c1a11"}},
 		},
 		Spec: corev1.PodSpec{ServiceAccountName: "default"},

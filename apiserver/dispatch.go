@@ -77,7 +77,7 @@ func allows(d *object.Definition, verb string) bool {
 func (q *request) serveMain(t resource.Target) error {
 	verb := q.info.Verb
 	if !allows(t.Definition, verb) {
-		return q.notAllowed(t)
+		return q.notAllowed()
 	}
 	if t.Virtual {
 		return q.createOther(t, func() runtime.Object { return t.WireVersion().New() }, t.WireVersion().GroupVersionKind)
@@ -91,7 +91,7 @@ func (q *request) serveMain(t resource.Target) error {
 		return q.watch(t)
 	case "create":
 		if q.info.Name != "" {
-			return q.notAllowed(t)
+			return q.notAllowed()
 		}
 		return q.create(t)
 	case "update":
@@ -103,11 +103,11 @@ func (q *request) serveMain(t resource.Target) error {
 	case "deletecollection":
 		return q.deleteCollection(t)
 	}
-	return q.notAllowed(t)
+	return q.notAllowed()
 }
 
-func (q *request) notAllowed(t resource.Target) error {
-	return apierrors.NewMethodNotSupported(schema.GroupResource{Group: t.Group, Resource: t.Resource}, q.info.Verb)
+func (q *request) notAllowed() error {
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, q.r.Method, schema.GroupResource{}, "", "", 0, false)
 }
 
 // serveSubresource carries out a verb on a subresource: a part of the object, a
@@ -122,7 +122,7 @@ func (q *request) serveSubresource(t resource.Target) error {
 		case "patch":
 			return q.patch(t)
 		}
-		return q.notAllowed(t)
+		return q.notAllowed()
 	}
 	if h, ok := q.s.engine.Handler(t); ok {
 		return q.serveHandler(t, h)
@@ -157,7 +157,7 @@ func (q *request) serveHandler(t resource.Target, h resource.Handler) error {
 	case q.info.Verb == "patch" && h.Get != nil && h.Update != nil:
 		return q.patchOther(t, h)
 	}
-	return q.notAllowed(t)
+	return q.notAllowed()
 }
 
 // createOther posts a body to a handler.

@@ -85,7 +85,7 @@ func proxyRest(u *url.URL, in Info) string {
 	escaped := u.EscapedPath()
 	// The name may hold an escaped slash; the subresource is the first "proxy"
 	// after as many segments as the plain form has.
-	segments := 5 // "", api, v1, nodes, NAME
+	segments := 4 // api, v1, nodes, NAME
 	if in.GV.Group != "" {
 		segments++
 	}

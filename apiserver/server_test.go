@@ -37,8 +37,14 @@ type cluster struct {
 
 func start(t *testing.T, change ...func(*apiserver.Options)) *cluster {
 	t.Helper()
+	return startAt(t, time.Now, change...)
+}
+
+// startAt runs a server by another clock.
+func startAt(t *testing.T, now func() time.Time, change ...func(*apiserver.Options)) *cluster {
+	t.Helper()
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(nil)})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(nil), Now: now})
 	o := apiserver.Options{Engine: e}
 	for _, f := range change {
 		f(&o)

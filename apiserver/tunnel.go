@@ -79,7 +79,7 @@ func (q *request) serveTunnel(t resource.Target) error {
 	case "services/proxy":
 		return q.serviceProxy(t)
 	}
-	return q.notAllowed(t)
+	return q.notAllowed()
 }
 
 func cmpScheme(s string) string {

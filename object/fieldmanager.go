@@ -135,8 +135,8 @@ func (m *FieldManagers) Forget(c *Codec) {
 
 // Create gives a new object the managed fields of its creator. empty is an
 // empty object of the kind.
-func (m *FieldManagers) Create(c *Codec, v *Version, empty, obj Object, manager string) error {
-	if m.track(c, v, "", empty, obj, manager, time.Now()) {
+func (m *FieldManagers) Create(c *Codec, v *Version, empty, obj Object, manager string, now time.Time) error {
+	if m.track(c, v, "", empty, obj, manager, now) {
 		return nil
 	}
 	return m.byLibrary(c, v, "", empty, obj, manager)
@@ -144,8 +144,8 @@ func (m *FieldManagers) Create(c *Codec, v *Version, empty, obj Object, manager 
 
 // Update brings the managed fields of obj up to date with its changes from old,
 // which is shared and immutable.
-func (m *FieldManagers) Update(c *Codec, v *Version, subresource string, old, obj Object, manager string) error {
-	if m.track(c, v, subresource, old, obj, manager, time.Now()) {
+func (m *FieldManagers) Update(c *Codec, v *Version, subresource string, old, obj Object, manager string, now time.Time) error {
+	if m.track(c, v, subresource, old, obj, manager, now) {
 		return nil
 	}
 	if same, err := c.unchanged(old, obj); err == nil && same {

@@ -81,13 +81,9 @@ func (e *Engine) patch(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 		if t.Default != nil {
 			t.Default(obj)
 		}
-		if obj.GetResourceVersion() == old.GetResourceVersion() {
-			// The patch names no version of its own: it may be tried again.
-			obj.SetResourceVersion("")
-		}
 		return obj, nil
 	}
-	return e.change(c, t, ch, updateOptions{options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, rev: ""}, created)
+	return e.change(c, t, ch, updateOptions{options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, current: true}, created)
 }
 
 // wholeObject is an object's JSON in version v, with kind and apiVersion.
@@ -225,9 +221,12 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 			}
 			return nil, apierrors.NewInternalError(err)
 		}
-		if rv := applied.GetResourceVersion(); rv != "" {
+		switch rv := applied.GetResourceVersion(); {
+		case rv != "":
 			obj.SetResourceVersion(rv)
-		} else {
+		case old != nil:
+			obj.SetResourceVersion(old.GetResourceVersion())
+		default:
 			obj.SetResourceVersion("")
 		}
 		if old != nil && applied.GetUID() == "" {
@@ -240,7 +239,7 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 	}
 	return e.change(c, t, ch, updateOptions{
 		options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager,
-		create: t.Subresource == "", tracked: true, uid: applied.GetUID(),
+		create: t.Subresource == "", tracked: true, current: true, uid: applied.GetUID(),
 	}, created), nil
 }
 

@@ -48,12 +48,9 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 		}
 		obj := old.DeepCopyObject().(object.Object)
 		t.Definition.Scale.Set(obj, s.Spec.Replicas)
-		if s.ResourceVersion == "" {
-			obj.SetResourceVersion("")
-		}
 		return obj, nil
 	}
-	r := e.run(ctx, e.change(c, main, ch, updateOptions{options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, scale: true}, new(bool)))
+	r := e.run(ctx, e.change(c, main, ch, updateOptions{options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, scale: true, current: s.ResourceVersion == ""}, new(bool)))
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -61,5 +58,15 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	return t.Definition.Scale.Get(obj), nil
+	return scaleOf(t, obj), nil
+}
+
+// scaleOf is an object's Scale with its metadata.
+func scaleOf(t Target, obj object.Object) *autoscalingv1.Scale {
+	s := t.Definition.Scale.Get(obj)
+	s.ObjectMeta = metav1.ObjectMeta{
+		Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
+		ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
+	}
+	return s
 }

@@ -11,7 +11,7 @@ func (e *Engine) track(c Caller, t Target, empty runtime.Object, obj object.Obje
 	if e.fields == nil || t.Virtual {
 		return nil
 	}
-	return e.fields.Create(t.Codec, t.WireVersion(), empty.(object.Object), obj, c.manager(named))
+	return e.fields.Create(t.Codec, t.WireVersion(), empty.(object.Object), obj, c.manager(named), e.now())
 }
 
 // trackUpdate records which fields a write changed. What the request does not
@@ -30,5 +30,5 @@ func (e *Engine) trackUpdate(c Caller, t Target, isPart bool, old, obj object.Ob
 	if o.scale {
 		subresource = "scale"
 	}
-	return e.fields.Update(t.Codec, t.WireVersion(), subresource, old, obj, c.manager(o.fieldManager))
+	return e.fields.Update(t.Codec, t.WireVersion(), subresource, old, obj, c.manager(o.fieldManager), e.now())
 }

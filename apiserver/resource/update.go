@@ -34,6 +34,9 @@ type updateOptions struct {
 	// state. It is so when the caller named no resourceVersion.
 	uid types.UID // precondition, empty for none
 	rev string    // precondition, empty for none
+	// current means that a change which names no resourceVersion carries that of
+	// the object it was made from (patches): it is tried again on a newer one.
+	current bool
 	// scale means that the write came through the scale subresource, which the
 	// managed fields name.
 	scale bool
@@ -107,7 +110,7 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 		if err := checkUpdate(t, o, obj, old); err != nil {
 			return step{}, err
 		}
-		conditional := obj.GetResourceVersion() != "" || o.rev != ""
+		conditional := (obj.GetResourceVersion() != "" || o.rev != "") && !(o.current && obj.GetResourceVersion() == old.GetResourceVersion())
 		obj.SetResourceVersion(old.GetResourceVersion())
 		a, err := e.prepareUpdate(ctx, c, t, p, isPart, obj, old, o)
 		if err != nil {
