@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,7 +30,7 @@ var machines atomic.Int32
 
 // newMachine starts a runtime and checks, when the test ends, that it left
 // nothing behind.
-func newMachine(t testing.TB) *machine {
+func newMachine(t testing.TB, edit ...func(*Options)) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -52,6 +53,9 @@ func newMachine(t testing.TB) *machine {
 	m.opts = Options{DataDir: filepath.Join(dir, "data"), RunDir: filepath.Join(dir, "run"),
 		CgroupRoot: fmt.Sprintf("/sagong-test-%d-%d", os.Getpid(), machines.Add(1)),
 		Log:        slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+	for _, f := range edit {
+		f(&m.opts)
+	}
 	before := snapshot(t, dir)
 	m.open()
 	t.Cleanup(func() {
@@ -272,3 +276,5 @@ func (m *machine) exec(id, script string) (string, int) {
 	}
 	return out.String(), code
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
