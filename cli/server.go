@@ -61,8 +61,7 @@ certificate of its own, and the token may expire.`,
 			return runForeground(c.Context(), s, &cfg, file, c.Flags(), compose.RunAgent)
 		},
 	}
-	cfg.AddFlags(c.Flags(), "data-dir", "run-dir", "node-name", "node-ip", "server", "token", "ca-hash",
-		"kubelet-port", "max-pods", "node-label", "runtime", "log-level", "mirror", "registry-ca")
+	cfg.AddFlags(c.Flags(), config.AgentFlags...)
 	c.Flags().StringVar(&file, "config", envOr("SAGONG_CONFIG", ""), "YAML file with settings")
 	return c
 }

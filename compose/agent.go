@@ -56,7 +56,7 @@ func RunAgent(ctx context.Context, c config.Config, log *slog.Logger, steps *pro
 	if err != nil {
 		return err
 	}
-	c.ClusterDNS = facts.dns.String()
+	c.ClusterDNS, c.Name = facts.dns.String(), facts.name
 	// 'down' finds by them what this agent makes, network included.
 	if err := SaveSettings(c); err != nil {
 		return err

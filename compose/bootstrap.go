@@ -45,7 +45,7 @@ func bootstrapObjects(c config.Config) []object.Object {
 			ObjectMeta: metav1.ObjectMeta{Name: name}, Value: x.value, Description: x.text, PreemptionPolicy: &never,
 		})
 	}
-	all = append(all, factsObjects(c)...)
+	all = append(all, factsAccess()...)
 	return append(all, apiService(c), dnsService(c))
 }
 
@@ -105,7 +105,7 @@ func bootstrap(ctx context.Context, cl client.Client, c config.Config) error {
 		return err
 	}
 	ep, slice := apiEndpoints(c)
-	for _, o := range []object.Object{ep, slice} {
+	for _, o := range []object.Object{ep, slice, factsConfigMap(c)} {
 		if err := replace(ctx, cl, o); err != nil {
 			return err
 		}
@@ -187,6 +187,10 @@ func replace(ctx context.Context, cl client.Client, o object.Object) error {
 		return wrap(err, "read", d, o)
 	}
 	switch want := o.(type) {
+	case *corev1.ConfigMap:
+		if equality.Semantic.DeepEqual(have.(*corev1.ConfigMap).Data, want.Data) {
+			return nil
+		}
 	case *corev1.Endpoints:
 		if equality.Semantic.DeepEqual(have.(*corev1.Endpoints).Subsets, want.Subsets) {
 			return nil

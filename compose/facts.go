@@ -15,20 +15,27 @@ import (
 )
 
 // factsName is the ConfigMap in kube-public from which joining nodes learn the
-// cluster's addresses, and the role by which they may.
+// cluster's addresses, and the role by which they may read it.
 const factsName = "sagong-cluster"
 
-func factsObjects(c config.Config) []object.Object {
-	meta := metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: factsName}
+func factsMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: factsName}
+}
+
+func factsConfigMap(c config.Config) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: factsMeta(), Data: map[string]string{
+		"name": c.Name, "clusterCIDR": c.ClusterCIDR, "serviceCIDR": c.ServiceCIDR, "clusterDNS": c.ClusterDNS, "clusterDomain": c.ClusterDomain,
+	}}
+}
+
+// factsAccess lets nodes read the ConfigMap.
+func factsAccess() []object.Object {
 	return []object.Object{
-		&corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{
-			"clusterCIDR": c.ClusterCIDR, "serviceCIDR": c.ServiceCIDR, "clusterDNS": c.ClusterDNS, "clusterDomain": c.ClusterDomain,
-		}},
-		&rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
+		&rbacv1.Role{ObjectMeta: factsMeta(), Rules: []rbacv1.PolicyRule{{
 			Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{factsName},
 		}}},
 		&rbacv1.RoleBinding{
-			ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: factsName},
+			ObjectMeta: factsMeta(), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: factsName},
 			Subjects: []rbacv1.Subject{{Kind: rbacv1.GroupKind, APIGroup: rbacv1.GroupName, Name: "system:nodes"}},
 		},
 	}
@@ -38,7 +45,7 @@ func factsObjects(c config.Config) []object.Object {
 func factsOf(c config.Config) clusterFacts {
 	return clusterFacts{
 		clusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), serviceCIDR: netip.MustParsePrefix(c.ServiceCIDR),
-		dns: netip.MustParseAddr(c.ClusterDNS), domain: c.ClusterDomain,
+		dns: netip.MustParseAddr(c.ClusterDNS), domain: c.ClusterDomain, name: c.Name,
 	}
 }
 
@@ -52,7 +59,7 @@ func readFacts(ctx context.Context, m *membership) (f clusterFacts, err error) {
 	if err != nil {
 		return f, fmt.Errorf("cannot read the cluster's addresses: %w", err)
 	}
-	f.domain = cm.Data["clusterDomain"]
+	f.domain, f.name = cm.Data["clusterDomain"], cm.Data["name"]
 	if f.clusterCIDR, err = netip.ParsePrefix(cm.Data["clusterCIDR"]); err == nil {
 		if f.serviceCIDR, err = netip.ParsePrefix(cm.Data["serviceCIDR"]); err == nil {
 			f.dns, err = netip.ParseAddr(cm.Data["clusterDNS"])

@@ -54,6 +54,7 @@ type clusterFacts struct {
 	clusterCIDR, serviceCIDR netip.Prefix
 	dns                      netip.Addr
 	domain                   string
+	name                     string // the tunnel between nodes derives from it
 }
 
 // openNode opens the runtime, the images and the rest on this machine. Nothing
@@ -129,10 +130,14 @@ func nativeOptions(c config.Config, log *slog.Logger) native.Options {
 
 // cgroupRoot is unique for each cluster and node on the machine.
 func cgroupRoot(c config.Config) string {
-	if c.Name == config.DefaultName {
-		return "/sagong"
+	root := "/sagong"
+	if c.Name != config.DefaultName {
+		root += "-" + c.Name
 	}
-	return "/sagong-" + c.Name
+	if c.Server != "" {
+		root += "." + c.NodeName // an agent beside others, perhaps of the same cluster
+	}
+	return root
 }
 
 func imageOptions(c config.Config, log *slog.Logger) (image.Options, error) {
@@ -371,6 +376,10 @@ func dnsPurge(c config.Config) dns.Config {
 func StopNode(ctx context.Context, c config.Config, step func(string)) error {
 	log := slog.New(slog.DiscardHandler)
 	var errs []error
+	errs = append(errs, stopExtraNodes(ctx, c, func(e config.Config) error {
+		// What the node made in its network goes with its namespace.
+		return errors.Join(native.Purge(nativeOptions(e, log)), kubelet.Purge(nodeDataDir(e), nodeRunDir(e)))
+	}))
 	errs = append(errs, native.Purge(nativeOptions(c, log)))
 	step("containers stopped")
 	errs = append(errs, kubelet.Purge(nodeDataDir(c), nodeRunDir(c)))

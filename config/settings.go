@@ -138,6 +138,25 @@ func (c *Config) Args() []string {
 	return args
 }
 
+// AgentArgs is Args without what only servers take.
+func (c *Config) AgentArgs() []string {
+	only := *c
+	def := Defaults()
+	v, d := reflect.ValueOf(&only).Elem(), reflect.ValueOf(def)
+	for _, s := range Settings() {
+		if s.Flag != "name" && !contains(AgentFlags, s.Flag) {
+			v.Field(s.index).Set(d.Field(s.index))
+		}
+	}
+	return only.Args()
+}
+
+// AgentFlags are the settings an agent takes, besides the name.
+var AgentFlags = []string{
+	"data-dir", "run-dir", "node-name", "node-ip", "server", "token", "ca-hash",
+	"kubelet-port", "max-pods", "node-label", "runtime", "log-level", "mirror", "registry-ca",
+}
+
 func contains(list []string, s string) bool {
 	for _, x := range list {
 		if x == s {

@@ -1,0 +1,187 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"sagong/apiserver/authn"
+	"sagong/config"
+	"sagong/lib/netlink"
+	"sagong/lib/pki"
+	"sagong/lib/process"
+	"sagong/network/pod"
+)
+
+// Further nodes on this machine run agents of their own, each in a network
+// namespace that a veth ties to the host: a cluster of several nodes to try
+// things on.
+
+// nodesDir holds a directory for each.
+func nodesDir(c config.Config) string { return filepath.Join(c.DataDir, "nodes") }
+
+// extraNode is the Config of the nth node, counted from 2.
+func extraNode(c config.Config, n int) config.Config {
+	name := fmt.Sprintf("%s-%d", c.NodeName, n)
+	e := config.Defaults()
+	e.Name, e.NodeName = c.Name, name
+	e.DataDir, e.RunDir = filepath.Join(nodesDir(c), name), filepath.Join(c.RunDir, "nodes", name)
+	e.KubeletPort, e.MaxPods, e.LogLevel, e.Mirrors, e.RegistryCA = c.KubeletPort, c.MaxPods, c.LogLevel, c.Mirrors, c.RegistryCA
+	e.Server = "https://" + AdvertisedAPI(c)
+	e.NodeIP = nodeSubnet(c).Addr().Next().String()
+	for range n - 1 {
+		e.NodeIP = netip.MustParseAddr(e.NodeIP).Next().String()
+	}
+	return e
+}
+
+// nodeSubnet holds the addresses of the further nodes: one for each cluster on
+// the machine, as the ranges of pods differ.
+func nodeSubnet(c config.Config) netip.Prefix {
+	second := byte(244)
+	if p, err := netip.ParsePrefix(c.ClusterCIDR); err == nil && p.Addr().Is4() {
+		second = p.Addr().As4()[1]
+	}
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 195, second, 0}), 24)
+}
+
+func namespaceOf(c, e config.Config) (pod.NodeNamespace, error) {
+	host, err := netip.ParseAddr(c.NodeIP)
+	if err != nil {
+		return pod.NodeNamespace{}, fmt.Errorf("cannot use the node's address: %w", err)
+	}
+	cluster, err := netip.ParsePrefix(c.ClusterCIDR)
+	if err != nil {
+		return pod.NodeNamespace{}, fmt.Errorf("cannot use the cluster's range: %w", err)
+	}
+	addr, err := netip.ParseAddr(e.NodeIP)
+	if err != nil {
+		return pod.NodeNamespace{}, fmt.Errorf("cannot use the node's address: %w", err)
+	}
+	return pod.NodeNamespace{
+		Cluster: c.Name, Path: filepath.Join(e.RunDir, "netns"), Subnet: nodeSubnet(c), Address: addr,
+		HostAddress: host, ClusterCIDRs: []netip.Prefix{cluster}, StateDir: filepath.Join(c.RunDir, "nodes", "network"),
+	}, nil
+}
+
+// ExtraNodes counts the further nodes that a cluster has had on this machine.
+func ExtraNodes(c config.Config) int {
+	entries, _ := os.ReadDir(nodesDir(c))
+	return len(entries)
+}
+
+// StartExtraNode starts the nth node of a running cluster in the background and
+// waits for nothing: the caller sees it become Ready.
+func StartExtraNode(ctx context.Context, c config.Config, n int) (name string, err error) {
+	e := extraNode(c, n)
+	if _, running, err := process.Load(PIDFile(e)); err != nil || running {
+		return e.NodeName, err
+	}
+	ns, err := namespaceOf(c, e)
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range []string{e.DataDir, e.RunDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", fmt.Errorf("cannot make node %s: %w", e.NodeName, err)
+		}
+	}
+	if _, err := os.Stat(ns.Path); errors.Is(err, os.ErrNotExist) {
+		if err := pod.CreateNodeNamespace(ctx, ns); err != nil {
+			return "", err
+		}
+	}
+	if e.Token, e.CAHash, err = joinToken(ctx, c, e.NodeName); err != nil {
+		return "", err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("cannot find this program: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(e.DataDir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("cannot open the node's log: %w", err)
+	}
+	defer log.Close()
+	// The token goes by the environment: the process list is for everybody.
+	token := e.Token
+	e.Token = ""
+	cmd := exec.Command(self, append([]string{"agent"}, e.AgentArgs()...)...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
+	cmd.Env = append(withoutSettings(os.Environ()), "SAGONG_TOKEN="+token)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = netlink.InNamespace(ns.Path, cmd.Start)
+	if err != nil {
+		return "", fmt.Errorf("cannot start node %s: %w", e.NodeName, err)
+	}
+	return e.NodeName, cmd.Process.Release()
+}
+
+// withoutSettings drops the variables that configure the server: the node's own
+// flags say all there is.
+func withoutSettings(env []string) []string {
+	var kept []string
+	for _, v := range env {
+		if !strings.HasPrefix(v, "SAGONG_") {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// joinToken makes a token that lives as long as a join takes.
+func joinToken(ctx context.Context, c config.Config, node string) (token, pin string, err error) {
+	rc, err := clientcmd.BuildConfigFromFlags("", KubeconfigFile(c))
+	if err != nil {
+		return "", "", fmt.Errorf("cannot read the cluster's kubeconfig: %w", err)
+	}
+	api, err := kubernetes.NewForConfig(rc)
+	if err != nil {
+		return "", "", fmt.Errorf("cannot reach the cluster: %w", err)
+	}
+	token, secret := authn.NewBootstrapToken("joins node "+node, time.Hour, time.Now())
+	if _, err := api.CoreV1().Secrets(secret.Namespace).Create(ctx, secret, metav1.CreateOptions{}); err != nil {
+		return "", "", fmt.Errorf("cannot store a join token: %w", err)
+	}
+	ca, err := os.ReadFile(filepath.Join(PKIDir(c), "ca.crt"))
+	if err != nil {
+		return "", "", fmt.Errorf("cannot read the cluster's authority: %w", err)
+	}
+	cert, err := pki.ParseCertificate(ca)
+	if err != nil {
+		return "", "", fmt.Errorf("cannot read the cluster's authority: %w", err)
+	}
+	return token, pki.PublicKeyHash(cert), nil
+}
+
+// stopExtraNodes ends every further node of the cluster on this machine.
+func stopExtraNodes(ctx context.Context, c config.Config, stop func(config.Config) error) error {
+	entries, _ := os.ReadDir(nodesDir(c))
+	var errs []error
+	for i := range entries {
+		e := extraNode(c, i+2)
+		if id, running, err := process.Load(PIDFile(e)); err != nil {
+			errs = append(errs, err)
+		} else if running {
+			errs = append(errs, id.Stop(ctx, syscall.SIGTERM, config.ShutdownTime))
+		}
+		errs = append(errs, stop(e))
+		ns, err := namespaceOf(c, e)
+		if err == nil {
+			err = pod.DeleteNodeNamespace(ctx, ns)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
