@@ -81,17 +81,34 @@ func namespace(name string) *corev1.Namespace {
 	}
 }
 
-// agent binds pods to n1 and reports them ready, and ends those deleted.
+// agent binds pods to the first open node and reports them ready, and ends those deleted.
 type agent struct {
-	pods *reconcile.View[*corev1.Pod]
-	mu   sync.Mutex
-	ips  int
+	pods  *reconcile.View[*corev1.Pod]
+	nodes *reconcile.View[*corev1.Node]
+	mu    sync.Mutex
+	ips   int
 }
 
-func newAgent(h *reconcile.Hub) *agent { return &agent{pods: reconcile.ViewOf[*corev1.Pod](h)} }
+func newAgent(h *reconcile.Hub) *agent {
+	return &agent{pods: reconcile.ViewOf[*corev1.Pod](h), nodes: reconcile.ViewOf[*corev1.Node](h)}
+}
 
-func (a *agent) Name() string                { return "agent" }
-func (a *agent) Inputs() []reconcile.Input   { return []reconcile.Input{reconcile.Self(a.pods)} }
+// open is the first node, by name, that no taint closes.
+func (a *agent) open() string {
+	first := ""
+	for _, n := range a.nodes.All() {
+		closed := slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnreachable })
+		if !closed && (first == "" || n.Name < first) {
+			first = n.Name
+		}
+	}
+	return first
+}
+
+func (a *agent) Name() string { return "agent" }
+func (a *agent) Inputs() []reconcile.Input {
+	return []reconcile.Input{reconcile.Self(a.pods), reconcile.Reads(a.nodes)}
+}
 func (a *agent) Outputs() []reconcile.Output { return nil }
 
 func (a *agent) Reconcile(ctx context.Context, w client.Client, k object.Key) (reconcile.Result, error) {
@@ -108,9 +125,13 @@ func (a *agent) Reconcile(ctx context.Context, w client.Client, k object.Key) (r
 		return reconcile.Result{}, err
 	case p.DeletionTimestamp != nil:
 	case p.Spec.NodeName == "":
+		node := a.open()
+		if node == "" {
+			return reconcile.Result{After: time.Second}, nil
+		}
 		r := w.Batch(ctx, []client.Write{{Op: client.OpBind, Definition: a.pods.Definition(), Object: &corev1.Binding{
 			ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name, UID: p.UID},
-			Target:     corev1.ObjectReference{Kind: "Node", Name: "n1"},
+			Target:     corev1.ObjectReference{Kind: "Node", Name: node},
 		}}})
 		return reconcile.Result{}, r[0].Err
 	case p.Status.Phase != corev1.PodRunning && p.Spec.Containers[0].Image != "broken":

@@ -203,12 +203,25 @@ func leavesIn(p *corev1.Pod, taints []corev1.Taint, added func(corev1.Taint) tim
 		if seconds == nil {
 			continue
 		}
-		left := max(0, added(*t).Add(time.Duration(max(0, *seconds))*time.Second).Sub(now))
+		// A pod that came later than the taint has its time from then on.
+		from := added(*t)
+		if at := placedAt(p); at.After(from) {
+			from = at
+		}
+		left := max(0, from.Add(time.Duration(max(0, *seconds))*time.Second).Sub(now))
 		if !leaves || left < wait {
 			wait, leaves = left, true
 		}
 	}
 	return wait, leaves
+}
+
+// placedAt is when a pod came to its node.
+func placedAt(p *corev1.Pod) time.Time {
+	if c := podstate.Condition(p, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue {
+		return c.LastTransitionTime.Time
+	}
+	return p.CreationTimestamp.Time
 }
 
 func shorter(a, b *int64) bool { return a != nil && (b == nil || *a < *b) }

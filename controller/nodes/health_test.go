@@ -162,9 +162,16 @@ func TestLeavesIn(t *testing.T) {
 		"other value":       {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Key: "a", Operator: corev1.TolerationOpEqual, Value: "x"}}, 0, true},
 	} {
 		p := &corev1.Pod{Spec: corev1.PodSpec{Tolerations: c.tols}}
+		p.CreationTimestamp = metav1.NewTime(start.Add(-1000 * time.Second))
 		wait, leaves := leavesIn(p, c.taints, func(t corev1.Taint) time.Time { return t.TimeAdded.Time }, start)
 		if wait != c.wait || leaves != c.leaves {
 			t.Errorf("%s: %s, %v", name, wait, leaves)
+		}
+		p.CreationTimestamp = metav1.NewTime(start)
+		if name == "over" {
+			if wait, leaves := leavesIn(p, c.taints, func(t corev1.Taint) time.Time { return t.TimeAdded.Time }, start); wait != 300*time.Second || !leaves {
+				t.Errorf("a pod that came after the taint leaves in %s", wait)
+			}
 		}
 	}
 }

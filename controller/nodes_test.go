@@ -1,0 +1,148 @@
+package controller_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/client"
+	"sagong/object"
+	"sagong/reconcile"
+)
+
+// keeper renews the leases of nodes, as their agents do.
+type keeper struct {
+	nodes *reconcile.View[*corev1.Node]
+	quiet func(node string) bool
+}
+
+func (k *keeper) Name() string                { return "keeper" }
+func (k *keeper) Inputs() []reconcile.Input   { return []reconcile.Input{reconcile.Self(k.nodes)} }
+func (k *keeper) Outputs() []reconcile.Output { return nil }
+
+func (k *keeper) Reconcile(ctx context.Context, w client.Client, key object.Key) (reconcile.Result, error) {
+	if k.quiet(key.Name) {
+		return reconcile.Result{}, nil
+	}
+	now := metav1.NowMicro()
+	lease, err := client.Get[*coordinationv1.Lease](ctx, w, "kube-node-lease", key.Name)
+	if apierrors.IsNotFound(err) {
+		_, err = client.Create(ctx, w, &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "kube-node-lease", Name: key.Name},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: &key.Name, RenewTime: &now},
+		})
+	} else if err == nil {
+		next := lease.DeepCopy()
+		next.Spec.RenewTime = &now
+		_, err = client.Update(ctx, w, next)
+	}
+	return reconcile.Result{After: 10 * time.Second}, err
+}
+
+// TestSilentNode has one of two nodes fall silent, in virtual time: its state
+// becomes unknown, its pods unready and, once they no longer tolerate it, they
+// are replaced on the other; when the node is deleted its pods go with it.
+func TestSilentNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := make(chan struct{})
+		k := &keeper{quiet: func(node string) bool {
+			select {
+			case <-silent:
+				return node == "n1"
+			default:
+				return false
+			}
+		}}
+		c := start(t)
+		k.nodes = reconcile.ViewOf[*corev1.Node](c.hub)
+		e := reconcile.NewEngine(c.c, quiet, nil)
+		if err := e.Add(k); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = e.Run(ctx) }()
+		defer func() { cancel(); <-done }()
+
+		ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now()}
+		if err := c.c.Seed(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{ready}}}); err != nil {
+			t.Fatal(err)
+		}
+		d := web(2, "v1")
+		seconds := int64(300)
+		for _, key := range []string{corev1.TaintNodeUnreachable, corev1.TaintNodeNotReady} {
+			d.Spec.Template.Spec.Tolerations = append(d.Spec.Template.Spec.Tolerations, corev1.Toleration{Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds})
+		}
+		must(client.Create(t.Context(), c.c, d))
+		synctest.Wait()
+		if !c.complete(2, "v1")() {
+			t.Fatalf("%+v", c.deployment().Status)
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		node := func() *corev1.Node { return must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")) }
+		if n := node(); len(n.Spec.Taints) > 0 || n.Status.Conditions[0].Status != corev1.ConditionTrue {
+			t.Fatalf("a live node was marked: %+v", n)
+		}
+		before := list[*corev1.Pod](c, "default")
+
+		close(silent)
+		time.Sleep(51 * time.Second) // the rest of a lease period, and the grace
+		synctest.Wait()
+		n := node()
+		if len(n.Status.Conditions) != 4 || n.Status.Conditions[0].Status != corev1.ConditionUnknown || n.Status.Conditions[0].Message != "Kubelet stopped posting node status." {
+			t.Fatalf("%+v", n.Status.Conditions)
+		}
+		for _, effect := range []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute} {
+			if !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnreachable && t.Effect == effect }) {
+				t.Fatalf("no %s taint: %+v", effect, n.Spec.Taints)
+			}
+		}
+		for _, p := range list[*corev1.Pod](c, "default") {
+			if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}) {
+				t.Fatalf("%s is still ready", p.Name)
+			}
+		}
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		if now := list[*corev1.Pod](c, "default"); len(now) != 2 || now[0].UID != before[0].UID || now[0].DeletionTimestamp != nil {
+			t.Fatal("evicted before the time they tolerate")
+		}
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		for _, p := range list[*corev1.Pod](c, "default") {
+			if slices.ContainsFunc(before, func(o *corev1.Pod) bool { return o.UID == p.UID }) {
+				t.Fatal("not evicted")
+			}
+		}
+
+		// The pods are on n2 now, and lost with it after the quarantine.
+		lost := list[*corev1.Pod](c, "default")
+		if err := client.Delete[*corev1.Node](t.Context(), c.c, "", "n2", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(39 * time.Second)
+		synctest.Wait()
+		for _, p := range lost {
+			if _, err := client.Get[*corev1.Pod](t.Context(), c.c, "default", p.Name); err != nil {
+				t.Fatal("given up before the quarantine was over")
+			}
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for _, p := range lost {
+			if _, err := client.Get[*corev1.Pod](t.Context(), c.c, "default", p.Name); !apierrors.IsNotFound(err) {
+				t.Fatalf("%s is still there: %v", p.Name, err)
+			}
+		}
+	})
+}
