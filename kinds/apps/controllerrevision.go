@@ -2,6 +2,8 @@ package apps
 
 import (
 	"bytes"
+	"encoding/json"
+	"reflect"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -45,8 +47,17 @@ func validateControllerRevision(r *appsv1.ControllerRevision) field.ErrorList {
 
 func validateControllerRevisionUpdate(r, old *appsv1.ControllerRevision) field.ErrorList {
 	errs := validateControllerRevision(r)
-	if !bytes.Equal(r.Data.Raw, old.Data.Raw) {
+	if !sameJSON(r.Data.Raw, old.Data.Raw) {
 		errs = append(errs, field.Invalid(field.NewPath("data"), r.Data, "field is immutable"))
 	}
 	return errs
+}
+
+// sameJSON compares values, not how they are written down.
+func sameJSON(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }

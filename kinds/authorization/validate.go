@@ -58,8 +58,9 @@ func bareMeta(m *metav1.ObjectMeta, namespaced bool) field.ErrorList {
 	return nil
 }
 
+// isEmpty overlooks what the server itself may have filled in.
 func isEmpty(m *metav1.ObjectMeta) bool {
-	return m.Name == "" && m.GenerateName == "" && m.Namespace == "" && m.UID == "" && m.ResourceVersion == "" &&
+	return m.Name == "" && m.GenerateName == "" && m.Namespace == "" && m.ResourceVersion == "" &&
 		len(m.Labels) == 0 && len(m.Annotations) == 0 && len(m.OwnerReferences) == 0 && len(m.Finalizers) == 0
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -54,6 +55,7 @@ func CertificateSigningRequest() *object.Definition {
 		PrepareUpdate: func(_ context.Context, r, old *certificatesv1.CertificateSigningRequest) {
 			r.Spec = *old.Spec.DeepCopy()
 		},
+		NameRule:             path.ValidatePathSegmentName,
 		Validate:             validateRequest,
 		ValidateUpdate:       validateRequestUpdate,
 		ValidateStatusUpdate: validateRequestStatus,

@@ -1,6 +1,9 @@
 package core
 
 import (
+	"maps"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -27,11 +30,11 @@ func ConfigMap() *object.Definition {
 func validateConfigMap(c *corev1.ConfigMap) field.ErrorList {
 	errs := validateKeys(c.Data, field.NewPath("data"))
 	size := 0
-	for k, v := range c.Data {
+	for _, k := range slices.Sorted(maps.Keys(c.Data)) {
 		if _, twice := c.BinaryData[k]; twice {
 			errs = append(errs, field.Invalid(field.NewPath("data").Key(k), k, "duplicate of key present in binaryData"))
 		}
-		size += len(v)
+		size += len(c.Data[k])
 	}
 	errs = append(errs, validateKeys(c.BinaryData, field.NewPath("binaryData"))...)
 	for _, v := range c.BinaryData {

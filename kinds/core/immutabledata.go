@@ -1,6 +1,9 @@
 package core
 
 import (
+	"maps"
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
@@ -11,7 +14,7 @@ import (
 
 // validateKeys checks the keys of a map that a volume could make files of.
 func validateKeys[V any](data map[string]V, path *field.Path) (errs field.ErrorList) {
-	for k := range data {
+	for _, k := range slices.Sorted(maps.Keys(data)) {
 		errs = append(errs, check.Rule(path.Key(k), k, utilvalidation.IsConfigMapKey)...)
 	}
 	return errs

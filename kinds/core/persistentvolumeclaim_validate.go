@@ -2,6 +2,8 @@ package core
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -51,8 +53,8 @@ func validatePersistentVolumeClaimUpdate(c, old *corev1.PersistentVolumeClaim) f
 }
 
 func validatePersistentVolumeClaimStatus(c, _ *corev1.PersistentVolumeClaim) (errs field.ErrorList) {
-	for name, q := range c.Status.Capacity {
-		errs = append(errs, podspec.ValidateQuantity(string(name), q, field.NewPath("status", "capacity").Key(string(name)))...)
+	for _, name := range slices.Sorted(maps.Keys(c.Status.Capacity)) {
+		errs = append(errs, podspec.ValidateQuantity(string(name), c.Status.Capacity[name], field.NewPath("status", "capacity").Key(string(name)))...)
 	}
 	return errs
 }

@@ -20,7 +20,7 @@ var specPath = field.NewPath("spec")
 func validateIngressCreate(i *networkingv1.Ingress) field.ErrorList {
 	errs := validateIngress(i)
 	if class, ok := i.Annotations[classAnnotation]; ok && i.Spec.IngressClassName != nil {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "annotations").Child(classAnnotation), class, "can not be set when the class field is also set"))
+		errs = append(errs, field.Invalid(field.NewPath("annotations").Child(classAnnotation), class, "can not be set when the class field is also set"))
 	}
 	return errs
 }

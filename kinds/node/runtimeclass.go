@@ -1,6 +1,9 @@
 package node
 
 import (
+	"maps"
+	"slices"
+
 	nodev1 "k8s.io/api/node/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -31,8 +34,8 @@ func RuntimeClass() *object.Definition {
 func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
 	errs := check.Rule(field.NewPath("handler"), c.Handler, utilvalidation.IsDNS1123Label)
 	if c.Overhead != nil {
-		for name, q := range c.Overhead.PodFixed {
-			errs = append(errs, podspec.ValidateQuantity(string(name), q, field.NewPath("overhead", "podFixed").Key(string(name)))...)
+		for _, name := range slices.Sorted(maps.Keys(c.Overhead.PodFixed)) {
+			errs = append(errs, podspec.ValidateQuantity(string(name), c.Overhead.PodFixed[name], field.NewPath("overhead", "podFixed").Key(string(name)))...)
 		}
 	}
 	if s := c.Scheduling; s != nil {

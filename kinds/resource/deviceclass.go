@@ -3,6 +3,7 @@ package resource
 import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -18,5 +19,7 @@ func DeviceClass() *object.Definition {
 
 			object.AgeColumn[*resourcev1.DeviceClass](),
 		},
+		Validate:       validateClass,
+		ValidateUpdate: func(c, _ *resourcev1.DeviceClass) field.ErrorList { return validateClass(c) },
 	}.Definition()
 }

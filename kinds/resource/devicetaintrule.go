@@ -4,6 +4,7 @@ import (
 	"context"
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -19,7 +20,9 @@ func DeviceTaintRule() *object.Definition {
 
 			object.AgeColumn[*resourcev1.DeviceTaintRule](),
 		},
-		Default:       func(r *resourcev1.DeviceTaintRule) { defaultTaint(&r.Spec.Taint) },
-		PrepareCreate: func(_ context.Context, r *resourcev1.DeviceTaintRule) { r.Status = resourcev1.DeviceTaintRuleStatus{} },
+		Default:        func(r *resourcev1.DeviceTaintRule) { defaultTaint(&r.Spec.Taint) },
+		PrepareCreate:  func(_ context.Context, r *resourcev1.DeviceTaintRule) { r.Status = resourcev1.DeviceTaintRuleStatus{} },
+		Validate:       validateTaintRule,
+		ValidateUpdate: func(r, _ *resourcev1.DeviceTaintRule) field.ErrorList { return validateTaintRule(r) },
 	}.Definition()
 }

@@ -21,8 +21,11 @@ func ResourceClaim() *object.Definition {
 			object.StringColumn("State", "A summary of the current state (allocated, pending, reserved, etc.).", claimState),
 			object.AgeColumn[*resourcev1.ResourceClaim](),
 		},
-		Default:       func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) },
-		PrepareCreate: func(_ context.Context, c *resourcev1.ResourceClaim) { c.Status = resourcev1.ResourceClaimStatus{} },
+		Default:              func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) },
+		PrepareCreate:        func(_ context.Context, c *resourcev1.ResourceClaim) { c.Status = resourcev1.ResourceClaimStatus{} },
+		Validate:             validateClaim,
+		ValidateUpdate:       validateClaimUpdate,
+		ValidateStatusUpdate: validateClaimStatus,
 	}.Definition()
 }
 

@@ -18,6 +18,8 @@ func ResourceClaimTemplate() *object.Definition {
 
 			object.AgeColumn[*resourcev1.ResourceClaimTemplate](),
 		},
-		Default: func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
+		Default:        func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
+		Validate:       validateTemplate,
+		ValidateUpdate: validateTemplateUpdate,
 	}.Definition()
 }

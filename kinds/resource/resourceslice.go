@@ -41,5 +41,7 @@ func ResourceSlice() *object.Definition {
 				}
 			}
 		},
+		Validate:       validateSlice,
+		ValidateUpdate: validateSliceUpdate,
 	}.Definition()
 }

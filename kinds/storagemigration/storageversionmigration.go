@@ -5,7 +5,9 @@ import (
 
 	storagemigrationv1 "k8s.io/api/storagemigration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -25,5 +27,15 @@ func StorageVersionMigration() *object.Definition {
 		PrepareCreate: func(_ context.Context, m *storagemigrationv1.StorageVersionMigration) {
 			m.Status = storagemigrationv1.StorageVersionMigrationStatus{}
 		},
+		Validate:       validateMigration,
+		ValidateUpdate: validateMigrationUpdate,
 	}.Definition()
+}
+
+func validateMigration(m *storagemigrationv1.StorageVersionMigration) field.ErrorList {
+	return check.Required(field.NewPath("spec", "resource", "resource"), m.Spec.Resource.Resource, "resource is required")
+}
+
+func validateMigrationUpdate(m, old *storagemigrationv1.StorageVersionMigration) field.ErrorList {
+	return append(validateMigration(m), check.Immutable(field.NewPath("spec", "resource"), m.Spec.Resource, old.Spec.Resource)...)
 }
