@@ -3,7 +3,9 @@
 
 SHELL    := /bin/bash
 GOFLAGS_ := -trimpath -tags netgo,osusergo
-LDFLAGS  := -s -w -linkmode external -extldflags "-static"
+# The program starts 64 KiB beside a boundary of huge pages, because the kernel
+# else counts all of the file as resident (docs/decisions/memory.md).
+LDFLAGS  := -s -w -linkmode external -extldflags "-static -Wl,-Ttext-segment=0x410000"
 SOURCES  := go.mod go.sum $(shell find . -name '*.go' -not -name '*_test.go' -not -path './bin/*' -o -name '*.[ch]' -not -path './bin/*' -o -path '*/assets/*' -type f)
 
 .PHONY: all build up down test unit race script bench clean needs needs-test help

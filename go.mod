@@ -2,7 +2,10 @@ module sagong
 
 go 1.26.6
 
+replace early => ./lib/early
+
 require (
+	early v0.0.0
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/coder/websocket v1.8.15
 	github.com/containerd/containerd/v2 v2.4.2

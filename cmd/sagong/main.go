@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime"
 
+	_ "early" // before kubectl's packages start
+
 	"sagong/cli"
 	"sagong/hello"
 )
