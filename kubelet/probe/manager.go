@@ -80,7 +80,11 @@ type job struct {
 	run       int32 // consecutive equal outcomes
 	inFlight  bool
 	suspended bool
-	wanted    bool // another run was asked for while in flight
+	// early is the delay to the next look before the first period is over; see
+	// firstLook.
+	early time.Duration
+	ends  time.Time // of the first period
+	looks bool      // the run under way is such a look
 }
 
 // NewManager returns a manager that calls changed when what it knows of a pod's
@@ -169,8 +173,18 @@ func (m *Manager) watch(t Target) *watched {
 	return w
 }
 
+// firstLook is how soon after its first failure a container is asked again
+// whether it is started or ready. Within the first period such looks, at
+// doubling delays, count only when they succeed: a container that is ready
+// after 100 ms need not wait out its period, and one that is not is judged
+// exactly as its period and thresholds say.
+const firstLook = 50 * time.Millisecond
+
 // begin arms a probe for the first time.
 func (m *Manager) begin(j *job) {
+	if j.kind != Liveness && j.probe.SuccessThreshold <= 1 {
+		j.early = firstLook
+	}
 	at := j.w.StartedAt.Add(time.Duration(j.probe.InitialDelaySeconds) * time.Second)
 	if now := time.Now(); at.Before(now) {
 		at = now
@@ -196,10 +210,26 @@ func (m *Manager) due(j *job) {
 	if j.w.gone || j.suspended || m.ctx.Err() != nil {
 		return
 	}
-	m.arm(j, time.Now().Add(period(j.probe)))
+	next := period(j.probe)
 	if j.inFlight {
+		m.arm(j, time.Now().Add(next))
 		return
 	}
+	j.looks = !j.ends.IsZero() && j.early > 0
+	if j.early > 0 {
+		now := time.Now()
+		if j.ends.IsZero() {
+			j.ends = now.Add(next)
+		}
+		left := j.ends.Sub(now)
+		if j.early < left {
+			next = j.early
+			j.early *= 2
+		} else {
+			next, j.early = left, 0
+		}
+	}
+	m.arm(j, time.Now().Add(next))
 	j.inFlight = true
 	if m.running >= m.limit {
 		m.backlog = append(m.backlog, j)
@@ -230,7 +260,7 @@ func (m *Manager) once(j *job) {
 	m.mu.Lock()
 	w := j.w
 	p, ip := w.Pod, w.IP
-	gone := w.gone || j.suspended
+	gone, look := w.gone || j.suspended, j.looks
 	m.mu.Unlock()
 	if gone {
 		return
@@ -248,6 +278,8 @@ func (m *Manager) once(j *job) {
 	}
 	m.mu.Unlock()
 	switch {
+	case look && (err != nil || out == Failure):
+		return
 	case err != nil:
 		m.recorder.EventForField(p, w.Member.FieldPath, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %s", j.kind, err)
 		return
@@ -274,6 +306,9 @@ func (m *Manager) note(j *job, out Outcome) bool {
 		j.run++
 	} else {
 		j.last, j.run = out, 1
+	}
+	if out == Success {
+		j.early = 0
 	}
 	threshold := max(j.probe.SuccessThreshold, 1)
 	if out == Failure {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,6 +108,11 @@ func New(o Options) *Handler {
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !strings.HasPrefix(r.URL.Path, "/") {
+		// The API server's node proxy hands on a relative path.
+		r = r.Clone(r.Context())
+		r.URL.Path, r.URL.RawPath = "/"+r.URL.Path, ""
+	}
 	if h.Authorize != nil && r.URL.Path != "/healthz" {
 		if err := h.Authorize(r); err != nil {
 			fail(w, err)
