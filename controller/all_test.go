@@ -167,21 +167,24 @@ func (c *cluster) eventually(what string, ok func() bool) {
 		default:
 		}
 	}
-	defer reconcile.ViewOf[*corev1.Pod](c.hub).OnChange(func(_, _ *corev1.Pod) { ping() })()
-	defer reconcile.ViewOf[*appsv1.ReplicaSet](c.hub).OnChange(func(_, _ *appsv1.ReplicaSet) { ping() })()
-	defer reconcile.ViewOf[*appsv1.Deployment](c.hub).OnChange(func(_, _ *appsv1.Deployment) { ping() })()
-	defer reconcile.ViewOf[*corev1.Namespace](c.hub).OnChange(func(_, _ *corev1.Namespace) { ping() })()
-	defer reconcile.ViewOf[*corev1.ConfigMap](c.hub).OnChange(func(_, _ *corev1.ConfigMap) { ping() })()
-	defer reconcile.ViewOf[*corev1.Node](c.hub).OnChange(func(_, _ *corev1.Node) { ping() })()
-	defer reconcile.ViewOf[*corev1.Event](c.hub).OnChange(func(_, _ *corev1.Event) { ping() })()
-	defer reconcile.ViewOf[*discoveryv1.EndpointSlice](c.hub).OnChange(func(_, _ *discoveryv1.EndpointSlice) { ping() })()
-	defer reconcile.ViewOf[*corev1.Endpoints](c.hub).OnChange(func(_, _ *corev1.Endpoints) { ping() })()
-	defer reconcile.ViewOf[*appsv1.DaemonSet](c.hub).OnChange(func(_, _ *appsv1.DaemonSet) { ping() })()
-	defer reconcile.ViewOf[*appsv1.StatefulSet](c.hub).OnChange(func(_, _ *appsv1.StatefulSet) { ping() })()
-	defer reconcile.ViewOf[*batchv1.Job](c.hub).OnChange(func(_, _ *batchv1.Job) { ping() })()
-	defer reconcile.ViewOf[*batchv1.CronJob](c.hub).OnChange(func(_, _ *batchv1.CronJob) { ping() })()
-	defer reconcile.ViewOf[*policyv1.PodDisruptionBudget](c.hub).OnChange(func(_, _ *policyv1.PodDisruptionBudget) { ping() })()
-	defer reconcile.ViewOf[*rbacv1.ClusterRole](c.hub).OnChange(func(_, _ *rbacv1.ClusterRole) { ping() })()
+	defer onChange[*corev1.Pod](c, ping)()
+	defer onChange[*appsv1.ReplicaSet](c, ping)()
+	defer onChange[*appsv1.Deployment](c, ping)()
+	defer onChange[*appsv1.DaemonSet](c, ping)()
+	defer onChange[*appsv1.StatefulSet](c, ping)()
+	defer onChange[*appsv1.ControllerRevision](c, ping)()
+	defer onChange[*batchv1.Job](c, ping)()
+	defer onChange[*batchv1.CronJob](c, ping)()
+	defer onChange[*corev1.Namespace](c, ping)()
+	defer onChange[*corev1.ServiceAccount](c, ping)()
+	defer onChange[*corev1.ConfigMap](c, ping)()
+	defer onChange[*corev1.Node](c, ping)()
+	defer onChange[*corev1.Event](c, ping)()
+	defer onChange[*corev1.Endpoints](c, ping)()
+	defer onChange[*corev1.PersistentVolumeClaim](c, ping)()
+	defer onChange[*discoveryv1.EndpointSlice](c, ping)()
+	defer onChange[*policyv1.PodDisruptionBudget](c, ping)()
+	defer onChange[*rbacv1.ClusterRole](c, ping)()
 	limit := time.After(15 * time.Second)
 	for !ok() {
 		select {
@@ -190,6 +193,10 @@ func (c *cluster) eventually(what string, ok func() bool) {
 			c.Fatalf("%s did not come about", what)
 		}
 	}
+}
+
+func onChange[T object.Object](c *cluster, f func()) (stop func()) {
+	return reconcile.ViewOf[T](c.hub).OnChange(func(_, _ T) { f() })
 }
 
 func must[T any](v T, err error) T {
