@@ -104,7 +104,7 @@ func (q *request) connect(t resource.Target, options runtime.Object) error {
 // toAgent passes a pod's stream on to its node's agent.
 func (q *request) toAgent(t resource.Target, pod *corev1.Pod) error {
 	v := q.r.URL.Query()
-	container, err := chooseContainer(pod, v.Get("container"), t.Subresource)
+	container, err := chooseContainer(pod, v.Get("container"))
 	if t.Subresource != "portforward" && err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func checkLogOptions(v url.Values) error {
 
 // chooseContainer finds the container a stream is for: the one named, the only
 // one, or the pod's default.
-func chooseContainer(pod *corev1.Pod, name, _ string) (string, error) {
+func chooseContainer(pod *corev1.Pod, name string) (string, error) {
 	var all []string
 	for _, c := range pod.Spec.Containers {
 		all = append(all, c.Name)
@@ -269,6 +269,7 @@ func agentPort(n *corev1.Node) int32 {
 func (q *request) agent(n *corev1.Node, path, query string) error {
 	if h := q.s.Nodes.Handler(n.Name); h != nil {
 		r := q.r.Clone(q.r.Context())
+		stripIdentity(r.Header)
 		u, err := url.Parse(path)
 		if err != nil {
 			return apierrors.NewBadRequest(err.Error())
