@@ -43,6 +43,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		workloads.NewJob(d.Hub, events("job-controller")),
 		workloads.NewCronJob(d.Hub, events("cronjob-controller")),
 		scaling.NewDisruption(d.Hub, events("controllermanager")),
+		scaling.NewStaleDisruption(d.Hub),
 		services.NewEndpointSlice(d.Hub, events("endpoint-slice-controller")),
 		services.NewEndpoints(d.Hub, events("endpoint-controller")),
 		services.NewEndpointSliceMirroring(d.Hub, events("endpoint-slice-mirroring-controller")),

@@ -3,6 +3,7 @@ package cleanup
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -58,6 +59,9 @@ func (c *podCollector) Inputs() []reconcile.Input {
 			switch {
 			case new == nil:
 				c.mu.Lock()
+				maps.DeleteFunc(c.missing, func(node string, since time.Time) bool {
+					return time.Since(since) > time.Hour && len(c.pods.By("node", node)) == 0
+				})
 				c.missing[old.Name] = time.Now()
 				c.mu.Unlock()
 			case old == nil:

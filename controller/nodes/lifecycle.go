@@ -109,7 +109,8 @@ func (c *lifecycleController) Reconcile(ctx context.Context, w client.Client, ke
 	c.mu.Unlock()
 
 	after := h.silentIn(now)
-	if after == 0 {
+	silent := after == 0
+	if silent {
 		if conditions, changed := unknownConditions(n, now); changed {
 			written, err := c.declareSilent(ctx, w, n, conditions)
 			if err != nil {
@@ -122,7 +123,9 @@ func (c *lifecycleController) Reconcile(ctx context.Context, w client.Client, ke
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if readiness(n) != corev1.ConditionTrue {
+	if silent {
+		// An agent that still reports, if only that its node is not ready, is
+		// the one to say how its pods are.
 		if err := c.markPods(ctx, w, n); err != nil {
 			return reconcile.Result{}, err
 		}
@@ -190,7 +193,7 @@ func needsEviction(n *corev1.Node) bool {
 	return false
 }
 
-// markPods makes the pods of an unready node unready, so that no Service sends
+// markPods makes the pods of a silent node unready, so that no Service sends
 // them anything.
 func (c *lifecycleController) markPods(ctx context.Context, w client.Client, n *corev1.Node) error {
 	var writes []client.Write
