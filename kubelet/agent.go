@@ -140,6 +140,7 @@ func (a *Agent) InNamespace(namespace string) []*corev1.Service {
 
 // lateNetwork is the pod network, once the node's pod ranges are known.
 type lateNetwork struct {
+	mu    sync.Mutex // held while it is opened
 	ready chan struct{}
 	net   Network
 }
@@ -269,7 +270,12 @@ func (a *Agent) begin(ctx context.Context) error {
 		}
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := a.register(ctx)
+		node, err := a.register(ctx)
+		if err == nil {
+			// A node that has its pod ranges already must not be reported NotReady
+			// just because its agent was started anew.
+			err = a.openFor(node)
+		}
 		if err == nil {
 			err = a.reportNode(ctx, false)
 		}
@@ -298,24 +304,8 @@ func (a *Agent) onNode(_, n *corev1.Node) {
 		a.touchNode()
 		return
 	}
-	if a.notReady() == "" || len(n.Spec.PodCIDRs) == 0 && n.Spec.PodCIDR == "" || len(a.cfg.PodCIDRs) > 0 {
-		return
-	}
-	ranges := n.Spec.PodCIDRs
-	if len(ranges) == 0 {
-		ranges = []string{n.Spec.PodCIDR}
-	}
-	var cidrs []netip.Prefix
-	for _, r := range ranges {
-		p, err := netip.ParsePrefix(r)
-		if err != nil {
-			a.log.Error("cannot read the node's pod range", "range", r, "err", err)
-			return
-		}
-		cidrs = append(cidrs, p)
-	}
-	if err := a.openNetwork(a.ctx, cidrs); err != nil {
-		a.log.Error("cannot open the pod network", "err", err)
+	if err := a.openFor(n); err != nil {
+		a.log.Error("cannot open the pod network, trying again", "err", err)
 		a.timers.Set("network", time.Now().Add(2*time.Second), func() {
 			if n, ok := a.nodes.Get("", a.cfg.NodeName); ok {
 				a.work.Go(func() { a.onNode(nil, n) })
@@ -324,7 +314,34 @@ func (a *Agent) onNode(_, n *corev1.Node) {
 	}
 }
 
+// openFor opens the network for the pod ranges that a Node holds, unless it is
+// open or there are none yet.
+func (a *Agent) openFor(n *corev1.Node) error {
+	ranges := n.Spec.PodCIDRs
+	if len(ranges) == 0 && n.Spec.PodCIDR != "" {
+		ranges = []string{n.Spec.PodCIDR}
+	}
+	if len(ranges) == 0 {
+		return nil
+	}
+	var cidrs []netip.Prefix
+	for _, r := range ranges {
+		p, err := netip.ParsePrefix(r)
+		if err != nil {
+			return fmt.Errorf("cannot read the node's pod range: %w", err)
+		}
+		cidrs = append(cidrs, p)
+	}
+	return a.openNetwork(a.ctx, cidrs)
+}
+
+// openNetwork opens the network once.
 func (a *Agent) openNetwork(ctx context.Context, cidrs []netip.Prefix) error {
+	a.network.mu.Lock()
+	defer a.network.mu.Unlock()
+	if a.notReady() == "" {
+		return nil
+	}
 	n, err := a.dep.OpenNetwork(ctx, cidrs)
 	if err != nil {
 		return fmt.Errorf("cannot open the pod network: %w", err)

@@ -45,3 +45,26 @@ func BenchmarkHundredPods(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkHundredDeletes measures a hundred pods from delete to gone.
+func BenchmarkHundredDeletes(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		m := newRealMachine(b)
+		for i := range 100 {
+			m.create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("p", i)}, Spec: corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{shell("a", "trap 'exit 0' TERM; sleep 1000 & wait")}}})
+		}
+		for i := range 100 {
+			m.await(fmt.Sprint("p", i), "running", running)
+		}
+		b.StartTimer()
+		for i := range 100 {
+			if err := client.Delete[*corev1.Pod](b.Context(), m.api, "default", fmt.Sprint("p", i), metav1.DeleteOptions{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for i := range 100 {
+			m.await(fmt.Sprint("p", i), "gone", gone)
+		}
+	}
+}

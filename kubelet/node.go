@@ -30,7 +30,7 @@ func (a *Agent) labels() map[string]string {
 }
 
 // register makes the Node object, or brings an earlier one's labels up to date.
-func (a *Agent) register(ctx context.Context) error {
+func (a *Agent) register(ctx context.Context) (*corev1.Node, error) {
 	node, err := client.Get[*corev1.Node](ctx, a.dep.Client, "", a.cfg.NodeName)
 	if apierrors.IsNotFound(err) {
 		fresh := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.NodeName, Labels: a.labels()}, Spec: corev1.NodeSpec{Taints: a.cfg.Taints}}
@@ -50,7 +50,7 @@ func (a *Agent) register(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("cannot register node %q: %w", a.cfg.NodeName, err)
+		return nil, fmt.Errorf("cannot register node %q: %w", a.cfg.NodeName, err)
 	}
 	changed := false
 	for k, v := range a.labels() {
@@ -70,11 +70,16 @@ func (a *Agent) register(ctx context.Context) error {
 				n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
 			}
 		}
-		if _, err := client.Update(ctx, a.dep.Client, n); err != nil && !apierrors.IsConflict(err) {
-			return fmt.Errorf("cannot label node %q: %w", a.cfg.NodeName, err)
+		labelled, err := client.Update(ctx, a.dep.Client, n)
+		if apierrors.IsConflict(err) {
+			return a.register(ctx)
 		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot label node %q: %w", a.cfg.NodeName, err)
+		}
+		node = labelled
 	}
-	return nil
+	return node, nil
 }
 
 // nodeStatus fills in what this node says of itself, keeping conditions and
@@ -158,7 +163,8 @@ func (a *Agent) reportNode(ctx context.Context, force bool) error {
 			if node, err = client.Get[*corev1.Node](ctx, a.dep.Client, "", a.cfg.NodeName); err != nil {
 				if apierrors.IsNotFound(err) {
 					// Somebody deleted it: a node that lives registers again.
-					return a.register(ctx)
+					_, err := a.register(ctx)
+					return err
 				}
 				return fmt.Errorf("cannot read node %q: %w", a.cfg.NodeName, err)
 			}

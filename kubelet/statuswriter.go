@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -184,6 +185,12 @@ func (w *statusWriter) write(ctx context.Context, batch []*report) {
 	}
 }
 
+// conditionOrder is the order in which people are used to read the conditions;
+// all others come before these.
+var conditionOrder = []corev1.PodConditionType{
+	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+}
+
 // mergeStatus puts what the node reports over what the API holds: conditions
 // of others stay as they are.
 func mergeStatus(api, own *corev1.PodStatus) corev1.PodStatus {
@@ -199,6 +206,9 @@ func mergeStatus(api, own *corev1.PodStatus) corev1.PodStatus {
 			conditions = append(conditions, c)
 		}
 	}
+	slices.SortStableFunc(conditions, func(a, b corev1.PodCondition) int {
+		return slices.Index(conditionOrder, a.Type) - slices.Index(conditionOrder, b.Type)
+	})
 	s.Conditions = conditions
 	s.NominatedNodeName, s.ResourceClaimStatuses = api.NominatedNodeName, api.ResourceClaimStatuses
 	s.ExtendedResourceClaimStatus = api.ExtendedResourceClaimStatus

@@ -180,12 +180,21 @@ func (m *Manager) watch(t Target) *watched {
 // exactly as its period and thresholds say.
 const firstLook = 50 * time.Millisecond
 
+// grace is how young a container may be for a probe to tell nothing by failing:
+// its program has not had the time to listen. Liveness waits that long before
+// its first look.
+const grace = time.Second
+
 // begin arms a probe for the first time.
 func (m *Manager) begin(j *job) {
 	if j.kind != Liveness && j.probe.SuccessThreshold <= 1 {
 		j.early = firstLook
 	}
-	at := j.w.StartedAt.Add(time.Duration(j.probe.InitialDelaySeconds) * time.Second)
+	delay := time.Duration(j.probe.InitialDelaySeconds) * time.Second
+	if j.kind == Liveness {
+		delay = max(delay, grace)
+	}
+	at := j.w.StartedAt.Add(delay)
 	if now := time.Now(); at.Before(now) {
 		at = now
 	}
@@ -215,7 +224,8 @@ func (m *Manager) due(j *job) {
 		m.arm(j, time.Now().Add(next))
 		return
 	}
-	j.looks = !j.ends.IsZero() && j.early > 0
+	young := time.Since(j.w.StartedAt) < grace
+	j.looks = j.early > 0 && (young || !j.ends.IsZero())
 	if j.early > 0 {
 		now := time.Now()
 		if j.ends.IsZero() {
