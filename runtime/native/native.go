@@ -45,19 +45,20 @@ type Options struct {
 
 // Runtime is the native runtime; it implements runtime.Runtime.
 type Runtime struct {
-	opts    Options
-	log     *slog.Logger
-	dirs    dirs
-	bootID  string
-	tree    *cgroup.Tree
-	exe     *os.File
-	lean    *os.File
-	lock    *os.File
-	null    *os.File
-	filters filterCache
-	watch   *watcher
-	events  *eventQueue
-	oomOnce sync.Once
+	opts   Options
+	log    *slog.Logger
+	dirs   dirs
+	bootID string
+	tree   *cgroup.Tree
+	exe    *os.File
+	lean   *os.File
+	// Locks of both directories.
+	lock, dataLock *os.File
+	null           *os.File
+	filters        filterCache
+	watch          *watcher
+	events         *eventQueue
+	oomOnce        sync.Once
 
 	// life ends with Close; wg waits for the goroutines that outlive a call.
 	life context.Context
@@ -106,6 +107,12 @@ func (r *Runtime) open() error {
 		}
 	}
 	var err error
+	if r.dataLock, err = lockDir(r.dirs.data); err != nil {
+		return err
+	}
+	if err := r.dirs.mountRun(); err != nil {
+		return err
+	}
 	if r.lock, err = lockDir(r.dirs.run); err != nil {
 		return err
 	}
@@ -208,7 +215,7 @@ func (r *Runtime) release() {
 		r.watch.release()
 	}
 	r.events.close()
-	for _, f := range []*os.File{r.exe, r.lean, r.lock, r.null} {
+	for _, f := range []*os.File{r.exe, r.lean, r.null, r.lock, r.dataLock} {
 		if f != nil {
 			f.Close()
 		}

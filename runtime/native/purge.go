@@ -22,12 +22,14 @@ func Purge(opts Options) error {
 	d := newDirs(opts.DataDir, opts.RunDir)
 	var errs []error
 	keep := func(err error) { errs = append(errs, err) }
-	if _, err := os.Stat(d.run); err == nil {
-		lock, err := lockDir(d.run)
-		if err != nil {
-			return fmt.Errorf("cannot purge the runtime: %w", err)
+	for _, dir := range []string{d.data, d.run} {
+		if _, err := os.Stat(dir); err == nil {
+			lock, err := lockDir(dir)
+			if err != nil {
+				return fmt.Errorf("cannot purge the runtime: %w", err)
+			}
+			defer lock.Close()
 		}
-		defer lock.Close()
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	keep(err)
@@ -58,6 +60,9 @@ func Purge(opts Options) error {
 		}
 		keep(tree.RemoveRoot())
 	}
+	// The directory may be a mount of its own.
+	keep(emptyTree(d.run))
+	keep(unpin(d.run))
 	keep(removeTree(d.run))
 	keep(removeTree(d.data))
 	for _, dir := range []string{opts.RunDir, opts.DataDir} {

@@ -169,6 +169,22 @@ func removeTree(dir string) error {
 	return removeAt(parent, filepath.Base(dir), dir)
 }
 
+// emptyTree removes what is in a directory, but not the directory.
+func emptyTree(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		if os.IsNotExist(err) {
+			return nil
+		}
+		return err
+	}
+	var errs []error
+	for _, n := range names {
+		errs = append(errs, removeTree(filepath.Join(dir, n.Name())))
+	}
+	return errors.Join(errs...)
+}
+
 func removeAt(parent int, name, full string) error {
 	err := unix.Unlinkat(parent, name, 0)
 	if err == nil || err == unix.ENOENT {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sagong/runtime"
 )
 
@@ -26,6 +28,24 @@ type dirs struct{ data, run string }
 
 func newDirs(data, run string) dirs {
 	return dirs{filepath.Join(data, "runtime"), filepath.Join(run, "runtime")}
+}
+
+// mountRun puts a memory file system on the run directory, where it is not on
+// one. What is in there means nothing after a restart of the machine, is synced
+// when a container ends, and is made and removed with every container, which
+// costs a disk file system more than all the rest of a start.
+func (d dirs) mountRun() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.run, &st); err != nil {
+		return &os.PathError{Op: "statfs", Path: d.run, Err: err}
+	}
+	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("sagong", d.run, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=711"); err != nil {
+		return fmt.Errorf("cannot mount a memory file system on %s: %w", d.run, err)
+	}
+	return nil
 }
 
 func (d dirs) pods() string              { return filepath.Join(d.data, "pods") }
