@@ -6,6 +6,7 @@ GOFLAGS_ := -trimpath -tags netgo,osusergo
 # The program starts 64 KiB beside a boundary of huge pages, because the kernel
 # else counts all of the file as resident (docs/decisions/memory.md).
 LDFLAGS  := -s -w -linkmode external -extldflags "-static -Wl,-Ttext-segment=0x410000"
+BENCHFLAGS = -flags '$(GOFLAGS_)' -ldflags '$(LDFLAGS)'
 SOURCES  := go.mod go.sum $(shell find . -name '*.go' -not -name '*_test.go' -not -path './bin/*' -o -name '*.[ch]' -not -path './bin/*' -o -path '*/assets/*' -type f)
 
 .PHONY: all build up down test unit race script bench clean needs needs-test help
@@ -32,10 +33,10 @@ test: needs-test build ## run every test: checks, unit tests, the race detector,
 	@test/run
 
 bench: needs-test build ## print the figures of docs/status.md, measured now
-	@go run ./test/bench -binary bin/sagong
+	@go run ./test/bench -binary bin/sagong $(BENCHFLAGS)
 
 bench-%: needs-test build ## print one row of the figures
-	@go run ./test/bench -binary bin/sagong -only $*
+	@go run ./test/bench -binary bin/sagong $(BENCHFLAGS) -only $*
 
 needs:
 	@test/needs build
