@@ -17,10 +17,6 @@ import (
 	"sagong/lib/progress"
 )
 
-// progressVariable names the descriptor on which a server in the background
-// tells 'up' of its steps.
-const progressVariable = "SAGONG_PROGRESS_FD"
-
 func serverCommand(s *session) *cobra.Command {
 	cfg := config.Defaults()
 	var file string
@@ -83,8 +79,8 @@ func runForeground(ctx context.Context, s *session, cfg *config.Config, file str
 		return fmt.Errorf("cannot use these settings:\n%w", err)
 	}
 	var steps *progress.Reporter
-	if fd, err := strconv.Atoi(os.Getenv(progressVariable)); err == nil {
-		os.Unsetenv(progressVariable)
+	if fd, err := strconv.Atoi(os.Getenv(compose.ProgressVariable)); err == nil {
+		os.Unsetenv(compose.ProgressVariable)
 		steps = progress.NewReporter(os.NewFile(uintptr(fd), "progress"), time.Now)
 	}
 	err = run(ctx, *cfg, newLogger(s.err, cfg.LogLevel), steps)

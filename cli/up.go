@@ -293,7 +293,7 @@ func spawn(ctx context.Context, cfg config.Config, show func(string, time.Durati
 	defer in.Close()
 	cmd := exec.Command(self, append([]string{"server"}, serverArgs(cfg)...)...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{out}
-	cmd.Env = append(os.Environ(), progressVariable+"=3")
+	cmd.Env = append(os.Environ(), compose.ProgressVariable+"=3")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

@@ -89,6 +89,9 @@ func RunAgent(ctx context.Context, c config.Config, log *slog.Logger, steps *pro
 	part("node", n.run)
 	part("serving", func(ctx context.Context) error { return serveNode(ctx, c, m, n, hub, log) })
 	part("start", func(ctx context.Context) error {
+		if err := n.agent.Adopted(ctx); err != nil {
+			return err
+		}
 		if err := nodeReady(ctx, hub, c.NodeName); err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ import (
 	"sagong/lib/netlink"
 	"sagong/lib/pki"
 	"sagong/lib/process"
+	"sagong/lib/progress"
 	"sagong/network/pod"
 )
 
@@ -81,8 +82,8 @@ func ExtraNodes(c config.Config) int {
 	return len(entries)
 }
 
-// StartExtraNode starts the nth node of a running cluster in the background and
-// waits for nothing: the caller sees it become Ready.
+// StartExtraNode starts the nth node of a running cluster in the background,
+// unless it runs already, and waits until it is Ready.
 func StartExtraNode(ctx context.Context, c config.Config, n int) (name string, err error) {
 	e := extraNode(c, n)
 	if _, running, err := process.Load(PIDFile(e)); err != nil || running {
@@ -109,8 +110,15 @@ func StartExtraNode(ctx context.Context, c config.Config, n int) (name string, e
 	if err != nil {
 		return "", fmt.Errorf("cannot find this program: %w", err)
 	}
-	log, err := os.OpenFile(filepath.Join(e.DataDir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	in, out, err := os.Pipe()
 	if err != nil {
+		return "", fmt.Errorf("cannot make a pipe: %w", err)
+	}
+	defer in.Close()
+	logFile := filepath.Join(e.DataDir, "agent.log")
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		out.Close()
 		return "", fmt.Errorf("cannot open the node's log: %w", err)
 	}
 	defer log.Close()
@@ -119,14 +127,34 @@ func StartExtraNode(ctx context.Context, c config.Config, n int) (name string, e
 	e.Token = ""
 	cmd := exec.Command(self, append([]string{"agent"}, e.AgentArgs()...)...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
-	cmd.Env = append(withoutSettings(os.Environ()), "SAGONG_TOKEN="+token)
+	cmd.Env = append(withoutSettings(os.Environ()), "SAGONG_TOKEN="+token, ProgressVariable+"=3")
+	cmd.ExtraFiles = []*os.File{out}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = netlink.InNamespace(ns.Path, cmd.Start)
+	out.Close()
 	if err != nil {
 		return "", fmt.Errorf("cannot start node %s: %w", e.NodeName, err)
 	}
+	if err := in.SetReadDeadline(time.Now().Add(nodeWait)); err != nil {
+		return "", fmt.Errorf("cannot wait for node %s: %w", e.NodeName, err)
+	}
+	var failed string
+	err = progress.Follow(in, func(s progress.Step) { failed = s.Failed })
+	if failed != "" {
+		err = errors.New(failed)
+	}
+	if err != nil {
+		return "", fmt.Errorf("node %s does not become Ready: %w; its log is %s", e.NodeName, err, logFile)
+	}
 	return e.NodeName, cmd.Process.Release()
 }
+
+// nodeWait is how long a further node may take to become Ready.
+const nodeWait = time.Minute
+
+// ProgressVariable names the descriptor on which a process in the background
+// tells of its steps.
+const ProgressVariable = "SAGONG_PROGRESS_FD"
 
 // withoutSettings drops the variables that configure the server: the node's own
 // flags say all there is.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -275,12 +276,18 @@ func (n *node) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// followPeers keeps the ways to the pods of other nodes.
+// peerPause is the least time between two looks at the ways to other nodes.
+const peerPause = time.Second
+
+// followPeers keeps the ways to the pods of other nodes. It looks again at every
+// sign of life of another node, not only when its addresses change: whether a
+// node is on the same link, and so needs no tunnel, is this machine's matter and
+// may have changed since.
 func (n *node) followPeers(ctx context.Context) error {
 	nodes := reconcile.ViewOf[*corev1.Node](n.hub)
 	changed := make(chan struct{}, 1)
 	stop := nodes.OnChange(func(old, new *corev1.Node) {
-		if old != nil && new != nil && peerOf(old).equal(peerOf(new)) {
+		if new != nil && new.Name == n.cfg.NodeName {
 			return
 		}
 		select {
@@ -298,19 +305,22 @@ func (n *node) followPeers(ctx context.Context) error {
 		var peers []pod.Peer
 		for _, o := range nodes.All() {
 			if p := peerOf(o); o.Name != n.cfg.NodeName && p.NodeIP.IsValid() && len(p.PodCIDRs) > 0 {
-				peers = append(peers, pod.Peer(p))
+				peers = append(peers, p)
 			}
 		}
 		if err := n.network.SetPeers(ctx, peers); err != nil {
 			n.log.Error("cannot set the ways to other nodes", "err", err)
 		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(peerPause):
+		}
 	}
 }
 
-type peer pod.Peer
-
-func peerOf(o *corev1.Node) peer {
-	p := peer{Name: o.Name}
+func peerOf(o *corev1.Node) pod.Peer {
+	p := pod.Peer{Name: o.Name}
 	for _, a := range o.Status.Addresses {
 		if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP && !p.NodeIP.IsValid() {
 			p.NodeIP = ip
@@ -322,18 +332,6 @@ func peerOf(o *corev1.Node) peer {
 		}
 	}
 	return p
-}
-
-func (p peer) equal(q peer) bool {
-	if p.NodeIP != q.NodeIP || len(p.PodCIDRs) != len(q.PodCIDRs) {
-		return false
-	}
-	for i := range p.PodCIDRs {
-		if p.PodCIDRs[i] != q.PodCIDRs[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // close releases what openNode opened; pods run on.
