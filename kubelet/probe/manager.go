@@ -82,9 +82,10 @@ type job struct {
 	suspended bool
 	// early is the delay to the next look before the first period is over; see
 	// firstLook.
-	early time.Duration
-	ends  time.Time // of the first period
-	looks bool      // the run under way is such a look
+	early  time.Duration
+	judged bool      // the first run that counts has begun
+	ends   time.Time // of the grace, then of the first period
+	looks  bool      // the run under way is such a look
 }
 
 // NewManager returns a manager that calls changed when what it knows of a pod's
@@ -174,7 +175,7 @@ func (m *Manager) watch(t Target) *watched {
 }
 
 // firstLook is how soon after its first failure a container is asked again
-// whether it is started or ready. Within the first period such looks, at
+// whether it is started or ready. Until its first period is over such looks, at
 // doubling delays, count only when they succeed: a container that is ready
 // after 100 ms need not wait out its period, and one that is not is judged
 // exactly as its period and thresholds say.
@@ -224,19 +225,25 @@ func (m *Manager) due(j *job) {
 		m.arm(j, time.Now().Add(next))
 		return
 	}
-	young := time.Since(j.w.StartedAt) < grace
-	j.looks = j.early > 0 && (young || !j.ends.IsZero())
+	j.looks = false
 	if j.early > 0 {
-		now := time.Now()
-		if j.ends.IsZero() {
-			j.ends = now.Add(next)
+		now, grown := time.Now(), j.w.StartedAt.Add(grace)
+		switch {
+		case !j.judged && now.Before(grown):
+			j.looks, j.ends = true, grown
+		case !j.judged:
+			j.judged, j.ends = true, now.Add(next)
+		default:
+			j.looks = true
 		}
-		left := j.ends.Sub(now)
-		if j.early < left {
+		switch left := j.ends.Sub(now); {
+		case j.early < left:
 			next = j.early
 			j.early *= 2
-		} else {
+		case j.judged:
 			next, j.early = left, 0
+		default:
+			next = left
 		}
 	}
 	m.arm(j, time.Now().Add(next))

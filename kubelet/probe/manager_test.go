@@ -170,7 +170,7 @@ func TestStartupGates(t *testing.T) {
 		if r := b.results(t, "a"); r.Failed != "" {
 			t.Errorf("early looks counted as failures: %+v", r)
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(3 * time.Second) // judged at 1 s and 11 s
 		if r := b.results(t, "a"); r.Failed != "startup" {
 			t.Errorf("after two periods: %+v", r)
 		}
@@ -191,7 +191,7 @@ func TestEarlyLook(t *testing.T) {
 		if !b.results(t, "a").Ready {
 			t.Error("not ready after 200 ms")
 		}
-		if len(b.events) != 1 {
+		if len(b.events) != 0 {
 			t.Errorf("events are %q", b.events)
 		}
 		n := b.calls["ready"]
@@ -219,6 +219,28 @@ func TestReadinessThresholds(t *testing.T) {
 		time.Sleep(time.Second)
 		if b.results(t, "a").Ready {
 			t.Error("ready after a failure")
+		}
+	})
+}
+
+// A program that does not listen yet a moment after its start is not judged.
+func TestYoungContainer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(0)
+		defer b.stop()
+		once := func(p *corev1.Probe) { p.FailureThreshold = 1 }
+		b.set("start", 1)
+		b.set("live", 1)
+		b.m.Set("u", []Target{target("a", corev1.Container{LivenessProbe: command("live", once)}), target("b", corev1.Container{StartupProbe: command("start", once)})})
+		time.Sleep(500 * time.Millisecond)
+		b.set("start", 0)
+		b.set("live", 0)
+		time.Sleep(time.Minute)
+		if r := b.results(t, "a"); r.Failed != "" || len(b.events) != 0 {
+			t.Errorf("%+v, %q", r, b.events)
+		}
+		if r := b.results(t, "b"); !r.Started || r.Failed != "" {
+			t.Errorf("%+v", r)
 		}
 	})
 }
