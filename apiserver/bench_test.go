@@ -1,11 +1,16 @@
 package apiserver_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -127,4 +132,46 @@ func BenchmarkList10k(b *testing.B) {
 			}
 		})
 	}
+}
+
+// watchSink counts the bytes of a watch.
+type watchSink struct {
+	sink
+	got *atomic.Int64
+}
+
+func (s *watchSink) Write(b []byte) (int, error) {
+	s.got.Add(int64(bytes.Count(b, []byte("\n"))))
+	return len(b), nil
+}
+func (s *watchSink) Flush() {}
+
+// BenchmarkWatch: 1,000 watchers of all pods; one operation is one event to one
+// watcher.
+func BenchmarkWatch(b *testing.B) {
+	const watchers = 1000
+	srv := benchServer(b, false)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	defer func() {
+		cancel()
+		wait.Wait()
+	}()
+	var got atomic.Int64
+	for range watchers {
+		wait.Go(func() {
+			r := httptest.NewRequest("GET", "/api/v1/pods?watch=1&resourceVersion=1", nil).WithContext(ctx)
+			srv.ServeHTTP(&watchSink{sink{h: http.Header{}}, &got}, r)
+		})
+	}
+	n := 0
+	b.ResetTimer()
+	for i := 0; i < b.N; i += watchers {
+		n++
+		send(b, srv, podRequest(fmt.Sprintf("p%d", n), "application/vnd.kubernetes.protobuf"), 201)
+	}
+	for got.Load() < int64(n*watchers) {
+		runtime.Gosched()
+	}
+	b.ReportMetric(float64(n*watchers)/b.Elapsed().Seconds(), "events/s")
 }

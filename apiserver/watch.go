@@ -178,12 +178,11 @@ func (o *watchWriter) done() error {
 	return o.flush()
 }
 
-// event writes one event from the item's bytes.
+// event writes one event, joined from the item's bytes.
 func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
-	b := o.scratch[:0]
-	var err error
 	if o.a.format == object.Protobuf {
 		var value, tail []byte
+		var err error
 		gvk := o.v.GroupVersionKind
 		if o.a.as == asMetadata {
 			gvk.Group, gvk.Version, gvk.Kind = metav1.GroupName, o.a.version, "PartialObjectMetadata"
@@ -194,12 +193,10 @@ func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
 		if err != nil {
 			return err
 		}
-		b = appendFrame(b, string(kind), gvk.GroupVersion().String(), gvk.Kind, value, tail)
-		o.keep(b)
-		_, err = o.w.Write(b)
-		return err
+		o.scratch = appendFrameHead(o.scratch[:0], string(kind), gvk.GroupVersion().String(), gvk.Kind, len(value)+len(tail))
+		return o.pieces(o.scratch, value, tail)
 	}
-	b = append(b, `{"type":"`...)
+	b := append(o.scratch[:0], `{"type":"`...)
 	b = append(b, kind...)
 	b = append(b, `","object":`...)
 	switch o.a.as {
@@ -213,37 +210,37 @@ func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
 		if err != nil {
 			return err
 		}
-		b = append(b, j...)
+		return o.pieces(b, j, endOfEvent)
 	case asMetadata:
 		p, err := partialJSON(it, o.a.version)
 		if err != nil {
 			return err
 		}
-		b = append(b, p...)
-	default:
-		bare, err := it.JSON(o.v)
-		if err != nil {
+		return o.pieces(b, p, endOfEvent)
+	}
+	bare, err := it.JSON(o.v)
+	if err != nil {
+		return err
+	}
+	b, bare = o.v.SplitJSON(b, bare)
+	o.scratch = b
+	return o.pieces(b, bare, endOfEvent)
+}
+
+var endOfEvent = []byte("}\n")
+
+func (o *watchWriter) pieces(all ...[]byte) error {
+	for _, p := range all {
+		if _, err := o.w.Write(p); err != nil {
 			return err
 		}
-		b = o.v.WholeJSON(b, bare)
 	}
-	b = append(b, "}\n"...)
-	o.keep(b)
-	_, err = o.w.Write(b)
-	return err
+	return nil
 }
 
-// keep holds on to a scratch buffer of ordinary size.
-func (o *watchWriter) keep(b []byte) {
-	if cap(b) <= 64<<10 {
-		o.scratch = b[:0]
-	}
-}
-
-// appendFrame appends a length-delimited WatchEvent around an enveloped message,
-// given as two parts.
-func appendFrame(b []byte, kind, apiVersion, name string, value, tail []byte) []byte {
-	n := len(value) + len(tail)
+// appendFrameHead begins a length-delimited WatchEvent around an enveloped
+// message of n bytes, which must follow.
+func appendFrameHead(b []byte, kind, apiVersion, name string, n int) []byte {
 	inner := object.EnvelopeLen(apiVersion, name, n) // RawExtension.raw
 	ext := object.FieldLen(inner)                    // WatchEvent.object
 	event := object.FieldLen(len(kind)) + object.FieldLen(ext)
@@ -252,9 +249,11 @@ func appendFrame(b []byte, kind, apiVersion, name string, value, tail []byte) []
 	b = object.AppendBytesField(b, 1, kind)
 	b = object.AppendFieldHeader(b, 2, ext)
 	b = object.AppendFieldHeader(b, 1, inner)
-	b = object.AppendEnvelope(b, apiVersion, name, n)
-	b = append(b, value...)
-	return append(b, tail...)
+	return object.AppendEnvelope(b, apiVersion, name, n)
+}
+
+func (o *watchWriter) frame(kind, apiVersion, name string, msg []byte) error {
+	return o.pieces(appendFrameHead(nil, kind, apiVersion, name, len(msg)), msg)
 }
 
 // bookmark tells the client how far it has got.
@@ -272,8 +271,7 @@ func (o *watchWriter) bookmark(r object.Revision, end bool) error {
 		if err != nil {
 			return err
 		}
-		_, err = o.w.Write(appendFrame(nil, string(client.Bookmark), gvk.GroupVersion().String(), gvk.Kind, object.AppendBytesField(nil, 1, raw), nil))
-		return err
+		return o.frame(string(client.Bookmark), gvk.GroupVersion().String(), gvk.Kind, object.AppendBytesField(nil, 1, raw))
 	}
 	var obj any = struct {
 		metav1.TypeMeta `json:",inline"`
@@ -310,8 +308,7 @@ func (o *watchWriter) failure(err error) error {
 		if err != nil {
 			return err
 		}
-		_, err = o.w.Write(appendFrame(nil, "ERROR", "v1", "Status", raw, nil))
-		return err
+		return o.frame("ERROR", "v1", "Status", raw)
 	}
 	return o.line("ERROR", &s)
 }

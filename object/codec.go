@@ -242,6 +242,14 @@ func (v *Version) WholeJSON(dst, bare []byte) []byte {
 	return append(dst, bare[1:]...)
 }
 
+// SplitJSON is WholeJSON without copying the object: the whole is dst, then rest.
+func (v *Version) SplitJSON(dst, bare []byte) (head, rest []byte) {
+	if v.codec.custom || len(bare) <= 2 {
+		return v.WholeJSON(dst, bare), nil
+	}
+	return append(append(dst, v.head...), ','), bare[1:]
+}
+
 // AppendJSON appends an object, which is of the storage version, as JSON of this
 // version without kind and apiVersion.
 func (v *Version) AppendJSON(dst []byte, o Object) ([]byte, error) {
