@@ -20,7 +20,8 @@ type ExecOptions struct {
 	// Stdin may be nil: the command reads end of file. A reader that is also an
 	// io.Closer is closed when the command has ended.
 	Stdin io.Reader
-	// Stdout and Stderr may be nil: the output is discarded.
+	// Stdout and Stderr may be nil: the output is discarded. They are called by
+	// a goroutine each, unless they are the same writer.
 	Stdout, Stderr io.Writer
 	// Resize carries window sizes of the terminal; nil when there are none.
 	Resize <-chan TerminalSize

@@ -28,13 +28,13 @@ func (r *Runtime) attach(ctx context.Context, c *container, o runtime.AttachOpti
 	io := newStreams()
 	defer io.close()
 	var err error
-	if q.Out, err = io.output(q, o.Stdout); err != nil {
-		return err
+	if c.spec.TTY {
+		q.Out, err = io.output(q, o.Stdout)
+	} else {
+		err = io.bothOutputs(q, o.Stdout, o.Stderr)
 	}
-	if !c.spec.TTY {
-		if q.Err, err = io.output(q, o.Stderr); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if o.Stdin != nil {
 		q.Flags |= streamStdin

@@ -69,10 +69,7 @@ func (r *Runtime) exec(ctx context.Context, c *container, o runtime.ExecOptions)
 				return -1, err
 			}
 		}
-		if q.Out, err = io.output(q, o.Stdout); err != nil {
-			return -1, err
-		}
-		if q.Err, err = io.output(q, o.Stderr); err != nil {
+		if err = io.bothOutputs(q, o.Stdout, o.Stderr); err != nil {
 			return -1, err
 		}
 	}
@@ -207,6 +204,26 @@ func (s *streams) copyInput(to *os.File, from io.Reader) {
 
 // onlyReader keeps io.Copy from splicing, which would not end with a Close.
 type onlyReader struct{ io.Reader }
+
+// bothOutputs connects standard output and error. One writer for both gets one
+// pipe, in which they keep their order, and one goroutine to call it.
+func (s *streams) bothOutputs(q *request, out, err io.Writer) (e error) {
+	if q.Out, e = s.output(q, out); e != nil {
+		return e
+	}
+	if out != nil && sameWriter(out, err) {
+		q.Err = q.Out
+		return nil
+	}
+	q.Err, e = s.output(q, err)
+	return e
+}
+
+// sameWriter compares without the panic of types that cannot be compared.
+func sameWriter(a, b io.Writer) bool {
+	defer func() { _ = recover() }()
+	return a == b
+}
 
 func (s *streams) output(q *request, to io.Writer) (int32, error) {
 	if to == nil {
