@@ -78,7 +78,14 @@ func (h history) sync(ctx context.Context, w client.Client, want wantedRevision)
 		next = all[len(all)-1].Revision + 1
 	}
 	same := func(r *appsv1.ControllerRevision) bool { return bytes.Equal(r.Data.Raw, want.data) }
-	if i := lastIndex(all, same); i >= 0 {
+	// Somebody may have recorded the same template under another name; pods are
+	// labelled with the name that its hash gives.
+	name := revisionName(want.owner.GetName(), want.hash)
+	i := lastIndex(all, func(r *appsv1.ControllerRevision) bool { return same(r) && r.Name == name })
+	if i < 0 {
+		i = lastIndex(all, same)
+	}
+	if i >= 0 {
 		found := all[i]
 		rest := slices.Delete(slices.Clone(all), i, i+1)
 		if i == len(all)-1 {
@@ -96,7 +103,6 @@ func (h history) sync(ctx context.Context, w client.Client, want wantedRevision)
 		l[k] = v
 	}
 	l[want.labelled] = want.hash
-	name := revisionName(want.owner.GetName(), want.hash)
 	fresh := &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: want.owner.GetNamespace(), Name: name, Labels: l, Annotations: historyAnnotations(want.owner.GetAnnotations()),

@@ -181,7 +181,7 @@ func (j *jobState) count(pods []*corev1.Pod) {
 	newFailed, newSucceeded := int32(0), int32(0)
 	for _, p := range pods {
 		isFailed := hasFailed(j.job, p)
-		if isFailed && p.Status.Phase == corev1.PodFailed {
+		if action, _ := judgeFailure(j.job.Spec.PodFailurePolicy, p); p.Status.Phase == corev1.PodFailed && action != batchv1.PodFailurePolicyActionIgnore {
 			if at := finishedAt(p); at.After(j.lastFailure) {
 				j.lastFailure = at
 			}
