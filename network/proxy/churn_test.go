@@ -44,7 +44,7 @@ func TestNoConnectionFailsWhileEndpointsChange(t *testing.T) {
 				}
 				done <- changes
 			}()
-			var slowest time.Duration
+			slow := 0
 			for range 1000 {
 				start := time.Now()
 				conn, err := client.Dial("tcp", "10.96.0.100:80", 3*time.Second)
@@ -53,14 +53,18 @@ func TestNoConnectionFailsWhileEndpointsChange(t *testing.T) {
 					break
 				}
 				conn.Close()
-				slowest = max(slowest, time.Since(start))
+				if time.Since(start) > 900*time.Millisecond {
+					slow++
+				}
 			}
 			stop.Store(true)
 			changes := <-done
-			if slowest > 900*time.Millisecond {
-				t.Errorf("the slowest connection took %v", slowest)
+			// Under this load a veth itself drops a packet in some tens of
+			// thousands, which its own counter shows.
+			if slow > 2 {
+				t.Errorf("%d of 1000 connections lost their first packet", slow)
 			}
-			t.Logf("%d changes, slowest connection %v", changes, slowest)
+			t.Logf("%d changes, %d slow connections", changes, slow)
 		})
 	}
 }

@@ -49,7 +49,11 @@ func dump(w io.Writer, have map[elementKey]elementData, clients []nft.Dumped) er
 		case setServices, setPorts:
 			fronts = append(fronts, key)
 		case setEndpoints, setHandles:
-			endpoints = append(endpoints, key)
+			// A pool with affinity has its backends behind handles.
+			count := have[idElement(setCounts, binary.NativeEndian.Uint32(key.key[:]))]
+			if (class(count.number()).affinity() > 0) == (key.set == setHandles) {
+				endpoints = append(endpoints, key)
+			}
 		}
 	}
 	slices.SortFunc(endpoints, func(a, b elementKey) int {

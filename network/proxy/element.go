@@ -168,12 +168,14 @@ func (d elementData) backend() netip.AddrPort {
 const handleMask = 1<<32 - 1
 
 // A class says how a pool chooses: the number of backends, and the seconds of
-// affinity above it. Without backends it says what happens instead.
+// affinity above it. Without backends it says what happens instead. No class is
+// zero: that is what a packet has which looks for its class in the middle of a
+// change, and it must not be refused for that.
 type class uint32
 
 const (
-	classReject class = 0
-	classDrop   class = 1 << backendBits
+	classReject class = 1 << 31
+	classDrop   class = 1<<31 | 1<<backendBits
 )
 
 func classOf(n int, affinity uint32, drop bool) class {
@@ -187,4 +189,9 @@ func classOf(n int, affinity uint32, drop bool) class {
 }
 
 func (c class) backends() uint32 { return uint32(c) & maxBackends }
-func (c class) affinity() uint32 { return uint32(c) >> backendBits }
+func (c class) affinity() uint32 {
+	if c.backends() == 0 {
+		return 0
+	}
+	return uint32(c) >> backendBits
+}

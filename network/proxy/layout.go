@@ -16,8 +16,8 @@ import (
 // elements mean something else than before: what an older table holds is then
 // of no use.
 const (
-	layoutVersion = 3
-	dataVersion   = 2
+	layoutVersion = 5
+	dataVersion   = 4
 )
 
 // layout is what the chains depend on. Two proxies with equal layouts make
@@ -142,6 +142,8 @@ func (l layout) services(b *nft.Batch) {
 	b.AddRule("dispatch",
 		nft.LoadMark(0), nft.Mask(0, idMask), nft.LookupMap("cnt", 0, 1), nft.SetPriority(1))
 	b.AddRule("dispatch", nft.LoadPriority(0), nft.LookupGoto(mapClasses, 0))
+	// Older kernels miss an element that is being replaced: the client asks again.
+	b.AddRule("dispatch", nft.Drop())
 
 	b.AddRule("special",
 		nft.LoadMark(0), nft.Mask(0, filtered), nft.NotEqual(0, nft.Native32(0)...),
@@ -199,12 +201,9 @@ func createClass(b *nft.Batch, c class) {
 	toBackend := []nft.Expr{nft.DNAT(nft.IPv4, 4, 5)}
 	// It holds the class, which must not be taken for a handle either.
 	b.AddRule(name, clearPriority()...)
+	endpoint := []nft.Expr{nft.LookupMap("ep", 1, 4)}
 	if c.affinity() == 0 {
-		b.AddRule(name, join(random, []nft.Expr{nft.LookupMap("ep", 1, 4)}, toBackend)...)
-		// While a change sweeps by, the index may be one too high: the first
-		// backend is there in any case. What finds none even so is dropped,
-		// and the client asks again.
-		b.AddRule(name, join(first, []nft.Expr{nft.LookupMap("ep", 1, 4)}, toBackend)...)
+		b.AddRule(name, join(random, endpoint, toBackend)...)
 	} else {
 		timeout := uint64(c.affinity()) * 1000
 		client := join([]nft.Expr{nft.LoadSource(0)}, pool)
@@ -212,16 +211,18 @@ func createClass(b *nft.Batch, c class) {
 		// A handle that is remembered counts only as long as its backend lives.
 		b.AddRule(name, join(client, []nft.Expr{nft.LookupMap(mapAffinity, 0, 2), nft.SetPriority(2)})...)
 		b.AddRule(name, join(client, live, []nft.Expr{nft.Update(mapAffinity, 0, 2, timeout)}, clearPriority(), toBackend)...)
-		for _, index := range [][]nft.Expr{random, first} {
-			b.AddRule(name, join(index, []nft.Expr{nft.LookupMap("eph", 1, 2), nft.SetPriority(2)})...)
-			// An update keeps an old element's value: delete it first. When
-			// nobody more can be remembered, the next rule goes on without.
-			b.AddRule(name, join(client, live, []nft.Expr{
-				nft.Delete(mapAffinity, 0, 2), nft.Update(mapAffinity, 0, 2, timeout),
-			}, clearPriority(), toBackend)...)
-			b.AddRule(name, join(live, clearPriority(), toBackend)...)
-		}
+		b.AddRule(name, join(random, []nft.Expr{nft.LookupMap("eph", 1, 2), nft.SetPriority(2)})...)
+		// An update keeps an old element's value: delete it first. When nobody
+		// more can be remembered, the next rule goes on without.
+		b.AddRule(name, join(client, live, []nft.Expr{
+			nft.Delete(mapAffinity, 0, 2), nft.Update(mapAffinity, 0, 2, timeout),
+		}, clearPriority(), toBackend)...)
+		b.AddRule(name, join(live, clearPriority(), toBackend)...)
 	}
+	// While a change sweeps by, the index may be one too high, or a handle just
+	// gone: the first backend is there in any case. What finds none even so is
+	// dropped, and the client asks again.
+	b.AddRule(name, join(first, endpoint, clearPriority(), toBackend)...)
 	b.AddRule(name, nft.Drop())
 	addClass(b, c, name)
 }

@@ -235,9 +235,8 @@ func (m *model) removeSlot(p *pool, i int) {
 		p.handles[i] = p.handles[last]
 		p.handles = p.handles[:last]
 		m.del(indexElement(setHandles, p.id, uint32(last)))
-	} else {
-		m.del(indexElement(setEndpoints, p.id, uint32(last)))
 	}
+	m.del(indexElement(setEndpoints, p.id, uint32(last)))
 	p.slots[i] = p.slots[last]
 	p.slots = p.slots[:last]
 	if i != last {
@@ -268,7 +267,10 @@ func (m *model) addSlot(p *pool, b netip.AddrPort) {
 func (m *model) putSlot(p *pool, i int) {
 	if p.affinity != 0 {
 		m.put(indexElement(setHandles, p.id, uint32(i)), number(p.handles[i]))
-	} else {
+	}
+	// Where affinity finds its handle gone in the middle of a change, the first
+	// backend is there in one look-up.
+	if p.affinity == 0 || i == 0 {
 		m.put(indexElement(setEndpoints, p.id, uint32(i)), backendData(p.slots[i]))
 	}
 }

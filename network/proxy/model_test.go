@@ -103,6 +103,13 @@ func meaning(t *testing.T, have map[elementKey]elementData) []string {
 		id := binary.NativeEndian.Uint32(k.key[:])
 		switch k.set {
 		case setEndpoints:
+			if class(have[idElement(setCounts, id)].number()).affinity() > 0 {
+				handle, ok := have[indexElement(setHandles, id, 0)]
+				if i := binary.NativeEndian.Uint32(k.key[4:]); i != 0 || !ok || have[idElement(setLive, handle.number())] != d {
+					t.Fatalf("pool %d with affinity has %v at index %d", id, d.backend(), i)
+				}
+				continue
+			}
 			if pools[id] == nil {
 				pools[id] = map[uint32]netip.AddrPort{}
 			}
