@@ -7,7 +7,7 @@ GOFLAGS_ := -trimpath -tags netgo,osusergo
 # else counts all of the file as resident (docs/decisions/memory.md).
 LDFLAGS  := -s -w -linkmode external -extldflags "-static -Wl,-Ttext-segment=0x410000"
 BENCHFLAGS = -flags '$(GOFLAGS_)' -ldflags '$(LDFLAGS)'
-SOURCES  := go.mod go.sum $(shell find . -name '*.go' -not -name '*_test.go' -not -path './bin/*' -o -name '*.[ch]' -not -path './bin/*' -o -path '*/assets/*' -type f)
+SOURCES  := go.mod go.sum $(shell find . -name '*.go' -not -name '*_test.go' -not -path './bin/*' -o -name '*.[ch]' -not -path './bin/*' -o -name '*.schema' -o -path '*/assets/*' -type f)
 
 .PHONY: all build up down test unit race script bench clean needs needs-test help
 all: build

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/client-go/applyconfigurations"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/typed"
@@ -44,7 +43,7 @@ type managerKey struct {
 func NewFieldManagers(custom func(*Definition) managedfields.TypeConverter) *FieldManagers {
 	return &FieldManagers{
 		converter: sync.OnceValue(func() managedfields.TypeConverter {
-			return applyconfigurations.NewTypeConverter(clientscheme.Scheme)
+			return managedfields.NewSchemeTypeConverter(clientscheme.Scheme, builtinFields())
 		}),
 		custom: custom,
 		known:  map[managerKey]*managedfields.FieldManager{},
