@@ -52,8 +52,8 @@ type Admission interface {
 }
 
 // AfterWrite is an optional power of an Admission: it hears of every write that
-// Validate let through, once its outcome is known, so that it can keep or give
-// back what it had reserved (quota).
+// Admit let through, once its outcome is known, so that it can keep or give back
+// what it had reserved (addresses, quota).
 type AfterWrite interface {
 	AfterWrite(ctx context.Context, a *Attributes, err error)
 }
@@ -78,6 +78,13 @@ func (e *Engine) validateAdmission(ctx context.Context, a *Attributes) error {
 		return nil
 	}
 	return e.admission.Validate(ctx, a)
+}
+
+// refused tells the admission of a write that something after Admit refused.
+func (e *Engine) refused(ctx context.Context, a *Attributes, err *error) {
+	if *err != nil {
+		e.settled(ctx, a, *err)
+	}
 }
 
 // settled tells the admission what became of a write it let through.

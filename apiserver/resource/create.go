@@ -86,7 +86,7 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 }
 
 // prepareCreate does everything that comes before the write.
-func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj object.Object, o *metav1.CreateOptions, tracked bool) (*Attributes, error) {
+func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj object.Object, o *metav1.CreateOptions, tracked bool) (_ *Attributes, err error) {
 	if err := matchNamespace(t, obj); err != nil {
 		return nil, err
 	}
@@ -122,6 +122,7 @@ func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj obj
 	if err := e.admit(ctx, a); err != nil {
 		return nil, err
 	}
+	defer e.refused(ctx, a, &err)
 	// Admission may have put in another object of the same kind.
 	if replaced, ok := a.Object.(object.Object); ok && replaced != obj {
 		return nil, apierrors.NewInternalError(errors.New("admission replaced the object instead of changing it"))

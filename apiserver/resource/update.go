@@ -198,7 +198,7 @@ func checkUpdate(t Target, o updateOptions, obj, old object.Object) error {
 }
 
 // prepareUpdate does everything between the new object and its bytes.
-func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, isPart bool, obj, old object.Object, o updateOptions) (*Attributes, error) {
+func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, isPart bool, obj, old object.Object, o updateOptions) (_ *Attributes, err error) {
 	e.dedupOwners(c, obj)
 	if !o.tracked {
 		if err := e.trackUpdate(c, t, isPart, old, obj, o); err != nil {
@@ -209,6 +209,7 @@ func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, 
 	if err := e.admit(ctx, a); err != nil {
 		return nil, err
 	}
+	defer e.refused(ctx, a, &err)
 	keepSystemFields(obj, old)
 	switch {
 	case isPart:

@@ -1,0 +1,246 @@
+package admission_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"sagong/apiserver/admission"
+	"sagong/apiserver/authz"
+	"sagong/apiserver/resource"
+	"sagong/client"
+	"sagong/client/direct"
+	"sagong/kinds"
+	"sagong/object"
+	"sagong/reconcile"
+	"sagong/store"
+)
+
+// late breaks the circle between the engine and the rules that read through it.
+type late struct{ resource.Admission }
+
+func (l *late) AfterWrite(ctx context.Context, a *resource.Attributes, err error) {
+	l.Admission.(resource.AfterWrite).AfterWrite(ctx, a, err)
+}
+
+// cluster is an API in memory with every rule on.
+type cluster struct {
+	*testing.T
+	engine *resource.Engine
+	client.Client
+	hub *reconcile.Hub
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	s := store.OpenMemory(store.Options{Tag: resource.Tag})
+	var l late
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Admission: &l})
+	c := &cluster{T: t, engine: e, Client: as(e, "admin", user.SystemPrivilegedGroup)}
+	c.hub = reconcile.NewHub(c.Client, slog.New(slog.DiscardHandler))
+	rules := authz.NewRBAC(c.hub)
+	l.Admission = admission.NewChain(admission.All(admission.Deps{
+		Client: c.Client, Hub: c.hub, Rules: rules, Authorizer: authz.Chain{authz.Masters{}, rules},
+		ServicePrefix: netip.MustParsePrefix("10.96.0.0/24"), FirstNodePort: 30000, LastNodePort: 30009,
+	})...)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = c.hub.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		s.Close()
+	})
+	if err := rules.Synced(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.must(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+	c.must(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}})
+	return c
+}
+
+func as(e *resource.Engine, name string, groups ...string) *direct.Client {
+	return direct.New(e, &user.DefaultInfo{Name: name, Groups: groups}, "test", nil)
+}
+
+func (c *cluster) must(o object.Object) object.Object {
+	c.Helper()
+	out, err := c.Create(c.Context(), c.Scheme().ByObject(o), o)
+	if err != nil {
+		c.Fatalf("cannot create %T %s: %v", o, o.GetName(), err)
+	}
+	return out
+}
+
+func (c *cluster) refused(cl client.Client, o object.Object, want string) {
+	c.Helper()
+	_, err := cl.Create(c.Context(), c.Scheme().ByObject(o), o)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		c.Errorf("creating %T %s: %v, want %q", o, o.GetName(), err, want)
+	}
+}
+
+func pod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{
+		Containers: []corev1.Container{{Name: "c", Image: "i"}},
+	}}
+	for _, f := range change {
+		f(p)
+	}
+	return p
+}
+
+func TestPodGetsAccountTokenPriorityAndTolerations(t *testing.T) {
+	c := newCluster(t)
+	c.must(&schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "high"}, Value: 1000})
+	p := c.must(pod("p", func(p *corev1.Pod) { p.Spec.PriorityClassName = "high" })).(*corev1.Pod)
+	if p.Spec.ServiceAccountName != "default" || *p.Spec.Priority != 1000 || len(p.Spec.Tolerations) != 2 {
+		t.Errorf("account %q, priority %d, tolerations %v", p.Spec.ServiceAccountName, *p.Spec.Priority, p.Spec.Tolerations)
+	}
+	if n := len(p.Spec.Volumes); n != 1 || p.Spec.Volumes[0].Projected == nil {
+		t.Fatalf("volumes %v", p.Spec.Volumes)
+	}
+	if m := p.Spec.Containers[0].VolumeMounts; len(m) != 1 || m[0].MountPath != "/var/run/secrets/kubernetes.io/serviceaccount" || m[0].Name != p.Spec.Volumes[0].Name {
+		t.Errorf("mounts %v", m)
+	}
+	no := false
+	q := c.must(pod("q", func(p *corev1.Pod) { p.Spec.AutomountServiceAccountToken = &no })).(*corev1.Pod)
+	if len(q.Spec.Volumes) != 0 {
+		t.Errorf("a pod that wants no token has volumes %v", q.Spec.Volumes)
+	}
+	c.refused(c, pod("r", func(p *corev1.Pod) { p.Spec.ServiceAccountName = "nobody" }), `pods "r" is forbidden: error looking up service account default/nobody: serviceaccount "nobody" not found`)
+	c.refused(c, pod("s", func(p *corev1.Pod) { p.Spec.PriorityClassName = "none" }), `pods "s" is forbidden: no PriorityClass with name none was found`)
+}
+
+func TestNamespaces(t *testing.T) {
+	c := newCluster(t)
+	elsewhere := pod("p")
+	elsewhere.Namespace = "nowhere"
+	c.refused(c, elsewhere, `namespaces "nowhere" not found`)
+	if err := client.Delete[*corev1.Namespace](t.Context(), c, "", "default", metav1.DeleteOptions{}); err == nil || !strings.Contains(err.Error(), "this namespace may not be deleted") {
+		t.Errorf("deleting default: %v", err)
+	}
+}
+
+func service(name string, change ...func(*corev1.Service)) *corev1.Service {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"a": "b"}, Ports: []corev1.ServicePort{{Port: 80}},
+	}}
+	for _, f := range change {
+		f(s)
+	}
+	return s
+}
+
+func nodePort(n int32) func(*corev1.Service) {
+	return func(s *corev1.Service) { s.Spec.Type, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, n }
+}
+
+func TestServiceAddressesAreUniqueAndReturn(t *testing.T) {
+	c := newCluster(t)
+	seen := map[string]bool{}
+	for i := range 8 {
+		s := c.must(service(fmt.Sprint("s", i), nodePort(0))).(*corev1.Service)
+		key := s.Spec.ClusterIP
+		if seen[key] || !netip.MustParsePrefix("10.96.0.0/24").Contains(netip.MustParseAddr(key)) || s.Spec.Ports[0].NodePort < 30000 {
+			t.Fatalf("address %s, port %d", key, s.Spec.Ports[0].NodePort)
+		}
+		seen[key] = true
+	}
+	taken := func(s *corev1.Service) { s.Spec.ClusterIP = "10.96.0.1" }
+	c.must(service("fixed", taken))
+	c.refused(c, service("again", taken), `spec.clusterIPs[0]: Invalid value: "10.96.0.1": failed to allocate IP 10.96.0.1: provided IP is already allocated`)
+	c.refused(c, service("far", func(s *corev1.Service) { s.Spec.ClusterIP = "192.0.2.1" }), "the provided IP (192.0.2.1) is not in the valid range. The range of valid IPs is 10.96.0.0/24")
+	c.refused(c, service("low", nodePort(80)), `spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30009`)
+	// Refusals for other reasons give back what was taken on the way, and so
+	// does a deletion: the ten ports never run out.
+	for i := range 30 {
+		bad := service("Bad_Name", nodePort(0))
+		c.refused(c, bad, "Invalid value")
+		name := fmt.Sprint("turn", i)
+		c.must(service(name, nodePort(0)))
+		if err := client.Delete[*corev1.Service](t.Context(), c, "default", name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		list, err := c.List(t.Context(), object.Of[*corev1.Service](c.Scheme()), "", client.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := reconcile.ViewOf[*corev1.Service](c.hub).WaitRevision(t.Context(), list.Revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestServiceUpdateKeepsWhatItLeavesOut(t *testing.T) {
+	c := newCluster(t)
+	s := c.must(service("s", nodePort(30003))).(*corev1.Service)
+	bare := service("s", nodePort(0))
+	out, err := client.Update(t.Context(), c, bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Spec.ClusterIP != s.Spec.ClusterIP || out.Spec.Ports[0].NodePort != 30003 {
+		t.Errorf("address %s became %s, port 30003 became %d", s.Spec.ClusterIP, out.Spec.ClusterIP, out.Spec.Ports[0].NodePort)
+	}
+	plain := out.DeepCopy()
+	plain.Spec.Type = corev1.ServiceTypeClusterIP
+	if out, err = client.Update(t.Context(), c, plain); err != nil || out.Spec.Ports[0].NodePort != 0 {
+		t.Errorf("as ClusterIP: %v %v", out, err)
+	}
+}
+
+func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
+	c := newCluster(t)
+	c.must(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "reader"}, Rules: []rbacv1.PolicyRule{
+		{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}},
+		{Verbs: []string{"create"}, APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings"}},
+	}})
+	b := c.must(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "jane"},
+		Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "jane"}},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "reader"}})
+	if err := reconcile.ViewOf[*rbacv1.RoleBinding](c.hub).WaitRevision(t.Context(), object.RevisionOf(b)); err != nil {
+		t.Fatal(err)
+	}
+	jane := as(c.engine, "jane", user.AllAuthenticated)
+	role := func(name string, verbs ...string) *rbacv1.Role {
+		return &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Rules: []rbacv1.PolicyRule{
+			{Verbs: verbs, APIGroups: []string{""}, Resources: []string{"pods"}},
+		}}
+	}
+	if _, err := jane.Create(t.Context(), object.Of[*rbacv1.Role](c.Scheme()), role("same", "get")); err != nil {
+		t.Errorf("a role no stronger than one's own: %v", err)
+	}
+	c.refused(jane, role("more", "get", "delete"), `user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:
+{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}`)
+	c.refused(jane, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "up"},
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}}, "not found")
+}
+
+func TestNodeKeepsToItself(t *testing.T) {
+	c := newCluster(t)
+	node := as(c.engine, "system:node:n1", user.NodesGroup)
+	c.refused(node, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}}, `node "n1" is not allowed to modify node "n2"`)
+	c.refused(node, pod("p"), "can only create mirror pods")
+	if _, err := node.Create(t.Context(), object.Of[*corev1.Node](c.Scheme()), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}); err != nil {
+		t.Error(err)
+	}
+	c.must(pod("other", func(p *corev1.Pod) { p.Spec.NodeName = "n2" }))
+	err := client.Delete[*corev1.Pod](t.Context(), node, "default", "other", metav1.DeleteOptions{})
+	if err == nil || !strings.Contains(err.Error(), `node "n1" can only delete pods with spec.nodeName set to itself`) {
+		t.Errorf("deleting another node's pod: %v", err)
+	}
+}
+
+var _ authorizer.UnconditionalAuthorizer = authz.Masters{}
