@@ -140,7 +140,7 @@ func TestEveryFileIsInAll(t *testing.T) {
 
 // goldenDir is where k8s.io/api keeps one object of every type in every
 // encoding, as upstream wrote it.
-func goldenDir(t *testing.T) string {
+func goldenDir(t testing.TB) string {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/api").Output()
 	if err != nil {
 		t.Fatalf("cannot find k8s.io/api: %v", err)

@@ -21,7 +21,7 @@ func HorizontalPodAutoscaler() *object.Definition {
 	spec := autoscalingv2.HorizontalPodAutoscalerSpec{}.SwaggerDoc()
 	return object.Kind[*autoscalingv2.HorizontalPodAutoscaler]{
 		Group: "autoscaling", Version: "v2", Kind: "HorizontalPodAutoscaler", Resource: "horizontalpodautoscalers",
-		ShortNames: []string{"hpa"}, Categories: []string{"all"}, Namespaced: true, Status: true,
+		ShortNames: []string{"hpa"}, Categories: []string{"all"}, Namespaced: true, Status: true, Generation: true,
 		New:     func() *autoscalingv2.HorizontalPodAutoscaler { return &autoscalingv2.HorizontalPodAutoscaler{} },
 		NewList: func() runtime.Object { return &autoscalingv2.HorizontalPodAutoscalerList{} },
 		Served: []object.ServedVersion{{

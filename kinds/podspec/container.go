@@ -33,7 +33,9 @@ func (v *validator) validateContainers(path *field.Path) (errs field.ErrorList) 
 				corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
 		}
 		errs = append(errs, validateRestartRules(c, p)...)
-		errs = append(errs, duplicateHostPorts(c.Ports, hostPorts, p.Child("ports"))...)
+		if len(c.Ports) > 0 {
+			errs = append(errs, duplicateHostPorts(c.Ports, hostPorts, p.Child("ports"))...)
+		}
 	}
 	for i := range s.InitContainers {
 		c, p := &s.InitContainers[i], path.Child("initContainers").Index(i)
@@ -79,16 +81,35 @@ func (v *validator) validateContainer(c *corev1.Container, path *field.Path) fie
 	}
 	errs = append(errs, check.RequiredOneOf(path.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
 		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
-	errs = append(errs, validatePorts(c.Ports, path.Child("ports"))...)
-	errs = append(errs, v.validateEnv(c.Env, path.Child("env"))...)
-	errs = append(errs, validateEnvFrom(c.EnvFrom, path.Child("envFrom"))...)
-	errs = append(errs, v.validateMounts(c, path.Child("volumeMounts"))...)
-	errs = append(errs, v.validateDevices(c, path.Child("volumeDevices"))...)
+	// A path is an allocation, and most of what a container may have is unset:
+	// paths are made where there is something to check.
+	if len(c.Ports) > 0 {
+		errs = append(errs, validatePorts(c.Ports, path.Child("ports"))...)
+	}
+	if len(c.Env) > 0 {
+		errs = append(errs, v.validateEnv(c.Env, path.Child("env"))...)
+	}
+	if len(c.EnvFrom) > 0 {
+		errs = append(errs, validateEnvFrom(c.EnvFrom, path.Child("envFrom"))...)
+	}
+	if len(c.VolumeMounts) > 0 {
+		errs = append(errs, v.validateMounts(c, path.Child("volumeMounts"))...)
+	}
+	if len(c.VolumeDevices) > 0 {
+		errs = append(errs, v.validateDevices(c, path.Child("volumeDevices"))...)
+	}
 	errs = append(errs, check.RequiredOneOf(path.Child("imagePullPolicy"), c.ImagePullPolicy,
 		corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
-	errs = append(errs, ValidateResources(&c.Resources, v.claims, path.Child("resources"))...)
-	errs = append(errs, validateResizePolicy(c, path.Child("resizePolicy"))...)
-	return append(errs, validateSecurity(c.SecurityContext, v.spec, path.Child("securityContext"))...)
+	if r := &c.Resources; len(r.Limits)+len(r.Requests)+len(r.Claims) > 0 {
+		errs = append(errs, ValidateResources(r, v.claims, path.Child("resources"))...)
+	}
+	if len(c.ResizePolicy) > 0 {
+		errs = append(errs, validateResizePolicy(c, path.Child("resizePolicy"))...)
+	}
+	if c.SecurityContext != nil {
+		errs = append(errs, validateSecurity(c.SecurityContext, v.spec, path.Child("securityContext"))...)
+	}
+	return errs
 }
 
 // validateRunning checks what only containers that keep running have.
@@ -109,17 +130,26 @@ func (v *validator) validateRunning(c *corev1.Container, path *field.Path) (errs
 			errs = append(errs, field.Forbidden(p.Child("stopSignal"), "may not be set for containers with empty `spec.os.name`"))
 		}
 	}
-	errs = append(errs, validateProbe(c.LivenessProbe, grace, path.Child("livenessProbe"))...)
-	if p := c.LivenessProbe; p != nil && p.SuccessThreshold != 1 {
-		errs = append(errs, field.Invalid(path.Child("livenessProbe", "successThreshold"), p.SuccessThreshold, "must be 1"))
+	if p := c.LivenessProbe; p != nil {
+		path := path.Child("livenessProbe")
+		errs = append(errs, validateProbe(p, grace, path)...)
+		if p.SuccessThreshold != 1 {
+			errs = append(errs, field.Invalid(path.Child("successThreshold"), p.SuccessThreshold, "must be 1"))
+		}
 	}
-	errs = append(errs, validateProbe(c.ReadinessProbe, grace, path.Child("readinessProbe"))...)
-	if p := c.ReadinessProbe; p != nil && p.TerminationGracePeriodSeconds != nil {
-		errs = append(errs, field.Invalid(path.Child("readinessProbe", "terminationGracePeriodSeconds"), p.TerminationGracePeriodSeconds, "must not be set for readinessProbes"))
+	if p := c.ReadinessProbe; p != nil {
+		path := path.Child("readinessProbe")
+		errs = append(errs, validateProbe(p, grace, path)...)
+		if p.TerminationGracePeriodSeconds != nil {
+			errs = append(errs, field.Invalid(path.Child("terminationGracePeriodSeconds"), p.TerminationGracePeriodSeconds, "must not be set for readinessProbes"))
+		}
 	}
-	errs = append(errs, validateProbe(c.StartupProbe, grace, path.Child("startupProbe"))...)
-	if p := c.StartupProbe; p != nil && p.SuccessThreshold != 1 {
-		errs = append(errs, field.Invalid(path.Child("startupProbe", "successThreshold"), p.SuccessThreshold, "must be 1"))
+	if p := c.StartupProbe; p != nil {
+		path := path.Child("startupProbe")
+		errs = append(errs, validateProbe(p, grace, path)...)
+		if p.SuccessThreshold != 1 {
+			errs = append(errs, field.Invalid(path.Child("successThreshold"), p.SuccessThreshold, "must be 1"))
+		}
 	}
 	return errs
 }

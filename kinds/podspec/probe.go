@@ -11,15 +11,18 @@ import (
 )
 
 func validateProbe(p *corev1.Probe, grace int64, path *field.Path) field.ErrorList {
-	if p == nil {
-		return nil
-	}
 	errs := validateHandler(handler{exec: p.Exec, http: p.HTTPGet, tcp: p.TCPSocket, grpc: p.GRPC}, grace, path)
-	errs = append(errs, check.Nonnegative(path.Child("initialDelaySeconds"), p.InitialDelaySeconds)...)
-	errs = append(errs, check.Nonnegative(path.Child("timeoutSeconds"), p.TimeoutSeconds)...)
-	errs = append(errs, check.Nonnegative(path.Child("periodSeconds"), p.PeriodSeconds)...)
-	errs = append(errs, check.Nonnegative(path.Child("successThreshold"), p.SuccessThreshold)...)
-	errs = append(errs, check.Nonnegative(path.Child("failureThreshold"), p.FailureThreshold)...)
+	for _, f := range [...]struct {
+		name string
+		n    int32
+	}{
+		{"initialDelaySeconds", p.InitialDelaySeconds}, {"timeoutSeconds", p.TimeoutSeconds}, {"periodSeconds", p.PeriodSeconds},
+		{"successThreshold", p.SuccessThreshold}, {"failureThreshold", p.FailureThreshold},
+	} {
+		if f.n < 0 {
+			errs = append(errs, check.Nonnegative(path.Child(f.name), f.n)...)
+		}
+	}
 	if n := p.TerminationGracePeriodSeconds; n != nil && *n <= 0 {
 		errs = append(errs, field.Invalid(path.Child("terminationGracePeriodSeconds"), *n, "must be greater than 0"))
 	}

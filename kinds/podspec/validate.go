@@ -44,24 +44,36 @@ func ValidateTemplate(t *corev1.PodTemplateSpec, path *field.Path) field.ErrorLi
 func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 	v := &validator{Options: o, spec: s, volumes: map[string]*corev1.VolumeSource{}, claims: map[string]bool{}}
 	errs := v.validateVolumes(path.Child("volumes"))
-	errs = append(errs, v.validateResourceClaims(path.Child("resourceClaims"))...)
+	if len(s.ResourceClaims) > 0 {
+		errs = append(errs, v.validateResourceClaims(path.Child("resourceClaims"))...)
+	}
 	errs = append(errs, v.validateContainers(path)...)
-	errs = append(errs, validatePodResources(s, path.Child("resources"))...)
+	if s.Resources != nil {
+		errs = append(errs, validatePodResources(s, path.Child("resources"))...)
+	}
 	errs = append(errs, v.validateHostPorts(path)...)
 	errs = append(errs, check.RequiredOneOf(path.Child("restartPolicy"), s.RestartPolicy,
 		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
 	errs = append(errs, validateDNS(s, path)...)
-	errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
+	if len(s.NodeSelector) > 0 {
+		errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
+	}
 	errs = append(errs, validatePodSecurity(s, path.Child("securityContext"))...)
 	for i, ref := range s.ImagePullSecrets {
 		errs = append(errs, check.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ref.Name, "")...)
 	}
-	errs = append(errs, validateAffinity(s.Affinity, path.Child("affinity"))...)
+	if s.Affinity != nil {
+		errs = append(errs, validateAffinity(s.Affinity, path.Child("affinity"))...)
+	}
 	for i, g := range s.ReadinessGates {
 		errs = append(errs, check.Rule(path.Child("readinessGates").Index(i).Child("conditionType"), string(g.ConditionType), utilvalidation.IsQualifiedName)...)
 	}
-	errs = append(errs, validateGates(s.SchedulingGates, path.Child("schedulingGates"))...)
-	errs = append(errs, validateSpread(s.TopologySpreadConstraints, path.Child("topologySpreadConstraints"))...)
+	if len(s.SchedulingGates) > 0 {
+		errs = append(errs, validateGates(s.SchedulingGates, path.Child("schedulingGates"))...)
+	}
+	if len(s.TopologySpreadConstraints) > 0 {
+		errs = append(errs, validateSpread(s.TopologySpreadConstraints, path.Child("topologySpreadConstraints"))...)
+	}
 	if s.ServiceAccountName != "" {
 		errs = append(errs, check.Name(path.Child("serviceAccountName"), s.ServiceAccountName, validation.ValidateServiceAccountName)...)
 	}
@@ -78,8 +90,12 @@ func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 		errs = append(errs, check.Rule(path.Child("subdomain"), s.Subdomain, utilvalidation.IsDNS1123Label)...)
 	}
 	errs = append(errs, validateHostnameOverride(s, path)...)
-	errs = append(errs, ValidateTolerations(s.Tolerations, path.Child("tolerations"))...)
-	errs = append(errs, validateHostAliases(s.HostAliases, path.Child("hostAliases"))...)
+	if len(s.Tolerations) > 0 {
+		errs = append(errs, ValidateTolerations(s.Tolerations, path.Child("tolerations"))...)
+	}
+	if len(s.HostAliases) > 0 {
+		errs = append(errs, validateHostAliases(s.HostAliases, path.Child("hostAliases"))...)
+	}
 	if s.PriorityClassName != "" {
 		errs = append(errs, check.Name(path.Child("priorityClassName"), s.PriorityClassName, validation.NameIsDNSSubdomain)...)
 	}

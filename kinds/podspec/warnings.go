@@ -79,7 +79,7 @@ func Warnings(annotations map[string]string, s *corev1.PodSpec, meta, path *fiel
 		hosts[a.IP] = true
 	}
 	for i := range s.Volumes {
-		volumeWarnings(&s.Volumes[i], path.Child("volumes").Index(i), warn)
+		volumeWarnings(&s.Volumes[i], func() *field.Path { return path.Child("volumes").Index(i) }, warn)
 	}
 	for i, ref := range s.ImagePullSecrets {
 		if ref.Name == "" {
@@ -89,7 +89,7 @@ func Warnings(annotations map[string]string, s *corev1.PodSpec, meta, path *fiel
 	if g := s.TerminationGracePeriodSeconds; g != nil && *g < 0 {
 		warn(path.Child("terminationGracePeriodSeconds"), "must be >= 0; negative values are invalid and will be treated as 1")
 	}
-	ports := map[string][]portAt{}
+	ports := map[portKey][]portAt{}
 	eachContainer(s, path, func(c *corev1.Container, p *field.Path) {
 		containerWarnings(c, p, warn)
 		portWarnings(c, p, ports, warn)
@@ -142,7 +142,7 @@ func affinityWarnings(a *corev1.Affinity, path *field.Path, label func(string, *
 	}
 }
 
-func volumeWarnings(v *corev1.Volume, path *field.Path, warn func(*field.Path, string, ...any)) {
+func volumeWarnings(v *corev1.Volume, path func() *field.Path, warn func(*field.Path, string, ...any)) {
 	for _, d := range []struct {
 		set        bool
 		name, what string
@@ -158,18 +158,25 @@ func volumeWarnings(v *corev1.Volume, path *field.Path, warn func(*field.Path, s
 		{v.ScaleIO != nil, "scaleIO", "deprecated in v1.16, non-functional in v1.22+"},
 	} {
 		if d.set {
-			warn(path.Child(d.name), "%s", d.what)
+			warn(path().Child(d.name), "%s", d.what)
 		}
 	}
 	if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil {
-		fractional(v.Ephemeral.VolumeClaimTemplate.Spec.Resources.Requests, path.Child("ephemeral", "volumeClaimTemplate", "spec", "resources", "requests"), warn)
+		fractional(v.Ephemeral.VolumeClaimTemplate.Spec.Resources.Requests, path().Child("ephemeral", "volumeClaimTemplate", "spec", "resources", "requests"), warn)
 	}
 }
 
 func containerWarnings(c *corev1.Container, path *field.Path, warn func(*field.Path, string, ...any)) {
-	fractional(c.Resources.Limits, path.Child("resources", "limits"), warn)
-	fractional(c.Resources.Requests, path.Child("resources", "requests"), warn)
-	seen := map[string]bool{}
+	if len(c.Resources.Limits) > 0 {
+		fractional(c.Resources.Limits, path.Child("resources", "limits"), warn)
+	}
+	if len(c.Resources.Requests) > 0 {
+		fractional(c.Resources.Requests, path.Child("resources", "requests"), warn)
+	}
+	if len(c.Env) < 2 {
+		return
+	}
+	seen := make(map[string]bool, len(c.Env))
 	for i, e := range c.Env {
 		if seen[e.Name] {
 			warn(path.Child("env").Index(i), "hides previous definition of %q, which may be dropped when using apply", e.Name)
@@ -186,6 +193,11 @@ func fractional(l corev1.ResourceList, path *field.Path, warn func(*field.Path, 
 	}
 }
 
+type portKey struct {
+	port     int32
+	protocol corev1.Protocol
+}
+
 type portAt struct {
 	path *field.Path
 	port corev1.ContainerPort
@@ -193,10 +205,10 @@ type portAt struct {
 
 // portWarnings reports the same port twice within a pod, unless the two differ
 // in where they appear on the node.
-func portWarnings(c *corev1.Container, path *field.Path, seen map[string][]portAt, warn func(*field.Path, string, ...any)) {
+func portWarnings(c *corev1.Container, path *field.Path, seen map[portKey][]portAt, warn func(*field.Path, string, ...any)) {
 	for i, port := range c.Ports {
 		p := path.Child("ports").Index(i)
-		key := fmt.Sprintf("%d/%s", port.ContainerPort, port.Protocol)
+		key := portKey{port.ContainerPort, port.Protocol}
 		for _, other := range seen[key] {
 			sameAddress := port.HostIP == other.port.HostIP
 			switch {
