@@ -50,7 +50,7 @@ func (c *garbageCollector) Outputs() []reconcile.Output {
 func (c *garbageCollector) Run(ctx context.Context, w client.Client, enqueue func(object.Key)) error {
 	g := newGraph(func(uid types.UID) { enqueue(object.Key{Name: string(uid)}) })
 	c.graph = g
-	k := &kinds{ctx: ctx, w: w, g: g, log: c.log, running: map[*object.Definition]func(){}}
+	k := &followers{ctx: ctx, w: w, g: g, log: c.log, running: map[*object.Definition]func(){}}
 	defer k.wait.Wait()
 	var pending sync.WaitGroup
 	k.sync(func() func() {
@@ -79,8 +79,8 @@ func (c *garbageCollector) Run(ctx context.Context, w client.Client, enqueue fun
 	return ctx.Err()
 }
 
-// kinds runs one follower for each kind of the scheme.
-type kinds struct {
+// followers runs one follower for each kind of the scheme.
+type followers struct {
 	ctx     context.Context
 	w       client.Client
 	g       *graph
@@ -91,7 +91,7 @@ type kinds struct {
 
 // sync starts followers of new kinds and ends those of kinds that are gone.
 // first, when given, returns what to call after a kind's first snapshot.
-func (k *kinds) sync(first func() func()) {
+func (k *followers) sync(first func() func()) {
 	all := k.w.Scheme().All()
 	for _, d := range all {
 		if k.running[d] != nil || !collectable(d) {
@@ -128,7 +128,7 @@ func collectable(d *object.Definition) bool {
 }
 
 // crdFollower looks for new and vanished kinds whenever a definition changes.
-type crdFollower struct{ k *kinds }
+type crdFollower struct{ k *followers }
 
 // Replace implements reconcile.Follower.
 func (f crdFollower) Replace(client.List) { f.k.sync(nil) }

@@ -53,6 +53,9 @@ func NewPodGarbageCollector(h *reconcile.Hub) reconcile.Controller {
 func (c *podCollector) Name() string { return "pod-garbage-collector" }
 
 func (c *podCollector) Inputs() []reconcile.Input {
+	c.mu.Lock()
+	c.finished = 0 // what there is is announced anew
+	c.mu.Unlock()
 	return []reconcile.Input{
 		reconcile.On(c.pods, c.podChanged),
 		reconcile.On(c.nodes, func(old, new *corev1.Node, enqueue func(object.Key)) {
@@ -178,9 +181,18 @@ func (c *podCollector) thinOut(ctx context.Context, w client.Client) error {
 		}
 		return cmp.Or(a.CreationTimestamp.Time.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
+	var now int64
+	var writes []client.Write
 	for _, p := range finished[:surplus] {
-		if err := giveUp(ctx, w, p, ""); err != nil {
-			return err
+		writes = append(writes, client.Write{
+			Op: client.OpDelete, Definition: c.pods.Definition(),
+			Object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID}},
+			Delete: metav1.DeleteOptions{GracePeriodSeconds: &now, Preconditions: metav1.NewUIDPreconditions(string(p.UID))},
+		})
+	}
+	for _, r := range w.Batch(ctx, writes) {
+		if r.Err != nil && !apierrors.IsNotFound(r.Err) {
+			return r.Err
 		}
 	}
 	return nil
