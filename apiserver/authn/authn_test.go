@@ -1,0 +1,162 @@
+package authn_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+
+	"sagong/apiserver/authn"
+	"sagong/client"
+	"sagong/client/fake"
+	"sagong/kinds"
+	"sagong/lib/pki"
+	"sagong/object"
+)
+
+func bearer(token string) *http.Request {
+	r := httptest.NewRequest("GET", "/", nil)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return r
+}
+
+func TestServiceAccountTokenLivesAsLongAsWhatItIsBoundTo(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	clock := func() time.Time { return now }
+	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "bot", UID: "u1"}}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u2"}}
+	c := fake.New(object.NewScheme(kinds.All()...), sa, pod)
+	defer c.Close()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accounts, err := authn.NewServiceAccounts(key, c, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, expires, err := accounts.Issue(sa, nil, time.Hour, pod, nil, nil)
+	if err != nil || !expires.Equal(now.Add(time.Hour)) {
+		t.Fatal(expires, err)
+	}
+	check := func(what, token, want string) {
+		t.Helper()
+		resp, ok, err := accounts.AuthenticateToken(t.Context(), token)
+		switch {
+		case want == "" && (err != nil || !ok):
+			t.Errorf("%s: %v %v", what, ok, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", what, err, want)
+		case want == "":
+			u := resp.User
+			if u.GetName() != "system:serviceaccount:ns:bot" || !slices.Contains(u.GetGroups(), "system:serviceaccounts:ns") ||
+				u.GetExtra()["authentication.kubernetes.io/pod-name"][0] != "p" {
+				t.Errorf("%s: user %+v", what, u)
+			}
+		}
+	}
+	check("fresh", token, "")
+	check("signed by another", token[:len(token)-4]+"AAAA", "signature does not verify")
+	other, _, err := accounts.Issue(sa, []string{"vault"}, time.Hour, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("for another audience", other, `token audiences ["vault"] is invalid`)
+	ctx := authenticator.WithAudiences(t.Context(), authenticator.Audiences{"vault"})
+	if _, ok, err := accounts.AuthenticateToken(ctx, other); !ok || err != nil {
+		t.Errorf("asked for that audience: %v %v", ok, err)
+	}
+	now = now.Add(2 * time.Hour)
+	check("expired", token, "expired")
+	now = now.Add(-2 * time.Hour)
+	zero := int64(0)
+	if err := client.Delete[*corev1.Pod](t.Context(), c, "ns", "p", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	check("pod gone", token, "pod ns/p that the token is bound to is gone")
+	if _, ok, err := accounts.AuthenticateToken(t.Context(), "not.a.jwt"); ok || err != nil {
+		t.Errorf("a token of another kind must be left to others: %v %v", ok, err)
+	}
+}
+
+func TestBootstrapToken(t *testing.T) {
+	now := time.Now()
+	token, secret := authn.NewBootstrapToken("test", time.Hour, now)
+	c := fake.New(object.NewScheme(kinds.All()...), secret)
+	defer c.Close()
+	b := authn.Bootstrap{Secrets: c, Now: func() time.Time { return now }}
+	resp, ok, err := b.AuthenticateToken(t.Context(), token)
+	if !ok || err != nil || !slices.Contains(resp.User.GetGroups(), authn.BootstrapGroup) {
+		t.Fatal(resp, ok, err)
+	}
+	for what, bad := range map[string]string{"wrong secret": token[:22] + "x", "wrong id": "aaaaaa" + token[6:], "no token": "hello"} {
+		if _, ok, err := b.AuthenticateToken(t.Context(), bad); bad != token && (ok || err != nil) {
+			t.Errorf("%s: %v %v", what, ok, err)
+		}
+	}
+	now = now.Add(2 * time.Hour)
+	if _, ok, _ := b.AuthenticateToken(t.Context(), token); ok {
+		t.Error("an expired token is good")
+	}
+}
+
+func TestChain(t *testing.T) {
+	now := time.Now()
+	ca, err := pki.LoadOrCreateAuthority(t.TempDir(), "ca", "ca", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := pki.LoadOrCreateAuthority(t.TempDir(), "ca", "ca", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := func() time.Time { return now }
+	chain := authn.Chain{authn.Certificates{Roots: ca.Pool(), Now: clock}, &authn.Tokens{Now: clock}, authn.Anonymous{}}
+	with := func(a *pki.Authority) *http.Request {
+		p, err := a.Issue(pki.Leaf{CommonName: "jane", Organizations: []string{"dev"}, Client: true}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := bearer("")
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{p.TLS.Leaf}}
+		return r
+	}
+	resp, ok, err := chain.AuthenticateRequest(with(ca))
+	if !ok || err != nil || resp.User.GetName() != "jane" || !slices.Equal(resp.User.GetGroups(), []string{"dev", "system:authenticated"}) {
+		t.Errorf("certificate: %v %v %v", resp, ok, err)
+	}
+	if resp, ok, _ := chain.AuthenticateRequest(with(stranger)); ok && resp.User.GetName() == "jane" {
+		t.Error("a stranger's certificate is good")
+	}
+	if resp, ok, err := chain.AuthenticateRequest(bearer("")); !ok || err != nil || resp.User.GetName() != "system:anonymous" {
+		t.Errorf("nobody: %v %v %v", resp, ok, err)
+	}
+	if _, ok, err := chain.AuthenticateRequest(bearer("bad")); ok || err == nil {
+		t.Errorf("a bad token must be an error, not anonymous: %v %v", ok, err)
+	}
+}
+
+func TestWebSocketTokenIsTakenOutOfTheHeader(t *testing.T) {
+	r := bearer("")
+	r.Header.Set("Upgrade", "websocket")
+	r.Header.Set("Sec-WebSocket-Protocol", "base64url.bearer.authorization.k8s.io.aGVsbG8, v5.channel.k8s.io")
+	chain := authn.Chain{&authn.Tokens{Now: time.Now}}
+	_, _, err := chain.AuthenticateRequest(r)
+	got := r.Header.Get("Sec-WebSocket-Protocol")
+	if err == nil || got != "v5.channel.k8s.io" {
+		t.Errorf("protocols left: %q, error %v", got, err)
+	}
+}
