@@ -218,6 +218,9 @@ func (a *Agent) start(ctx context.Context, e *entry, m pod.Member, act pod.Actio
 		}
 		err = a.steps.Start(ctx, r)
 	}
+	if r.Pulled {
+		a.touchNode() // the scheduler likes nodes that have the image
+	}
 	st, serr := a.dep.Runtime.Status(context.WithoutCancel(ctx), id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -472,6 +475,12 @@ func (a *Agent) resize(e *entry, act pod.Action) {
 	m, ok := pod.Find(p, act.Container)
 	e.mu.Unlock()
 	if !ok {
+		return
+	}
+	if c := a.ledger.rebook(p, a.Allocatable()); c != nil {
+		e.mu.Lock()
+		e.obs.Resize = c
+		e.mu.Unlock()
 		return
 	}
 	mem := a.machine.Capacity[corev1.ResourceMemory]

@@ -100,6 +100,49 @@ func (l *ledger) taken(key string) bool {
 	return false
 }
 
+// rebook changes what a pod asks for when it is resized. It returns the
+// condition to report when that is not possible, now or ever.
+func (l *ledger) rebook(p *corev1.Pod, alloc corev1.ResourceList) *corev1.PodCondition {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.pods[p.UID]
+	if b == nil {
+		return nil
+	}
+	want := pod.Requests(p)
+	for n, q := range want {
+		have, known := alloc[n]
+		if !known {
+			continue
+		}
+		refuse := func(reason, format string, args ...any) *corev1.PodCondition {
+			return &corev1.PodCondition{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: reason, Message: fmt.Sprintf(format, args...)}
+		}
+		if q.Cmp(have) > 0 {
+			return refuse(corev1.PodReasonInfeasible, "Node didn't have enough capacity: %s, requested: %d, capacity: %d", n, scalar(n, q), scalar(n, have))
+		}
+		sum := l.total[n].DeepCopy()
+		sum.Sub(b.requests[n])
+		others := sum.DeepCopy()
+		sum.Add(q)
+		if sum.Cmp(have) > 0 {
+			return refuse(corev1.PodReasonDeferred, "Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", n, scalar(n, q), scalar(n, others), scalar(n, have))
+		}
+	}
+	for n, q := range b.requests {
+		v := l.total[n]
+		v.Sub(q)
+		l.total[n] = v
+	}
+	b.requests = want
+	for n, q := range want {
+		v := l.total[n]
+		v.Add(q)
+		l.total[n] = v
+	}
+	return nil
+}
+
 // release takes a pod out.
 func (l *ledger) release(uid types.UID) {
 	l.mu.Lock()
@@ -130,6 +173,13 @@ func (a *Agent) admit(p *corev1.Pod) *pod.Verdict {
 	}
 	if os := p.Spec.OS; os != nil && os.Name != corev1.Linux {
 		return refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+	}
+	for _, m := range pod.Members(p) {
+		for _, r := range m.RestartPolicyRules {
+			if r.Action != corev1.ContainerRestartRuleActionRestart {
+				return refuse("UnexpectedAdmissionError", "restart rule action %q of container %s is not supported by this node", r.Action, m.Name)
+			}
+		}
 	}
 	if err := a.steps.ForbiddenSysctl(p); err != nil {
 		return refuse("SysctlForbidden", "%v", err)

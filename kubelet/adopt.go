@@ -73,7 +73,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 		a.log.Info("taken over", "pods", len(known), "sandboxes", len(sandboxes), "orphans", len(orphans))
 	}
 	for owner := range a.dep.Images.Pins() {
-		if !containers[owner] {
+		if len(owner) == 64 && !containers[owner] {
 			a.release(owner)
 		}
 	}

@@ -210,6 +210,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		SeccompDefault: a.cfg.SeccompDefault, ClusterDNS: a.cfg.ClusterDNS, ClusterDomain: a.cfg.ClusterDomain,
 		ResolvConf: a.cfg.ResolvConf, HostIPs: a.cfg.HostIPs, Allocatable: a.Allocatable,
 		Capacity:             pod.Capacity{MemoryBytes: mem.Value(), PodPids: a.cfg.PodPidsLimit, NoCPUQuota: a.cfg.NoCPUQuota},
+		AppArmor:             a.apparmor,
 		AllowedUnsafeSysctls: a.cfg.AllowedUnsafeSysctls, MaxParallelPulls: a.cfg.MaxParallelPulls, Parallel: parallel,
 	}, hooks.Deps{
 		Runtime: a.dep.Runtime, Images: a.dep.Images, Network: &a.network, HostPorts: a.dep.HostPorts,

@@ -220,6 +220,7 @@ func (a *Agent) sync(e *entry) {
 	if plan.Finished && e.booked {
 		a.ledger.release(e.uid)
 		e.booked = false
+		defer a.retryResizes()
 	}
 	if !e.obs.Gone {
 		a.writer.put(e, plan.Status)
@@ -247,6 +248,29 @@ func (a *Agent) sync(e *entry) {
 	e.mu.Unlock()
 	for _, f := range run {
 		a.work.Go(f)
+	}
+}
+
+// retryResizes lets pods whose resize was deferred for want of room try again.
+func (a *Agent) retryResizes() {
+	a.mu.Lock()
+	all := make([]*entry, 0, len(a.entries))
+	for _, e := range a.entries {
+		all = append(all, e)
+	}
+	a.mu.Unlock()
+	for _, e := range all {
+		if !e.mu.TryLock() {
+			continue // it is being decided on, and will be again
+		}
+		deferred := e.obs.Resize != nil && e.obs.Resize.Reason == corev1.PodReasonDeferred
+		if deferred {
+			e.obs.Resize = nil
+		}
+		e.mu.Unlock()
+		if deferred {
+			a.queue.Add(e.uid)
+		}
 	}
 }
 

@@ -130,7 +130,7 @@ func (i imageStep) Do(ctx context.Context, r *Run) error {
 			RetryAfter:     s.pulls.fail(uid, ref), Err: err}
 	}
 	s.pulls.succeeded(uid, ref)
-	r.Image = img
+	r.Image, r.Pulled = img, true
 	return nil
 }
 

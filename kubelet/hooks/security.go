@@ -150,7 +150,10 @@ func (s *Steps) security(r *Run, sc *corev1.SecurityContext) (runtime.Security, 
 				sec.AppArmorProfile = *a.LocalhostProfile
 			}
 		case corev1.AppArmorProfileTypeRuntimeDefault:
-			sec.AppArmorProfile = "runtime/default"
+			// Without AppArmor there is nothing to apply, as upstream has it.
+			if s.cfg.AppArmor {
+				sec.AppArmorProfile = "runtime/default"
+			}
 		}
 	}
 	return sec, nil

@@ -83,6 +83,8 @@ type Config struct {
 	Allocatable func() corev1.ResourceList
 	// AllowedUnsafeSysctls are names, or prefixes that end with "*".
 	AllowedUnsafeSysctls []string
+	// AppArmor says that the node's kernel enforces AppArmor profiles.
+	AppArmor bool
 	// MaxParallelPulls bounds image pulls; 0 is 3.
 	MaxParallelPulls int
 	// Parallel bounds how many pods or containers are made at a time; 0 is 4.
@@ -147,7 +149,8 @@ type Run struct {
 
 	Image *image.Image
 	Spec  runtime.Container
-	// Created and Started say how far the start got.
+	// Pulled, Created and Started say how far the start got.
+	Pulled  bool
 	Created bool
 	Started runtime.Started
 	// OnStarted is called as soon as the process runs, before its hook.

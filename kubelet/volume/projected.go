@@ -3,6 +3,8 @@ package volume
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -34,7 +36,7 @@ func (c projected) Mount(ctx context.Context, r *Request) (string, error) {
 		case src.DownwardAPI != nil:
 			err = c.m.downwardPayload(files, r.Pod, src.DownwardAPI.Items, mode)
 		case src.ServiceAccountToken != nil:
-			err = c.token(ctx, files, r.Pod, src.ServiceAccountToken, mode)
+			err = c.token(ctx, files, r.memoryDir("kubernetes.io~projected"), r.Pod, src.ServiceAccountToken, mode)
 		case src.ClusterTrustBundle != nil:
 			err = fmt.Errorf("%w: projected clusterTrustBundle", ErrUnsupported)
 		case src.PodCertificate != nil:
@@ -48,12 +50,13 @@ func (c projected) Mount(ctx context.Context, r *Request) (string, error) {
 	return dir, writeAtomic(dir, files, r.Pod)
 }
 
-func (c projected) token(ctx context.Context, out Payload, p *corev1.Pod, s *corev1.ServiceAccountTokenProjection, mode uint32) error {
+func (c projected) token(ctx context.Context, out Payload, dir string, p *corev1.Pod, s *corev1.ServiceAccountTokenProjection, mode uint32) error {
 	path, err := cleanPath(s.Path)
 	if err != nil {
 		return err
 	}
-	token, err := c.m.tokens.get(ctx, p, s)
+	have, _ := os.ReadFile(filepath.Join(dir, dataLink, path))
+	token, err := c.m.tokens.get(ctx, p, s, string(have))
 	if err != nil {
 		return fmt.Errorf("failed to fetch token: %w", err)
 	}

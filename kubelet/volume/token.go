@@ -2,6 +2,9 @@ package volume
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,8 +42,9 @@ const retryToken = 10 * time.Second
 
 // get returns a token bound to the pod: the one at hand, until four fifths of
 // its life or 24 hours are over. One that cannot be renewed is used as long as
-// it is valid.
-func (c *tokenCache) get(ctx context.Context, p *corev1.Pod, s *corev1.ServiceAccountTokenProjection) (string, error) {
+// it is valid. present is what the volume holds: an agent that is started anew
+// goes on with it instead of asking for a new one for every pod at once.
+func (c *tokenCache) get(ctx context.Context, p *corev1.Pod, s *corev1.ServiceAccountTokenProjection, present string) (string, error) {
 	seconds := int64(3600)
 	if s.ExpirationSeconds != nil {
 		seconds = *s.ExpirationSeconds
@@ -54,6 +58,11 @@ func (c *tokenCache) get(ctx context.Context, p *corev1.Pod, s *corev1.ServiceAc
 	have, ok := c.pods[p.UID][key]
 	c.mu.Unlock()
 	now := c.now()
+	if !ok && present != "" {
+		if have, ok = readToken(present); ok {
+			c.put(p.UID, key, have)
+		}
+	}
 	if ok && now.Before(have.renew) {
 		return have.value, nil
 	}
@@ -107,4 +116,24 @@ func (c *tokenCache) forget(uid types.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.pods, uid)
+}
+
+// readToken takes the times out of a token that this node wrote earlier. It is
+// not verified: it was made by the API server and lay in memory that only the
+// node's administrator can write.
+func readToken(value string) (token, bool) {
+	parts := strings.Split(value, ".")
+	if len(parts) != 3 {
+		return token{}, false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return token{}, false
+	}
+	var claims struct{ Iat, Exp int64 }
+	if json.Unmarshal(raw, &claims) != nil || claims.Exp <= claims.Iat || claims.Iat == 0 {
+		return token{}, false
+	}
+	began, end := time.Unix(claims.Iat, 0), time.Unix(claims.Exp, 0)
+	return token{value: value, notAfter: end, renew: began.Add(min(end.Sub(began)*4/5, 24*time.Hour))}, true
 }
