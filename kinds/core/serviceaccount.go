@@ -1,6 +1,8 @@
 package core
 
 import (
+	"context"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,6 +24,16 @@ func ServiceAccount() *object.Definition {
 			object.IntColumn("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"], func(s *corev1.ServiceAccount) int64 { return int64(len(s.Secrets)) }),
 			object.AgeColumn[*corev1.ServiceAccount](),
 		},
-		NameRule: validation.ValidateServiceAccountName,
+		PrepareCreate: func(_ context.Context, s *corev1.ServiceAccount) { onlyNames(s) },
+		PrepareUpdate: func(_ context.Context, s, _ *corev1.ServiceAccount) { onlyNames(s) },
+		NameRule:      validation.ValidateServiceAccountName,
 	}.Definition()
+}
+
+// onlyNames keeps of references to secrets what they mean: all are in the
+// account's own namespace.
+func onlyNames(s *corev1.ServiceAccount) {
+	for i, ref := range s.Secrets {
+		s.Secrets[i] = corev1.ObjectReference{Name: ref.Name}
+	}
 }
