@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/pprof"
+	"time"
 
 	"sagong/config"
 	"sagong/network/proxy"
@@ -72,6 +73,21 @@ func startAdminSocket(c config.Config, images *image.Store, notices func() []str
 	})
 	mux.HandleFunc("GET /debug/stacks", func(w http.ResponseWriter, _ *http.Request) { _ = pprof.Lookup("goroutine").WriteTo(w, 1) })
 	mux.HandleFunc("GET /debug/heap", func(w http.ResponseWriter, _ *http.Request) { _ = pprof.Lookup("heap").WriteTo(w, 0) })
+	mux.HandleFunc("GET /debug/profile", func(w http.ResponseWriter, r *http.Request) {
+		d, err := time.ParseDuration(r.URL.Query().Get("for"))
+		if err == nil {
+			err = pprof.StartCPUProfile(w)
+		}
+		if err != nil {
+			http.Error(w, fmt.Sprintf("cannot profile: %v", err), http.StatusBadRequest)
+			return
+		}
+		defer pprof.StopCPUProfile()
+		select {
+		case <-time.After(d):
+		case <-r.Context().Done():
+		}
+	})
 	a.server = &http.Server{Handler: mux}
 	go func() {
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
