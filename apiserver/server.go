@@ -5,6 +5,7 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -204,7 +205,12 @@ func (q *request) serve() {
 			return
 		}
 		defer release()
-		ctx, cancel := context.WithTimeout(q.r.Context(), q.s.Timeout)
+		limit, err := q.timeout()
+		if err != nil {
+			q.fail(err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(q.r.Context(), limit)
 		defer cancel()
 		q.r = q.r.WithContext(ctx)
 	} else {
@@ -230,6 +236,25 @@ func (q *request) serve() {
 		}
 		q.notFound()
 	}
+}
+
+// timeout is the server's, or less when the client asks for less.
+func (q *request) timeout() (time.Duration, error) {
+	if !q.info.Resource || !strings.Contains(q.r.URL.RawQuery, "timeout=") {
+		return q.s.Timeout, nil
+	}
+	asked := q.r.URL.Query().Get("timeout")
+	if asked == "" {
+		return q.s.Timeout, nil
+	}
+	d, err := time.ParseDuration(asked)
+	if err != nil {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err))
+	}
+	if d <= 0 || d > q.s.Timeout {
+		d = q.s.Timeout
+	}
+	return d, nil
 }
 
 // longRunning requests have no timeout and are not counted as in flight.

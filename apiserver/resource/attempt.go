@@ -110,6 +110,12 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 
 func (e *Engine) committed(s step, r store.Result) outcome {
 	it := e.item(s.kind, r.Record)
+	if s.kind.shared.on.Load() {
+		e.retired.add(r.Prev)
+		if r.Record.Deleted() {
+			e.retired.add(r.Record)
+		}
+	}
 	if s.obj != nil {
 		// The memo was stamped by the store; an object without one is ours alone.
 		if m, _ := s.op.Memo.(*memo); m == nil || m.obj == nil {

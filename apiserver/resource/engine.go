@@ -44,6 +44,7 @@ type Engine struct {
 	log       *slog.Logger
 	now       func() time.Time
 	json      *jsonCache
+	retired   retired
 	fields    *object.FieldManagers
 	parts     map[string]part // subresources that are a part of the object
 

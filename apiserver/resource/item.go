@@ -30,6 +30,31 @@ func (m *memo) Stamp(r store.Rev) {
 // are enough.
 type sharing struct{ on atomic.Bool }
 
+// retiredKept is how many superseded records keep their typed object: watchers that
+// follow closely need it once more, the store's history does not.
+const retiredKept = 4096
+
+// retired drops the typed objects of superseded records a little later.
+type retired struct {
+	mu   sync.Mutex
+	ring [retiredKept]*store.Record
+	next int
+}
+
+func (q *retired) add(r *store.Record) {
+	if r == nil {
+		return
+	}
+	q.mu.Lock()
+	old := q.ring[q.next]
+	q.ring[q.next] = r
+	q.next = (q.next + 1) % retiredKept
+	q.mu.Unlock()
+	if old != nil {
+		old.SetMemo(nil)
+	}
+}
+
 // Share makes the records of a kind keep their typed objects from now on.
 func (k *Kind) Share() { k.shared.on.Store(true) }
 
