@@ -112,6 +112,21 @@ func (c Config) Validate() error {
 			fault("range %s is not an IPv4 network prefix", p)
 		}
 	}
+	for _, p := range c.ClusterCIDRs {
+		if p.Contains(c.NodeIP) {
+			fault("node address %s is within the pod range %s: choose another range for pods", c.NodeIP, p)
+		}
+		for _, s := range c.ServiceCIDRs {
+			if p.Overlaps(s) {
+				fault("pod range %s overlaps the Service range %s: choose another for one of them", p, s)
+			}
+		}
+	}
+	for _, s := range c.ServiceCIDRs {
+		if s.Contains(c.NodeIP) {
+			fault("node address %s is within the Service range %s: choose another range for Services", c.NodeIP, s)
+		}
+	}
 	if c.MTU != 0 && (c.MTU < 576 || c.MTU > 65535) {
 		fault("MTU %d is not between 576 and 65535", c.MTU)
 	}

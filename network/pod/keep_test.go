@@ -140,4 +140,14 @@ func TestTableReturns(t *testing.T) {
 	if after := n.State(t); after != before {
 		t.Errorf("got\n%s\nwant\n%s", after, before)
 	}
+	// The same while no process runs.
+	n.Network.Close()
+	n.Do(t, func() error {
+		_, err := dropTable(TableName("test"))
+		return err
+	})
+	openIn(t, n.Namespace, n.cfg)
+	if after := n.State(t); after != before {
+		t.Errorf("got\n%s\nwant\n%s", after, before)
+	}
 }

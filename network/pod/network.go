@@ -85,7 +85,13 @@ func Open(ctx context.Context, cfg Config) (_ *Network, err error) {
 	if n.nl, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
 		return nil, err
 	}
+	if n.nft, err = nft.Open(); err != nil {
+		return nil, err
+	}
 	if err := n.findUplink(); err != nil {
+		return nil, err
+	}
+	if err := n.checkRanges(); err != nil {
 		return nil, err
 	}
 	if n.book, err = openBook(filepath.Join(cfg.StateDir, "addresses"), cfg.PodCIDRs, cfg.ReuseDelay, cfg.Now); err != nil {
@@ -99,9 +105,6 @@ func Open(ctx context.Context, cfg Config) (_ *Network, err error) {
 		return nil, err
 	}
 	if err := n.setBaseRoutes(); err != nil {
-		return nil, err
-	}
-	if n.nft, err = nft.Open(); err != nil {
 		return nil, err
 	}
 	if err := n.masquerade(); err != nil {
@@ -169,6 +172,55 @@ func (n *Network) findUplink() error {
 		n.mtu = min(n.uplink.MTU, 65535)
 		if n.cfg.Encapsulation == EncapsulationAlways {
 			n.mtu -= vxlanOverhead
+		}
+	}
+	return nil
+}
+
+// checkRanges refuses ranges that this machine uses otherwise: pods or Services
+// there could not be reached, or what is there now could not.
+func (n *Network) checkRanges() error {
+	chains, err := n.nft.Chains(nft.IPv4, TableName(n.cfg.Cluster))
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	before, err := readFootprint(n.cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	// Routes of this protocol are the cluster's own once it was opened here, else
+	// those of another cluster on the machine.
+	opened := len(chains) > 0 || len(before.PodCIDRs) > 0
+	routes, err := n.nl.Routes(0)
+	if err != nil {
+		return err
+	}
+	links, err := n.nl.Links()
+	if err != nil {
+		return err
+	}
+	name := func(index int) string {
+		for _, l := range links {
+			if l.Index == index {
+				return l.Name
+			}
+		}
+		return "none"
+	}
+	for _, c := range slices.Concat(n.cfg.PodCIDRs, n.cfg.ServiceCIDRs) {
+		for _, r := range routes {
+			if !r.Destination.Overlaps(c) || r.Destination.Bits() == 0 || opened && r.Protocol == routeProtocol {
+				continue
+			}
+			own := strings.HasPrefix(name(r.Link), InterfacePrefix(n.cfg.Cluster))
+			switch {
+			case own:
+			case r.Destination.Bits() >= c.Bits():
+				return fmt.Errorf("range %s is in use on this machine: there is a route to %s (interface %s); choose another range for pods or Services", c, r.Destination, name(r.Link))
+			default:
+				// A wide route, to a private network perhaps, that this range is cut out of.
+				n.cfg.Log.Warn("a range of the cluster hides part of a route of this machine", "range", c, "route", r.Destination, "interface", name(r.Link))
+			}
 		}
 	}
 	return nil

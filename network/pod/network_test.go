@@ -324,6 +324,12 @@ func TestNodeNamespaces(t *testing.T) {
 		host.Do(t, func() error { return CreateNodeNamespace(context.Background(), s) })
 		t.Cleanup(func() { _ = netlink.DeleteNamespace(s.Path) })
 	}
+	// Once more, as after a crash of whoever made them: nothing changes.
+	made := host.State(t)
+	host.Do(t, func() error { return CreateNodeNamespace(context.Background(), spaces[0]) })
+	if again := host.State(t); again != made {
+		t.Errorf("made twice:\n%s\nonce:\n%s", again, made)
+	}
 	cfg := config(t, "192.0.2.1", "10.244.1.0/24")
 	cfg.StateDir = state
 	nodes := []*node{openIn(t, host, cfg)}
@@ -395,6 +401,42 @@ func BenchmarkAttach(b *testing.B) {
 		b.StartTimer()
 		if _, err := n.Attach(b.Context(), ns.Name, ns.Path); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestRangesInUseAreRefused(t *testing.T) {
+	n, _ := oneNode(t)
+	open := func(change func(*Config)) error {
+		cfg := config(t, "192.0.2.1", "10.245.1.0/24")
+		cfg.Cluster, cfg.ClusterCIDRs, cfg.ServiceCIDRs = "other", []netip.Prefix{prefix("10.245.0.0/16")}, []netip.Prefix{prefix("10.97.0.0/16")}
+		change(&cfg)
+		var err error
+		n.Do(t, func() error {
+			var m *Network
+			if m, err = Open(context.Background(), cfg); err == nil {
+				m.Close()
+				return Purge(context.Background(), cfg)
+			}
+			return nil
+		})
+		return err
+	}
+	for _, c := range []struct {
+		want   string
+		change func(*Config)
+	}{
+		{"", func(*Config) {}},
+		{"range 10.96.0.0/16 is in use on this machine", func(c *Config) { c.ServiceCIDRs = []netip.Prefix{prefix("10.96.0.0/16")} }},
+		{"range 10.244.1.0/24 is in use on this machine", func(c *Config) {
+			c.PodCIDRs, c.ClusterCIDRs = []netip.Prefix{prefix("10.244.1.0/24")}, []netip.Prefix{prefix("10.244.0.0/16")}
+		}},
+		{"node address 192.0.2.1 is within the pod range", func(c *Config) { c.ClusterCIDRs = []netip.Prefix{prefix("192.0.0.0/16")} }},
+		{"overlaps the Service range", func(c *Config) { c.ServiceCIDRs = []netip.Prefix{prefix("10.245.128.0/17")} }},
+	} {
+		err := open(c.change)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("got %v, want %q", err, c.want)
 		}
 	}
 }

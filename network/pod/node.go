@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 	"sagong/lib/netlink"
@@ -59,13 +60,28 @@ func (ns NodeNamespace) validate() error {
 	return nil
 }
 
-// CreateNodeNamespace makes the namespace and connects it. On an error nothing
-// stays behind.
+// CreateNodeNamespace makes the namespace and connects it. One that is there and
+// usable stays, with all that runs in it, and is completed. On an error nothing
+// new stays behind.
 func CreateNodeNamespace(ctx context.Context, ns NodeNamespace) error {
 	if err := ns.validate(); err != nil {
 		return fmt.Errorf("cannot make the namespace of a node: %w", err)
 	}
-	if err := netlink.CreateNamespace(ns.Path); err != nil {
+	err := netlink.CreateNamespace(ns.Path)
+	if errors.Is(err, os.ErrExist) {
+		if ns.connected() {
+			if err := ns.connect(); err != nil {
+				return fmt.Errorf("cannot complete the namespace of a node: %w", err)
+			}
+			return nil
+		}
+		// Left by a crash of the machine or in the middle of a removal.
+		if err := DeleteNodeNamespace(ctx, ns); err != nil {
+			return err
+		}
+		err = netlink.CreateNamespace(ns.Path)
+	}
+	if err != nil {
 		return err
 	}
 	if err := ns.connect(); err != nil {
@@ -74,6 +90,26 @@ func CreateNodeNamespace(ctx context.Context, ns NodeNamespace) error {
 	return nil
 }
 
+// connected reports whether the namespace exists with both ends of its veth.
+func (ns NodeNamespace) connected() bool {
+	outside, err := netlink.Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return false
+	}
+	defer outside.Close()
+	if _, err := outside.Link(ns.hostEnd()); err != nil {
+		return false
+	}
+	inside, err := netlink.DialIn(ns.Path, unix.NETLINK_ROUTE)
+	if err != nil {
+		return false
+	}
+	defer inside.Close()
+	l, err := inside.Link(podInterface)
+	return err == nil && slices.Equal(l.MAC, podMAC(ns.Address))
+}
+
+// connect makes the veth unless it is there, and sets everything else.
 func (ns NodeNamespace) connect() error {
 	nl, err := netlink.Dial(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -96,7 +132,7 @@ func (ns NodeNamespace) connect() error {
 		Name: ns.hostEnd(), PeerName: podInterface, MAC: gatewayMAC, PeerMAC: podMAC(ns.Address),
 		MTU: mtu, PeerNamespace: int(file.Fd()),
 	})
-	if err := nl.Do(&b); err != nil {
+	if err := nl.Do(&b); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	outer, err := nl.Link(ns.hostEnd())
