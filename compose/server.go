@@ -68,6 +68,7 @@ type server struct {
 	rules     *authz.RBAC
 	api       *apiserver.Server
 	audit     *auditLog
+	metrics   *metrics
 	http      *http.Server
 	listeners []net.Listener
 	node      *node
@@ -155,13 +156,15 @@ func (s *server) openAPI() error {
 	if s.audit, err = openAuditLog(c, s.log); err != nil {
 		return err
 	}
+	s.metrics = newMetrics()
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
 		Authenticator: authn.Chain{authn.Certificates{Roots: s.ids.ca.Pool(), Now: time.Now}, tokens, authn.Anonymous{}},
-		Authorizer:    authorizer, Audit: s.audit.hook(), Log: s.log.With("room", "api"), Version: versionInfo(),
+		Authorizer:    authorizer, Audit: s.audit.hook(), Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
 	})
+	s.api.Handle("/metrics", s.metrics.handler())
 	s.api.Handle("/openapi/", openapi.New(scheme, config.KubernetesVersion))
 	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.AllHealth, Check: func(context.Context) error { return nil }})
 	return nil
@@ -196,7 +199,7 @@ func (s *server) openComponents() error {
 		return err
 	}
 	list = append(list, identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
-	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), reconcile.NoMetrics{})
+	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics)
 	if err := s.parts.Add(list...); err != nil {
 		return err
 	}
