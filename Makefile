@@ -3,9 +3,14 @@
 
 SHELL    := /bin/bash
 GOFLAGS_ := -trimpath -tags netgo,osusergo
+# The built-in kubectl says its version and compares it with the server's.
+KUBE     := $(shell sed -n 's/^const KubernetesVersion = "\(.*\)"/\1/p' config/version.go)
+MINOR    := $(word 2,$(subst ., ,$(KUBE)))
+VERSIONS := $(foreach p,component-base/version client-go/pkg/version,\
+            -X k8s.io/$(p).gitVersion=$(KUBE) -X k8s.io/$(p).gitMajor=1 -X k8s.io/$(p).gitMinor=$(MINOR) -X k8s.io/$(p).gitTreeState=clean)
 # The program starts 64 KiB beside a boundary of huge pages, because the kernel
 # else counts all of the file as resident (docs/decisions/memory.md).
-LDFLAGS  := -s -w -linkmode external -extldflags "-static -Wl,-Ttext-segment=0x410000"
+LDFLAGS  := -s -w -linkmode external -extldflags "-static -Wl,-Ttext-segment=0x410000" $(VERSIONS)
 BENCHFLAGS = -flags '$(GOFLAGS_)' -ldflags '$(LDFLAGS)'
 SOURCES  := go.mod go.sum $(shell find . -name '*.go' -not -name '*_test.go' -not -path './bin/*' -o -name '*.[ch]' -not -path './bin/*' -o -name '*.schema' -o -path '*/assets/*' -type f)
 
