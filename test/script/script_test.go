@@ -44,7 +44,9 @@ func TestScripts(t *testing.T) {
 	testscript.RunT(scripts, testscript.Params{
 		Dir:         "testdata",
 		WorkdirRoot: t.TempDir(),
-		Setup:       func(env *testscript.Env) error { return setup(t, env, bin) },
+		// While a script is written, all its faults at once are of more use.
+		ContinueOnError: os.Getenv("SAGONG_CONTINUE") != "",
+		Setup:           func(env *testscript.Env) error { return setup(t, env, bin) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"kubectl": kubectl, "retry": retry, "setenv": setenv, "clean": clean, "state": state,
 			"http": get, "spread": spread, "load": load, "hold": hold,
