@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -31,16 +32,19 @@ type kernel struct {
 	unsure bool
 	// numbered: pools and handles in the kernel's table have the model's numbers.
 	numbered bool
+	log      *slog.Logger
+	// compared and rebuilt count what was done besides sending changes.
+	compared, rebuilt int
 }
 
 // openKernel connects and chooses the tag that tells this table's marks from
 // those of other clusters on the machine.
-func openKernel(cluster string, l layout) (*kernel, error) {
+func openKernel(cluster string, l layout, log *slog.Logger) (*kernel, error) {
 	conn, err := nft.Open()
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{conn: conn, table: TableName(cluster), classes: map[class]bool{}, unsure: true}
+	k := &kernel{conn: conn, table: TableName(cluster), classes: map[class]bool{}, unsure: true, log: log}
 	k.batch = nft.NewBatch(nft.IPv4, k.table)
 	tables, err := conn.Tables()
 	if err != nil {
@@ -138,25 +142,29 @@ func (k *kernel) adopt(m *model) error {
 	return nil
 }
 
-// flush brings the kernel's table up to the model.
-func (k *kernel) flush(m *model) error {
+// flush brings the kernel's table up to the model, and reports whether there was
+// anything to do.
+func (k *kernel) flush(m *model) (changed bool, err error) {
 	if !k.unsure {
 		if len(m.touched) == 0 {
-			return nil
+			return false, nil
 		}
-		if err := k.send(m); err == nil {
-			return nil
+		if err = k.send(m); err == nil {
+			return true, nil
 		}
+		k.log.Warn("the kernel refused a change of Services, comparing with it", "err", err)
 		k.unsure = true
 	}
-	if err := k.compare(m); err == nil {
-		return nil
+	k.compared++
+	if err = k.compare(m); err == nil {
+		return true, nil
 	}
-	if err := k.rebuild(m); err != nil {
-		return err
+	k.rebuilt++
+	if err = k.rebuild(m); err != nil {
+		return false, err
 	}
 	k.unsure = false
-	return nil
+	return true, nil
 }
 
 // compare reads the kernel's table and sends the differences.

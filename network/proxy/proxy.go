@@ -28,6 +28,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -95,6 +96,7 @@ type Proxy struct {
 	dirty      map[string]bool
 	faults     map[string]string
 	health     health
+	stats      Stats
 
 	// wake tells Run that something is dirty.
 	wake chan struct{}
@@ -104,6 +106,27 @@ type Proxy struct {
 type service struct {
 	object *corev1.Service
 	slices map[string]*discoveryv1.EndpointSlice
+}
+
+// Stats says what the proxy did since it was opened.
+type Stats struct {
+	// Flushes that changed the kernel, how many of them had to compare with it,
+	// and how many had to make the table from scratch.
+	Flushes, Compared, Rebuilt int
+	// LastFlush is when the last of them ended, LastDuration how long it took.
+	LastFlush    time.Time
+	LastDuration time.Duration
+	// Elements are all map and set elements that the kernel shall have.
+	Elements int
+}
+
+// Stats returns the counters.
+func (p *Proxy) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Compared, s.Rebuilt, s.Elements = p.kernel.compared, p.kernel.rebuilt, len(p.model.want)
+	return s
 }
 
 // hostPortOwner begins the owner names of pods with host ports: after all
@@ -135,7 +158,7 @@ func Open(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	if p.kernel, err = openKernel(cfg.Cluster, layout{
 		nodeIP: cfg.NodeIP, clusterCIDRs: cfg.ClusterCIDRs, serviceCIDRs: cfg.ServiceCIDRs,
 		served: cfg.Served, podPrefix: pod.InterfacePrefix(cfg.Cluster), tunnel: pod.TunnelInterface(cfg.Cluster),
-	}); err != nil {
+	}, cfg.Log); err != nil {
 		return nil, err
 	}
 	if p.flows, err = netlink.Dial(unix.NETLINK_NETFILTER); err != nil {
@@ -301,8 +324,15 @@ func (p *Proxy) Flush(ctx context.Context) error {
 		p.health.set(owner, next.healthPort, next.localReady)
 	}
 	p.dirty = map[string]bool{}
-	if err := p.kernel.flush(p.model); err != nil {
+	start := time.Now()
+	changed, err := p.kernel.flush(p.model)
+	if err != nil {
 		return fmt.Errorf("cannot update Services: %w", err)
+	}
+	if changed {
+		p.stats.Flushes++
+		p.stats.LastFlush = time.Now()
+		p.stats.LastDuration = p.stats.LastFlush.Sub(start)
 	}
 	// A failure here must not have the elements sent again.
 	p.model.forgetTouched()

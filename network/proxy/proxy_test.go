@@ -607,11 +607,37 @@ func TestRestartKeepsConnections(t *testing.T) {
 		b.DeleteTable()
 		return k.Apply(b)
 	})
+	counted := c.proxy.Stats()
 	c.proxy.SetService(newService("more", "10.96.0.101"))
 	c.proxy.SetEndpointSlice(endpoints("more", ipA))
 	c.flush(t)
 	client.MustAsk(t, "tcp", "10.96.0.101:80")
 	client.MustAsk(t, "tcp", "10.96.0.100:80")
+	if s := c.proxy.Stats(); s.Flushes != counted.Flushes+1 || s.Rebuilt != counted.Rebuilt+1 || s.Elements == 0 || s.LastDuration <= 0 {
+		t.Errorf("stats went from %+v to %+v", counted, s)
+	}
+	// Somebody deletes elements: the next change finds out and puts them back.
+	c.Do(t, func() error {
+		k, err := nft.Open()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		b := nft.NewBatch(nft.IPv4, TableName("test"))
+		for key := range c.proxy.model.want {
+			if key.set == setServices || key.set == setEndpoints {
+				b.DeleteElement(setLayouts[key.set].Name, key.key[:keyLengths[key.set]])
+			}
+		}
+		return k.Apply(b)
+	})
+	c.proxy.DeleteService("default", "more")
+	c.flush(t)
+	client.MustAsk(t, "tcp", "10.96.0.100:80")
+	echo()
+	if s := c.proxy.Stats(); s.Rebuilt != counted.Rebuilt+1 {
+		t.Errorf("comparing was enough, but the table was rebuilt: %+v", s)
+	}
 }
 
 func TestPurgeLeavesNothing(t *testing.T) {
