@@ -176,11 +176,19 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another process uses %s: %w", dir, err)
+	// A process that was killed while it started a shim leaves its lock to the
+	// child for the moment until that executes.
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if wait > 200*time.Millisecond {
+			f.Close()
+			return nil, fmt.Errorf("another process uses %s: %w", dir, err)
+		}
+		time.Sleep(wait)
 	}
-	return f, nil
 }
 
 // Name is "sagong://" and the version.

@@ -123,6 +123,9 @@ func (r reply) err() error {
 		return nil
 	}
 	switch {
+	case r.Status == unix.ESRCH && r.A == 'F':
+		// It has ended; the notice is on its way.
+		return fmt.Errorf("container %w", runtime.ErrNotRunning)
 	case r.Text == "":
 		return r.Status
 	case r.A == 'X' && r.Status == 0:

@@ -32,7 +32,7 @@ func (r *Runtime) signal(ctx context.Context, c *container, signal int) error {
 	q := newRequest(reqSignal, c.spec.ID)
 	q.A = int32(signal)
 	_, err := ask(ctx, c.sandbox.run, q)
-	if errors.Is(err, unix.ESRCH) {
+	if errors.Is(err, runtime.ErrNotRunning) {
 		return nil // it has ended; the notice is on its way
 	}
 	return err
