@@ -164,6 +164,9 @@ func (s *server) openAPI() error {
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
 	})
+	for path, h := range issuerPaths(accounts, "https://"+AdvertisedAPI(c)) {
+		s.api.Handle(path, h)
+	}
 	s.api.Handle("/metrics", s.metrics.handler())
 	s.api.Handle("/openapi/", openapi.New(scheme, config.KubernetesVersion))
 	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.AllHealth, Check: func(context.Context) error { return nil }})

@@ -25,6 +25,7 @@ type Deps struct {
 // All is every rule, in upstream's order.
 func All(d Deps) []Plugin {
 	return []Plugin{
+		NotYet{},
 		NodeRestriction{d.Client},
 		NamespaceLifecycle{d.Client},
 		ServiceAccount{d.Client},
