@@ -11,6 +11,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	kjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
@@ -18,6 +20,8 @@ import (
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 
+	"sagong/kinds/certificates"
+	"sagong/kinds/core"
 	"sagong/object"
 )
 
@@ -29,7 +33,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the tests find into the go
 //
 //	BASE/CASE/create         patch; the object is defaulted, prepared, validated
 //	BASE/CASE/old, .../new   the same for an update of old to new
-//	BASE/CASE/old, .../status  the same for a write to status
+//	BASE/CASE/old, .../status  the same for a write to status, and to the
+//	                           subresources resize, ephemeral, approval
 //	BASE/CASE/want           the errors and warnings found
 //	BASE/CASE/object         patch; BASE/CASE/row is what the table prints of it
 //	BASE/CASE/in             patch; BASE/CASE/out is the object as it is stored
@@ -85,7 +90,7 @@ func (g *goldenFile) run() (changed bool) {
 		case "old":
 			old = g.object(f)
 			continue
-		case "create", "new", "status":
+		case "create", "new", "status", "resize", "ephemeral", "approval":
 			result = name + "/want"
 			got = g.write(op, g.object(f), old)
 			old = nil
@@ -192,11 +197,17 @@ func (g *goldenFile) write(op string, o, old object.Object) string {
 		if d.ValidateStatusUpdate != nil {
 			errs = d.ValidateStatusUpdate(o, old)
 		}
+	case "resize":
+		errs = core.ValidatePodResize(o.(*corev1.Pod), old.(*corev1.Pod))
+	case "ephemeral":
+		errs = core.ValidateEphemeralContainersUpdate(o.(*corev1.Pod), old.(*corev1.Pod))
+	case "approval":
+		errs = certificates.ValidateApproval(o.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest))
 	}
 	for _, err := range errs {
 		fmt.Fprintln(&s, strings.ReplaceAll(strings.ReplaceAll(strings.TrimRight(err.Error(), "\n "), "\u00a0", " "), "\n", "\n  "))
 	}
-	if d.Warnings != nil && op != "status" {
+	if d.Warnings != nil && (op == "create" || op == "new") {
 		for _, w := range d.Warnings(o, old) {
 			fmt.Fprintln(&s, "warning:", w)
 		}
