@@ -23,6 +23,11 @@ func (q *request) readBody() ([]byte, error) {
 	if q.r.ContentLength > maxBody {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
 	}
+	if end, ok := q.r.Context().Deadline(); ok {
+		// A body that trickles in must not outlive the request. Where deadlines are
+		// not supported, the connection's own limits remain.
+		_ = http.NewResponseController(q.w).SetReadDeadline(end)
+	}
 	if n := q.r.ContentLength; n > 0 {
 		b := make([]byte, n)
 		if _, err := io.ReadFull(q.r.Body, b); err != nil {

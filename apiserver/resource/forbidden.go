@@ -36,5 +36,5 @@ func ForbiddenResource(u user.Info, gr schema.GroupResource, namespace, name, su
 	if reason != "" {
 		fmt.Fprintf(&b, ": %s", reason)
 	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: gr.Group, Resource: resource}, name, errors.New(b.String()))
+	return apierrors.NewForbidden(gr, name, errors.New(b.String()))
 }

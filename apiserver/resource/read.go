@@ -99,6 +99,10 @@ func (e *Engine) List(ctx context.Context, t Target, o ListOptions) (List, error
 	if o.Selector.Empty() {
 		opts.Limit = int(o.Limit)
 	}
+	if t.Resource == "pods" && t.Group == "" && opts.Rev == 0 {
+		// A node's agent lists its own pods: at the cost of these, not of all.
+		opts.Tag, _ = o.Selector.Exact("spec.nodeName")
+	}
 	res, err := e.store.List(ctx, prefix, opts)
 	if err != nil {
 		return List{}, e.listError(ctx, err, o, opts, prefix)
