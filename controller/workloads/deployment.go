@@ -38,7 +38,6 @@ func NewDeployment(h *reconcile.Hub, events client.Recorder) reconcile.Controlle
 	}
 	reconcile.IndexOwners(c.sets)
 	reconcile.IndexOwners(c.pods)
-	c.sets.Index("uid", func(rs *appsv1.ReplicaSet) []string { return []string{string(rs.UID)} })
 	c.deployments.Index("namespace", func(d *appsv1.Deployment) []string { return []string{d.Namespace} })
 	return c
 }

@@ -203,6 +203,9 @@ func (c *jobController) pod(job *batchv1.Job, made jobPod) *corev1.Pod {
 	p.Labels[batchv1.JobCompletionIndexAnnotation] = index
 	if job.Spec.BackoffLimitPerIndex != nil {
 		p.Annotations[indexFailures] = strconv.Itoa(made.failures)
+		if made.ignored > 0 {
+			p.Annotations[batchv1.JobIndexIgnoredFailureCountAnnotation] = strconv.Itoa(made.ignored)
+		}
 	}
 	p.GenerateName = job.Name + "-" + index + "-"
 	p.Spec.Hostname = job.Name + "-" + index

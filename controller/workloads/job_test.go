@@ -65,7 +65,7 @@ func (w *jobWorld) sync(n int) jobPlan {
 			CreationTimestamp: metav1.NewTime(w.now), Finalizers: []string{batchv1.JobTrackingFinalizer},
 		}}
 		if made.index >= 0 {
-			p.Annotations = map[string]string{batchv1.JobCompletionIndexAnnotation: strconv.Itoa(made.index), indexFailures: strconv.Itoa(made.failures)}
+			p.Annotations = map[string]string{batchv1.JobCompletionIndexAnnotation: strconv.Itoa(made.index), indexFailures: strconv.Itoa(made.failures), batchv1.JobIndexIgnoredFailureCountAnnotation: strconv.Itoa(made.ignored)}
 		}
 		w.pods[p.Name] = p
 	}
@@ -225,6 +225,18 @@ func TestJobEnds(t *testing.T) {
 		"too many indexes lost": {func(s *batchv1.JobSpec) {
 			s.CompletionMode, s.Completions, s.Parallelism, s.BackoffLimitPerIndex, s.MaxFailedIndexes, s.BackoffLimit = &indexed, n32(5), n32(5), n32(0), n32(1), n32(100)
 		}, fails, "Failed MaxFailedIndexesExceeded", 5},
+		"ignored failures cost an index nothing": {func(s *batchv1.JobSpec) {
+			s.CompletionMode, s.Completions, s.Parallelism, s.BackoffLimitPerIndex, s.BackoffLimit = &indexed, n32(2), n32(2), n32(0), n32(100)
+			s.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+				Action:      batchv1.PodFailurePolicyActionIgnore,
+				OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{7}},
+			}}}
+		}, func(p *corev1.Pod) (corev1.PodPhase, int32) {
+			if ignoredOf(p) < 3 {
+				return corev1.PodFailed, 7
+			}
+			return corev1.PodSucceeded, 0
+		}, "Complete CompletionsReached", 0},
 		"success policy": {func(s *batchv1.JobSpec) {
 			leader := "0"
 			s.CompletionMode, s.Completions, s.Parallelism = &indexed, n32(3), n32(1)

@@ -38,10 +38,11 @@ type jobPlan struct {
 	finished bool
 }
 
-// jobPod is a pod to make. index is -1 for Jobs without.
+// jobPod is a pod to make. index is -1 for Jobs without. failures is how often
+// its index has failed before, ignored how often in a way that does not count.
 type jobPod struct {
-	index    int
-	failures int
+	index             int
+	failures, ignored int
 }
 
 type jobEvent struct{ kind, reason, message string }
@@ -261,7 +262,7 @@ func (j *jobState) keepLastFailures(pods []*corev1.Pod, active map[int]bool) map
 		if action == batchv1.PodFailurePolicyActionFailIndex || (action == batchv1.PodFailurePolicyActionCount && failuresOf(p)+1 > limit) {
 			j.lost.add(i)
 		}
-		if last[i] == nil || failuresOf(p) > failuresOf(last[i]) {
+		if last[i] == nil || failuresOf(p)+ignoredOf(p) > failuresOf(last[i])+ignoredOf(last[i]) {
 			last[i] = p
 		}
 	}
@@ -276,6 +277,11 @@ func (j *jobState) keepLastFailures(pods []*corev1.Pod, active map[int]bool) map
 
 func failuresOf(p *corev1.Pod) int {
 	n, _ := strconv.Atoi(p.Annotations[indexFailures])
+	return n
+}
+
+func ignoredOf(p *corev1.Pod) int {
+	n, _ := strconv.Atoi(p.Annotations[batchv1.JobIndexIgnoredFailureCountAnnotation])
 	return n
 }
 
@@ -520,12 +526,15 @@ func (j *jobState) manage() {
 		}
 		made := jobPod{index: i}
 		if p := j.replaces[i]; p != nil {
-			if left := finishedAt(p).Add(min(firstJobDelay<<min(failuresOf(p), 10), lastJobDelay)).Sub(j.now); left > 0 {
+			before := failuresOf(p) + ignoredOf(p)
+			if left := finishedAt(p).Add(min(firstJobDelay<<min(before, 10), lastJobDelay)).Sub(j.now); left > 0 {
 				j.plan.soon(left)
 				continue
 			}
-			made.failures = failuresOf(p)
-			if action, _ := judgeFailure(j.job.Spec.PodFailurePolicy, p); action != batchv1.PodFailurePolicyActionIgnore {
+			made.failures, made.ignored = failuresOf(p), ignoredOf(p)
+			if action, _ := judgeFailure(j.job.Spec.PodFailurePolicy, p); action == batchv1.PodFailurePolicyActionIgnore {
+				made.ignored++
+			} else {
 				made.failures++
 			}
 		}
