@@ -159,7 +159,7 @@ func (s *server) openAPI() error {
 	s.metrics = newMetrics()
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
-		Authenticator: authn.Chain{authn.Certificates{Roots: s.ids.ca.Pool(), Now: time.Now}, tokens, authn.Anonymous{}},
+		Authenticator: authn.Chain{authn.NewCertificates(s.ids.ca.Pool(), time.Now), tokens, authn.Anonymous{}},
 		Authorizer:    authorizer, Audit: s.audit.hook(), Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
