@@ -124,7 +124,7 @@ func TestChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock := func() time.Time { return now }
-	chain := authn.Chain{authn.Certificates{Roots: ca.Pool(), Now: clock}, &authn.Tokens{Now: clock}, authn.Anonymous{}}
+	chain := authn.Chain{authn.NewCertificates(ca.Pool(), clock), &authn.Tokens{Now: clock}, authn.Anonymous{}}
 	with := func(a *pki.Authority) *http.Request {
 		p, err := a.Issue(pki.Leaf{CommonName: "jane", Organizations: []string{"dev"}, Client: true}, now)
 		if err != nil {
@@ -146,6 +146,16 @@ func TestChain(t *testing.T) {
 	}
 	if _, ok, err := chain.AuthenticateRequest(bearer("bad")); ok || err == nil {
 		t.Errorf("a bad token must be an error, not anonymous: %v %v", ok, err)
+	}
+	known := with(ca)
+	for range 2 {
+		if resp, ok, err := chain.AuthenticateRequest(known); !ok || err != nil || resp.User.GetName() != "jane" {
+			t.Errorf("certificate: %v %v %v", resp, ok, err)
+		}
+	}
+	now = now.Add(100 * 365 * 24 * time.Hour)
+	if resp, ok, err := chain.AuthenticateRequest(known); ok && resp.User.GetName() == "jane" || err == nil {
+		t.Errorf("a certificate that was good once is good for ever: %v", resp)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -11,10 +12,57 @@ import (
 )
 
 // Certificates authenticates TLS client certificates signed by the cluster's
-// authority: the common name is the user, organisations are the groups.
+// authority: the common name is the user, organisations are the groups. It
+// verifies each certificate once and remembers until when it holds: a
+// verification costs as much as the decoding of a pod, and a client sends the
+// same certificate with each of its requests.
 type Certificates struct {
-	Roots *x509.CertPool
-	Now   func() time.Time
+	roots    *x509.CertPool
+	now      func() time.Time
+	verified *verified
+}
+
+// NewCertificates makes an authenticator of certificates that lead to roots.
+func NewCertificates(roots *x509.CertPool, now func() time.Time) Certificates {
+	return Certificates{roots: roots, now: now, verified: &verified{spans: map[string]span{}}}
+}
+
+// maxVerified bounds the memory of verified certificates; past it, all are
+// verified anew.
+const maxVerified = 1024
+
+// verified holds certificates that lead to the roots, by their bytes.
+type verified struct {
+	mu    sync.RWMutex
+	spans map[string]span
+}
+
+// span is the time in which a whole chain is valid.
+type span struct{ from, until time.Time }
+
+func (v *verified) holds(leaf *x509.Certificate, now time.Time) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	s, ok := v.spans[string(leaf.Raw)]
+	return ok && !now.Before(s.from) && !now.After(s.until)
+}
+
+func (v *verified) add(leaf *x509.Certificate, chain []*x509.Certificate) {
+	s := span{from: leaf.NotBefore, until: leaf.NotAfter}
+	for _, c := range chain {
+		if c.NotBefore.After(s.from) {
+			s.from = c.NotBefore
+		}
+		if c.NotAfter.Before(s.until) {
+			s.until = c.NotAfter
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.spans) >= maxVerified {
+		clear(v.spans)
+	}
+	v.spans[string(leaf.Raw)] = s
 }
 
 // AuthenticateRequest implements authenticator.Request.
@@ -23,16 +71,19 @@ func (c Certificates) AuthenticateRequest(r *http.Request) (*authenticator.Respo
 		return nil, false, nil
 	}
 	leaf := r.TLS.PeerCertificates[0]
-	intermediates := x509.NewCertPool()
-	for _, cert := range r.TLS.PeerCertificates[1:] {
-		intermediates.AddCert(cert)
-	}
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: c.Roots, Intermediates: intermediates, CurrentTime: c.Now(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot verify client certificate of %q: %w", leaf.Subject.CommonName, err)
+	if now := c.now(); !c.verified.holds(leaf, now) {
+		intermediates := x509.NewCertPool()
+		for _, cert := range r.TLS.PeerCertificates[1:] {
+			intermediates.AddCert(cert)
+		}
+		chains, err := leaf.Verify(x509.VerifyOptions{
+			Roots: c.roots, Intermediates: intermediates, CurrentTime: now,
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		})
+		if err != nil {
+			return nil, false, fmt.Errorf("cannot verify client certificate of %q: %w", leaf.Subject.CommonName, err)
+		}
+		c.verified.add(leaf, chains[0])
 	}
 	if leaf.Subject.CommonName == "" {
 		return nil, false, nil
