@@ -190,6 +190,9 @@ static void boot(void)
 	// it, and copying the host's, with its mounts by the ten thousand, is slow.
 	if (shim_pidns < 0 || setns(LEAN_FD, CLONE_NEWNS) < 0 || unshare(CLONE_NEWNS) < 0)
 		boot_failed("enter the mount namespace");
+	// Containers that may use keyrings get the pod's and not the server's. One a
+	// pod: the quota of keys is small.
+	(void)syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL);
 	if ((flags & BOOT_IPC) && mount("shm", "/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, shm) < 0)
 		boot_failed("mount /dev/shm");
 	munmap(map, (size_t)st.st_size);
