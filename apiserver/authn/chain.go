@@ -23,6 +23,9 @@ type Chain []authenticator.Request
 func (c Chain) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
 	var errs []error
 	for _, method := range c {
+		if _, last := method.(Anonymous); last && len(errs) > 0 {
+			break
+		}
 		resp, ok, err := method.AuthenticateRequest(r)
 		if err != nil {
 			errs = append(errs, err)
