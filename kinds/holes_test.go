@@ -72,8 +72,8 @@ func mustJSON(v any) string {
 	return string(b)
 }
 
-// visit calls f with the path of every node. Pod templates are visited in
-// PodTemplate alone: they are checked by the same code everywhere.
+// visit calls f with the path of every node. The specs of pod templates are
+// left out: the code that checks them is that of pods.
 func visit(node any, path []any, f func(path []any, leaf bool)) {
 	_, object := node.(map[string]any)
 	_, list := node.([]any)
@@ -83,7 +83,7 @@ func visit(node any, path []any, f func(path []any, leaf bool)) {
 	switch n := node.(type) {
 	case map[string]any:
 		for k, v := range n {
-			if len(path) > 0 && path[len(path)-1] == "template" && path[0] == "spec" && k == "spec" || len(path) == 0 && k == "metadata" {
+			if len(path) > 0 && path[len(path)-1] == "template" && k == "spec" || len(path) == 0 && k == "metadata" {
 				continue
 			}
 			visit(v, append(path[:len(path):len(path)], k), f)

@@ -3,6 +3,7 @@ package apps
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -40,8 +41,11 @@ func Deployment() *object.Definition {
 			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.Deployment) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Selector", spec["selector"], func(d *appsv1.Deployment) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
 		},
-		Default:              defaultDeployment,
-		PrepareCreate:        func(_ context.Context, d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} },
+		Default:       defaultDeployment,
+		PrepareCreate: func(_ context.Context, d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} },
+		// Who reports may annotate a deployment, as upstream allows, but not
+		// change what selects it.
+		PrepareStatusUpdate:  func(_ context.Context, d, old *appsv1.Deployment) { d.Labels = maps.Clone(old.Labels) },
 		Validate:             validateDeployment,
 		ValidateUpdate:       validateDeploymentUpdate,
 		ValidateStatusUpdate: validateDeploymentStatus,

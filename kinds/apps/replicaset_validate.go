@@ -10,7 +10,8 @@ import (
 func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {
 	errs := check.NonnegativePtr(specPath.Child("replicas"), r.Spec.Replicas)
 	errs = append(errs, check.Nonnegative(specPath.Child("minReadySeconds"), r.Spec.MinReadySeconds)...)
-	return append(errs, validateSelected(r.Spec.Selector, &r.Spec.Template, "replicaset")...)
+	// Upstream speaks of deployments here too.
+	return append(errs, validateSelected(r.Spec.Selector, &r.Spec.Template, "deployment")...)
 }
 
 func validateReplicaSetUpdate(r, old *appsv1.ReplicaSet) field.ErrorList {

@@ -52,22 +52,17 @@ func eventFields(e *corev1.Event) fields.Set {
 		source = e.ReportingController
 	}
 	o := &e.InvolvedObject
-	s := make(fields.Set, 20)
-	for _, prefix := range []string{"involvedObject.", "regarding."} {
-		s[prefix+"kind"] = o.Kind
-		s[prefix+"namespace"] = o.Namespace
-		s[prefix+"name"] = o.Name
-		s[prefix+"uid"] = string(o.UID)
-		s[prefix+"apiVersion"] = o.APIVersion
-		s[prefix+"resourceVersion"] = o.ResourceVersion
-		s[prefix+"fieldPath"] = o.FieldPath
+	return fields.Set{
+		"involvedObject.kind": o.Kind, "regarding.kind": o.Kind,
+		"involvedObject.namespace": o.Namespace, "regarding.namespace": o.Namespace,
+		"involvedObject.name": o.Name, "regarding.name": o.Name,
+		"involvedObject.uid": string(o.UID), "regarding.uid": string(o.UID),
+		"involvedObject.apiVersion": o.APIVersion, "regarding.apiVersion": o.APIVersion,
+		"involvedObject.resourceVersion": o.ResourceVersion, "regarding.resourceVersion": o.ResourceVersion,
+		"involvedObject.fieldPath": o.FieldPath, "regarding.fieldPath": o.FieldPath,
+		"reason": e.Reason, "source": source, "type": e.Type,
+		"reportingComponent": e.ReportingController, "reportingController": e.ReportingController,
 	}
-	s["reason"] = e.Reason
-	s["reportingComponent"] = e.ReportingController
-	s["reportingController"] = e.ReportingController
-	s["source"] = source
-	s["type"] = e.Type
-	return s
 }
 
 func eventColumns() []object.TypedColumn[*corev1.Event] {
