@@ -22,6 +22,18 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
+// FuzzIndexes holds the printed form to its own reading.
+func FuzzIndexes(f *testing.F) {
+	f.Add("0-2,4,6-7")
+	f.Add("9-1,-,x,007")
+	f.Fuzz(func(t *testing.T, s string) {
+		once := parseIndexes(s, 1000).String()
+		if again := parseIndexes(once, 1000).String(); again != once {
+			t.Fatalf("%q reads as %q, then as %q", s, once, again)
+		}
+	})
+}
+
 // jobWorld runs a Job's plans against simulated pods. It can lose any write, as
 // a crash would.
 type jobWorld struct {
