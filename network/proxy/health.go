@@ -15,7 +15,7 @@ import (
 
 // health answers load balancers, on a port of its own for each Service with
 // externalTrafficPolicy Local, whether this node has endpoints for it. The
-// proxy's lock guards it.
+// proxy's work lock guards it.
 type health struct {
 	// ports that plans want, by owner.
 	wanted  map[string]*healthPort

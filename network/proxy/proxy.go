@@ -84,19 +84,24 @@ type Proxy struct {
 	cfg  Config
 	node node
 
+	// mu guards what is noted. It is never held while the kernel works: views of
+	// the API call Set and Delete, and all that follow a view wait for each other.
 	mu       sync.Mutex
-	model    *model
-	kernel   *kernel
-	flows    *netlink.Conn
 	started  bool
 	services map[string]*service
 	// sliceOwner is the Service that each EndpointSlice belonged to.
 	sliceOwner map[string]string
 	hostPorts  map[string][]HostPort
 	dirty      map[string]bool
-	faults     map[string]string
-	health     health
-	stats      Stats
+
+	// work guards what Flush changes; it is taken before mu.
+	work   sync.Mutex
+	model  *model
+	kernel *kernel
+	flows  *netlink.Conn
+	faults map[string]string
+	health health
+	stats  Stats
 
 	// wake tells Run that something is dirty.
 	wake chan struct{}
@@ -122,8 +127,8 @@ type Stats struct {
 
 // Stats returns the counters.
 func (p *Proxy) Stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.work.Lock()
+	defer p.work.Unlock()
 	s := p.stats
 	s.Compared, s.Rebuilt, s.Elements = p.kernel.compared, p.kernel.rebuilt, len(p.model.want)
 	return s
@@ -186,8 +191,8 @@ func tracksSCTP() bool {
 
 // Close frees what the process holds; Services keep working as they are.
 func (p *Proxy) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.work.Lock()
+	defer p.work.Unlock()
 	errs := []error{p.health.close()}
 	if p.kernel != nil {
 		errs = append(errs, p.kernel.close())
@@ -312,18 +317,18 @@ func (p *Proxy) Start() {
 // it. Before Start it does nothing. After an error the changes are kept, and
 // the next Flush compares with the kernel first.
 func (p *Proxy) Flush(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.started {
+	p.work.Lock()
+	defer p.work.Unlock()
+	inputs, ok := p.take()
+	if !ok {
 		return nil
 	}
-	for _, owner := range slices.Sorted(maps.Keys(p.dirty)) {
-		next := p.plan(owner)
-		p.report(owner, next.faults)
-		p.model.apply(owner, next)
-		p.health.set(owner, next.healthPort, next.localReady)
+	for _, in := range inputs {
+		next := in.plan(p.node)
+		p.report(in.owner, next.faults)
+		p.model.apply(in.owner, next)
+		p.health.set(in.owner, next.healthPort, next.localReady)
 	}
-	p.dirty = map[string]bool{}
 	start := time.Now()
 	changed, err := p.kernel.flush(p.model)
 	if err != nil {
@@ -347,19 +352,42 @@ func (p *Proxy) Flush(ctx context.Context) error {
 	return nil
 }
 
-func (p *Proxy) plan(owner string) plan {
-	if key, ok := strings.CutPrefix(owner, hostPortOwner); ok {
-		return planHostPorts(owner, p.hostPorts[key], p.node)
+// input is what is known of one owner at the time of a Flush.
+type input struct {
+	owner     string
+	object    *corev1.Service
+	slices    []*discoveryv1.EndpointSlice
+	hostPorts []HostPort
+}
+
+// take returns what changed since the last time, and whether Flush may go on.
+func (p *Proxy) take() (inputs []input, started bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.started {
+		return nil, false
 	}
-	s := p.services[owner]
-	if s == nil {
-		return plan{}
+	for _, owner := range slices.Sorted(maps.Keys(p.dirty)) {
+		in := input{owner: owner}
+		if key, ok := strings.CutPrefix(owner, hostPortOwner); ok {
+			in.hostPorts = p.hostPorts[key]
+		} else if s := p.services[owner]; s != nil {
+			in.object = s.object
+			in.slices = slices.Collect(maps.Values(s.slices))
+		}
+		inputs = append(inputs, in)
+	}
+	p.dirty = map[string]bool{}
+	return inputs, true
+}
+
+func (in input) plan(n node) plan {
+	if strings.HasPrefix(in.owner, hostPortOwner) {
+		return planHostPorts(in.owner, in.hostPorts, n)
 	}
 	// In a fixed order, so that the same objects give the same plan.
-	all := slices.SortedFunc(maps.Values(s.slices), func(a, b *discoveryv1.EndpointSlice) int {
-		return cmp.Compare(a.Name, b.Name)
-	})
-	return planService(owner, s.object, all, p.node)
+	slices.SortFunc(in.slices, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
+	return planService(in.owner, in.object, in.slices, n)
 }
 
 // report logs a Service's faults when they change.
@@ -376,13 +404,16 @@ func (p *Proxy) report(owner string, faults []string) {
 	p.cfg.Log.Warn("part of a Service cannot be served", "service", owner, "fault", text)
 }
 
-// Check has the next Flush compare with the kernel if the table is gone: some
+// check has the next Flush compare with the kernel if the table is gone: some
 // tools flush all of nftables. It reports whether a Flush is needed.
 func (p *Proxy) check() (needed bool, err error) {
+	p.work.Lock()
+	defer p.work.Unlock()
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.started || p.kernel.unsure {
-		return p.started, nil
+	started := p.started
+	p.mu.Unlock()
+	if !started || p.kernel.unsure {
+		return started, nil
 	}
 	ok, err := p.kernel.exists()
 	if err == nil && !ok {
