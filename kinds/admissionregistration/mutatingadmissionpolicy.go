@@ -12,7 +12,8 @@ import (
 // MutatingAdmissionPolicy defines admissionregistration.k8s.io/v1 MutatingAdmissionPolicy.
 func MutatingAdmissionPolicy() *object.Definition {
 	return object.Kind[*admissionregistrationv1.MutatingAdmissionPolicy]{
-		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicy", Resource: "mutatingadmissionpolicies", Generation: true, RefuseUnconditionalUpdate: true,
+		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicy",
+		Resource: "mutatingadmissionpolicies", Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.MutatingAdmissionPolicy {
 			return &admissionregistrationv1.MutatingAdmissionPolicy{}
 		},

@@ -11,7 +11,8 @@ import (
 // MutatingAdmissionPolicyBinding defines admissionregistration.k8s.io/v1 MutatingAdmissionPolicyBinding.
 func MutatingAdmissionPolicyBinding() *object.Definition {
 	return object.Kind[*admissionregistrationv1.MutatingAdmissionPolicyBinding]{
-		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicyBinding", Resource: "mutatingadmissionpolicybindings", Generation: true, RefuseUnconditionalUpdate: true,
+		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicyBinding",
+		Resource: "mutatingadmissionpolicybindings", Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.MutatingAdmissionPolicyBinding {
 			return &admissionregistrationv1.MutatingAdmissionPolicyBinding{}
 		},

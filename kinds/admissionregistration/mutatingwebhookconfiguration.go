@@ -11,7 +11,8 @@ import (
 // MutatingWebhookConfiguration defines admissionregistration.k8s.io/v1 MutatingWebhookConfiguration.
 func MutatingWebhookConfiguration() *object.Definition {
 	return object.Kind[*admissionregistrationv1.MutatingWebhookConfiguration]{
-		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration", Resource: "mutatingwebhookconfigurations", Generation: true, RefuseUnconditionalUpdate: true,
+		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration",
+		Resource: "mutatingwebhookconfigurations", Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.MutatingWebhookConfiguration {
 			return &admissionregistrationv1.MutatingWebhookConfiguration{}
 		},

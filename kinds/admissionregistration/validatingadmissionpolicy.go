@@ -14,7 +14,8 @@ import (
 // ValidatingAdmissionPolicy defines admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy.
 func ValidatingAdmissionPolicy() *object.Definition {
 	return object.Kind[*admissionregistrationv1.ValidatingAdmissionPolicy]{
-		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicy", Resource: "validatingadmissionpolicies", Generation: true, Status: true, RefuseUnconditionalUpdate: true,
+		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicy",
+		Resource: "validatingadmissionpolicies", Generation: true, Status: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.ValidatingAdmissionPolicy {
 			return &admissionregistrationv1.ValidatingAdmissionPolicy{}
 		},

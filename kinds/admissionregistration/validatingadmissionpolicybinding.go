@@ -11,7 +11,8 @@ import (
 // ValidatingAdmissionPolicyBinding defines admissionregistration.k8s.io/v1 ValidatingAdmissionPolicyBinding.
 func ValidatingAdmissionPolicyBinding() *object.Definition {
 	return object.Kind[*admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
-		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicyBinding", Resource: "validatingadmissionpolicybindings", Generation: true, RefuseUnconditionalUpdate: true,
+		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicyBinding",
+		Resource: "validatingadmissionpolicybindings", Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
 			return &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
 		},

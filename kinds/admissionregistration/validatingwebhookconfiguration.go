@@ -11,7 +11,8 @@ import (
 // ValidatingWebhookConfiguration defines admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration.
 func ValidatingWebhookConfiguration() *object.Definition {
 	return object.Kind[*admissionregistrationv1.ValidatingWebhookConfiguration]{
-		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingWebhookConfiguration", Resource: "validatingwebhookconfigurations", Generation: true, RefuseUnconditionalUpdate: true,
+		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingWebhookConfiguration",
+		Resource: "validatingwebhookconfigurations", Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.ValidatingWebhookConfiguration {
 			return &admissionregistrationv1.ValidatingWebhookConfiguration{}
 		},

@@ -40,7 +40,7 @@ func validateEndpoints(e *corev1.Endpoints) (errs field.ErrorList) {
 }
 
 func validateEndpointAddress(a *corev1.EndpointAddress, path *field.Path) field.ErrorList {
-	errs := utilvalidation.IsValidIPForLegacyField(path.Child("ip"), a.IP, false, nil)
+	errs := utilvalidation.IsValidIPForLegacyField(path.Child("ip"), a.IP, true, nil)
 	if a.Hostname != "" {
 		errs = append(errs, check.Rule(path.Child("hostname"), a.Hostname, utilvalidation.IsDNS1123Label)...)
 	}

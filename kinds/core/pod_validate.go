@@ -183,10 +183,10 @@ func removedGates(now, was []corev1.PodSchedulingGate, path *field.Path) (errs f
 func validateStatusIPs(s *corev1.PodStatus) (errs field.ErrorList) {
 	path := field.NewPath("status")
 	for i, ip := range s.PodIPs {
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("podIPs").Index(i), ip.IP, false, nil)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("podIPs").Index(i), ip.IP, true, nil)...)
 	}
 	for i, ip := range s.HostIPs {
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("hostIPs").Index(i), ip.IP, false, nil)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("hostIPs").Index(i), ip.IP, true, nil)...)
 	}
 	if len(s.PodIPs) > 2 {
 		errs = append(errs, field.Invalid(path.Child("podIPs"), s.PodIPs, "may specify no more than one IP for each IP family"))

@@ -63,7 +63,7 @@ func validateService(s *corev1.Service) (errs field.ErrorList) {
 	errs = append(errs, validateClusterIPs(s)...)
 	for i, ip := range spec.ExternalIPs {
 		p := specPath.Child("externalIPs").Index(i)
-		if bad := utilvalidation.IsValidIPForLegacyField(p, ip, false, nil); len(bad) > 0 {
+		if bad := utilvalidation.IsValidIPForLegacyField(p, ip, true, nil); len(bad) > 0 {
 			errs = append(errs, bad...)
 		} else {
 			errs = append(errs, ordinaryIP(ip, p)...)
@@ -179,7 +179,7 @@ func validateClusterIPs(s *corev1.Service) (errs field.ErrorList) {
 			errs = append(errs, field.Invalid(path.Index(i), ip, "'None' must be the first and only value"))
 			continue
 		}
-		bad := utilvalidation.IsValidIPForLegacyField(path.Index(i), ip, false, nil)
+		bad := utilvalidation.IsValidIPForLegacyField(path.Index(i), ip, true, nil)
 		errs = append(errs, bad...)
 		if len(bad) > 0 {
 			continue
@@ -309,7 +309,7 @@ func validateServiceStatus(s, _ *corev1.Service) (errs field.ErrorList) {
 	for i, in := range s.Status.LoadBalancer.Ingress {
 		p := path.Index(i)
 		if in.IP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, false, nil)...)
+			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, nil)...)
 			if in.IPMode != nil {
 				errs = append(errs, check.OneOf(p.Child("ipMode"), *in.IPMode, corev1.LoadBalancerIPModeVIP, corev1.LoadBalancerIPModeProxy)...)
 			}

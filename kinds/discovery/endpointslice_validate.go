@@ -53,7 +53,7 @@ func validateEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, path *
 		case discoveryv1.AddressTypeFQDN:
 			errs = append(errs, utilvalidation.IsFullyQualifiedDomainName(p, a)...)
 		case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
-			bad := utilvalidation.IsValidIPForLegacyField(p, a, false, nil)
+			bad := utilvalidation.IsValidIPForLegacyField(p, a, true, nil)
 			if len(bad) == 0 {
 				if v6 := strings.Contains(a, ":"); v6 && t == discoveryv1.AddressTypeIPv4 {
 					bad = append(bad, field.Invalid(p, a, "must be an IPv4 address"))

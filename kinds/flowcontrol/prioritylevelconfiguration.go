@@ -17,7 +17,8 @@ import (
 // PriorityLevelConfiguration defines flowcontrol.apiserver.k8s.io/v1 PriorityLevelConfiguration.
 func PriorityLevelConfiguration() *object.Definition {
 	return object.Kind[*flowcontrolv1.PriorityLevelConfiguration]{
-		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Kind: "PriorityLevelConfiguration", Resource: "prioritylevelconfigurations", Generation: true, Status: true, RefuseUnconditionalUpdate: true,
+		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Kind: "PriorityLevelConfiguration",
+		Resource: "prioritylevelconfigurations", Generation: true, Status: true, RefuseUnconditionalUpdate: true,
 		New:     func() *flowcontrolv1.PriorityLevelConfiguration { return &flowcontrolv1.PriorityLevelConfiguration{} },
 		NewList: func() runtime.Object { return &flowcontrolv1.PriorityLevelConfigurationList{} },
 		Columns: []object.TypedColumn[*flowcontrolv1.PriorityLevelConfiguration]{

@@ -137,7 +137,7 @@ func validateIngressStatus(i, _ *networkingv1.Ingress) (errs field.ErrorList) {
 	for j, in := range i.Status.LoadBalancer.Ingress {
 		p := field.NewPath("status", "loadBalancer", "ingress").Index(j)
 		if in.IP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, false, nil)...)
+			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, nil)...)
 		}
 		if in.Hostname != "" {
 			errs = append(errs, check.Rule(p.Child("hostname"), in.Hostname, utilvalidation.IsDNS1123Subdomain)...)

@@ -205,7 +205,7 @@ func validatePorts(ports []corev1.ContainerPort, path *field.Path) (errs field.E
 		}
 		errs = append(errs, check.RequiredOneOf(p.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)...)
 		if port.HostIP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("hostIP"), port.HostIP, false, nil)...)
+			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("hostIP"), port.HostIP, true, nil)...)
 		}
 	}
 	return errs

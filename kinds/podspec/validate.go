@@ -198,7 +198,7 @@ func validateDNS(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(path.Child("nameservers"), c.Nameservers, fmt.Sprintf("must not have more than %v nameservers", maxNameservers)))
 	}
 	for i, ns := range c.Nameservers {
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("nameservers").Index(i), ns, false, nil)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("nameservers").Index(i), ns, true, nil)...)
 	}
 	if len(c.Searches) > maxSearchPaths {
 		errs = append(errs, field.Invalid(path.Child("searches"), c.Searches, fmt.Sprintf("must not have more than %v search paths", maxSearchPaths)))
@@ -221,7 +221,7 @@ func validateDNS(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 
 func validateHostAliases(aliases []corev1.HostAlias, path *field.Path) (errs field.ErrorList) {
 	for i, a := range aliases {
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i).Child("ip"), a.IP, false, nil)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i).Child("ip"), a.IP, true, nil)...)
 		for j, name := range a.Hostnames {
 			errs = append(errs, check.Rule(path.Index(i).Child("hostnames").Index(j), name, utilvalidation.IsDNS1123Subdomain)...)
 		}

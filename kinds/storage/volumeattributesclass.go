@@ -13,7 +13,8 @@ import (
 // VolumeAttributesClass defines storage.k8s.io/v1 VolumeAttributesClass.
 func VolumeAttributesClass() *object.Definition {
 	return object.Kind[*storagev1.VolumeAttributesClass]{
-		Group: "storage.k8s.io", Version: "v1", Kind: "VolumeAttributesClass", Resource: "volumeattributesclasses", ShortNames: []string{"vac"},
+		Group: "storage.k8s.io", Version: "v1", Kind: "VolumeAttributesClass",
+		Resource: "volumeattributesclasses", ShortNames: []string{"vac"},
 		New:     func() *storagev1.VolumeAttributesClass { return &storagev1.VolumeAttributesClass{} },
 		NewList: func() runtime.Object { return &storagev1.VolumeAttributesClassList{} },
 		Columns: []object.TypedColumn[*storagev1.VolumeAttributesClass]{

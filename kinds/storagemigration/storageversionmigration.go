@@ -14,7 +14,8 @@ import (
 // StorageVersionMigration defines storagemigration.k8s.io/v1 StorageVersionMigration.
 func StorageVersionMigration() *object.Definition {
 	return object.Kind[*storagemigrationv1.StorageVersionMigration]{
-		Group: "storagemigration.k8s.io", Version: "v1", Kind: "StorageVersionMigration", Resource: "storageversionmigrations", Status: true,
+		Group: "storagemigration.k8s.io", Version: "v1", Kind: "StorageVersionMigration",
+		Resource: "storageversionmigrations", Status: true,
 		New: func() *storagemigrationv1.StorageVersionMigration {
 			return &storagemigrationv1.StorageVersionMigration{}
 		},
