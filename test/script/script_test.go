@@ -51,7 +51,7 @@ func TestScripts(t *testing.T) {
 			"kubectl": kubectl, "retry": retry, "setenv": setenv, "clean": clean, "state": state,
 			"http": get, "spread": spread, "load": load, "hold": hold,
 			"serverpid": serverPID, "kill9": kill9, "crashloop": crashLoop,
-			"observe": observe, "terminal": terminal, "registry": registry,
+			"observe": observe, "terminal": terminal, "registry": registry, "busybox": busybox, "push": push,
 		},
 	})
 }
@@ -90,6 +90,9 @@ func setup(t *testing.T, env *testscript.Env, bin string) error {
 		"PORT":              port,
 	} {
 		env.Setenv(k, v)
+	}
+	if path, err := exec.LookPath("kubectl"); err == nil {
+		env.Setenv("KUBECTL", path) // the user's own
 	}
 	env.Values["before"] = before
 	env.Values["state"] = map[string]any{}

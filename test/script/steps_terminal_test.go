@@ -51,8 +51,8 @@ func (s *screen) all() string {
 
 // terminal FILE COMMAND...: runs a command in a terminal of 24 rows and 80
 // columns and does what FILE says, line by line: expect PATTERN, send TEXT (with
-// a carriage return), key BYTES (Go's escapes, nothing added), size ROWS COLUMNS.
-// At the end the command must end by itself. With !, it must fail.
+// a carriage return), key BYTES (Go's escapes, nothing added), size ROWS COLUMNS,
+// hangup. At the end the command must end by itself. With !, it must fail.
 func terminal(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: terminal FILE COMMAND...")
@@ -94,6 +94,8 @@ func terminal(ts *testscript.TestScript, neg bool, args []string) {
 			_, err = tty.WriteString(rest + "\r")
 		case "key":
 			_, err = tty.WriteString(unescape(rest))
+		case "hangup":
+			err = tty.Close()
 		case "size":
 			var w pty.Winsize
 			if _, err = fmt.Sscan(rest, &w.Rows, &w.Cols); err == nil {
