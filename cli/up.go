@@ -209,9 +209,13 @@ func keepAddresses(file string, cfg config.Config) error {
 	return nil
 }
 
-// avoidSiblings moves the default ports and address ranges of a new cluster
-// away from those of others on this machine.
+// avoidSiblings moves the default ports and address ranges of a new named cluster
+// away from those of others on this machine. The cluster without a name keeps
+// its defaults, which no named one ever takes.
 func avoidSiblings(cfg *config.Config, changed func(string) bool) {
+	if cfg.Name == config.DefaultName {
+		return
+	}
 	entries, _ := os.ReadDir(registryDir)
 	others := map[string]config.Config{}
 	for _, e := range entries {
@@ -228,9 +232,6 @@ func avoidSiblings(cfg *config.Config, changed func(string) bool) {
 			others[e.Name()] = other
 		}
 	}
-	if len(others) == 0 && cfg.Name == config.DefaultName {
-		return
-	}
 	taken := func(used func(config.Config) bool) bool {
 		for _, o := range others {
 			if used(o) {
@@ -245,13 +246,13 @@ func avoidSiblings(cfg *config.Config, changed func(string) bool) {
 		return err1 == nil && err2 == nil && p.Overlaps(q)
 	}
 	pick := func(flag string, apply func(i int) string, clash func(v string, o config.Config) bool) string {
-		for i := range 64 {
+		for i := 1; i < 64; i++ {
 			v := apply(i)
 			if !taken(func(o config.Config) bool { return clash(v, o) }) {
 				return v
 			}
 		}
-		return apply(0)
+		return apply(1)
 	}
 	if !changed("listen") && cfg.Listen == "" {
 		if p := pick("listen", func(i int) string { return fmt.Sprint(6443 + i) }, func(v string, o config.Config) bool { return strings.HasSuffix(o.Listen, ":"+v) }); p != "6443" {
