@@ -81,22 +81,30 @@ func (q *request) decode(t resource.Target, into runtime.Object, want schema.Gro
 	if gv := d.GVK.GroupVersion(); d.GVK.Version != "" && want.Kind != "" && gv != want.GroupVersion() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gv, want.GroupVersion()))
 	}
-	if len(d.Strict) > 0 {
-		if validation == metav1.FieldValidationStrict {
-			gvk := d.GVK
-			if gvk.Kind == "" {
-				gvk = want
-			}
-			return nil, wrongKind(gvk, want, runtime.NewStrictDecodingError(d.Strict))
-		}
-		for _, e := range d.Strict {
-			q.warn(e.Error())
-		}
+	if err := q.strict(d.Strict, d.GVK, want, validation); err != nil {
+		return nil, err
 	}
 	if t.Custom() && t.Subresource == "" || isCustom(into) {
 		into.GetObjectKind().SetGroupVersionKind(want)
 	}
 	return d.Object, nil
+}
+
+// strict deals with unknown and duplicate fields as the client asked.
+func (q *request) strict(found []error, gvk, want schema.GroupVersionKind, validation string) error {
+	switch {
+	case len(found) == 0 || validation == metav1.FieldValidationIgnore:
+	case validation == metav1.FieldValidationStrict:
+		if gvk.Kind == "" {
+			gvk = want
+		}
+		return wrongKind(gvk, want, runtime.NewStrictDecodingError(found))
+	default:
+		for _, e := range found {
+			q.warn(e.Error())
+		}
+	}
+	return nil
 }
 
 func isCustom(o runtime.Object) bool {
@@ -127,8 +135,10 @@ func (q *request) decodeObject(t resource.Target, validation string) (object.Obj
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	if !t.Custom() {
+	if t.Custom() {
+		err = q.strict(object.Prune(t.Definition, obj), v.GroupVersionKind, v.GroupVersionKind, validation)
+	} else {
 		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	}
-	return obj, nil
+	return obj, err
 }

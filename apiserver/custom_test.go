@@ -16,6 +16,14 @@ func widget() *object.Definition {
 		return map[string]any{"apiVersion": "example.org/v1", "kind": kind}
 	}
 	return &object.Definition{
+		Hooks: object.Hooks{Prune: func(o object.Object) []string {
+			spec, ok := o.(*unstructured.Unstructured).Object["spec"].(map[string]any)
+			if _, has := spec["secret"]; !ok || !has {
+				return nil
+			}
+			delete(spec, "secret")
+			return []string{"spec.secret"}
+		}},
 		Group: "example.org", Version: "v1", Kind: "Widget", Resource: "widgets", Singular: "widget", Namespaced: true, Status: true, Generation: true,
 		New: func() object.Object { return &unstructured.Unstructured{Object: fresh("Widget")} },
 		NewList: func() runtime.Object {
@@ -57,6 +65,15 @@ func TestCustomKind(t *testing.T) {
 	contains(code, 200, b, `"cells":["w","`)
 	code, b = c.do("GET", base+"?watch=1&timeoutSeconds=1", "")
 	contains(code, 200, b, `{"type":"ADDED","object":{"apiVersion":"example.org/v1","kind":"Widget"`)
+	code, b = c.do("POST", base+"?fieldValidation=Strict", `{"apiVersion":"example.org/v1","kind":"Widget","metadata":{"name":"v","nope":1},"spec":{"secret":1,"size":1,"size":2}}`, "Content-Type", "application/json")
+	contains(code, 400, b, `Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: duplicate field \"spec.size\", unknown field \"metadata.nope\"`)
+	code, b = c.do("POST", base+"?fieldValidation=Strict", `{"apiVersion":"example.org/v1","kind":"Widget","metadata":{"name":"v"},"spec":{"secret":1}}`, "Content-Type", "application/json")
+	contains(code, 400, b, `strict decoding error: unknown field \"spec.secret\"`)
+	code, b, h := c.full("POST", base, `{"apiVersion":"example.org/v1","kind":"Widget","metadata":{"name":"v","nope":1},"spec":{"secret":1,"size":1}}`, "Content-Type", "application/json")
+	contains(code, 201, b, `"spec":{"size":1}`)
+	if strings.Contains(b, "nope") || len(h.Values("Warning")) != 2 {
+		t.Fatalf("%s %v", b, h.Values("Warning"))
+	}
 	code, b = c.do("DELETE", base+"/w", "")
 	contains(code, 200, b, `"status":"Success"`)
 }

@@ -142,7 +142,7 @@ func (q *request) serveHandler(t resource.Target, h resource.Handler) error {
 	case q.info.Verb == "create" && h.Create != nil:
 		return q.createOther(t, h.New, schema.GroupVersionKind{})
 	case q.info.Verb == "get" && h.Get != nil:
-		a, err := negotiate(q.r, true, false, true)
+		a, err := negotiate(q.r, true, false, false)
 		if err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ func (q *request) serveHandler(t resource.Target, h resource.Handler) error {
 
 // createOther posts a body to a handler.
 func (q *request) createOther(t resource.Target, fresh func() runtime.Object, gvk schema.GroupVersionKind) error {
-	a, err := negotiate(q.r, true, false, true)
+	a, err := negotiate(q.r, true, false, false)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (q *request) createOther(t resource.Target, fresh func() runtime.Object, gv
 }
 
 func (q *request) updateOther(t resource.Target, h resource.Handler) error {
-	a, err := negotiate(q.r, true, false, true)
+	a, err := negotiate(q.r, true, false, false)
 	if err != nil {
 		return err
 	}

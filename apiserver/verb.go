@@ -137,7 +137,7 @@ func (q *request) patch(t resource.Target) error {
 
 // patchOther patches a subresource with a state of its own: scale.
 func (q *request) patchOther(t resource.Target, h resource.Handler) error {
-	a, err := negotiate(q.r, true, false, true)
+	a, err := negotiate(q.r, true, false, false)
 	if err != nil {
 		return err
 	}

@@ -104,6 +104,9 @@ func (c *Codec) Storage() *Version { return c.versions[0] }
 // stored bytes need no conversion.
 func (v *Version) Storage() bool { return v.served == nil }
 
+// Definition is the kind of which this is a version.
+func (v *Version) Definition() *Definition { return v.codec.def }
+
 // New returns an empty object of this version.
 func (v *Version) New() runtime.Object {
 	if v.served != nil {

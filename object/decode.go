@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -94,8 +95,57 @@ func (d *Decoded) decodeJSON(into runtime.Object, data []byte, strict bool) erro
 	d.GVK = into.GetObjectKind().GroupVersionKind()
 	if !custom {
 		clearKind(into)
+		return nil
 	}
-	return nil
+	unknown, err := knownMetadata(u)
+	if strict {
+		d.Strict = append(d.Strict, unknown...)
+	}
+	return err
+}
+
+// knownMetadata reduces the metadata of a map object to what ObjectMeta knows,
+// and returns what it did not know.
+func knownMetadata(u *unstructured.Unstructured) (unknown []error, err error) {
+	raw, ok := u.Object["metadata"]
+	if !ok {
+		return nil, nil
+	}
+	data, err := json.Marshal(map[string]any{"metadata": raw})
+	if err != nil {
+		return nil, err
+	}
+	var known struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	if unknown, err = kjson.UnmarshalStrict(data, &known); err != nil {
+		return nil, err
+	}
+	if len(unknown) == 0 {
+		return nil, nil
+	}
+	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&known.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	if m["creationTimestamp"] == nil {
+		delete(m, "creationTimestamp")
+	}
+	u.Object["metadata"] = m
+	return unknown, nil
+}
+
+// Prune runs the kind's own pruning on an object and returns what it removed as
+// strict decoding errors.
+func Prune(d *Definition, o Object) []error {
+	if d.Prune == nil {
+		return nil
+	}
+	var errs []error
+	for _, path := range d.Prune(o) {
+		errs = append(errs, fmt.Errorf("unknown field %q", path))
+	}
+	return errs
 }
 
 func clearKind(o runtime.Object) { o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{}) }

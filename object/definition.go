@@ -86,6 +86,11 @@ type Hooks struct {
 	// every object that comes from outside, before admission, and must be
 	// idempotent.
 	Default func(Object)
+	// Prune removes fields that the kind's schema does not know and returns
+	// their paths, such as "spec.foo". Only kinds made at run time have one: a
+	// Go type knows its fields. It runs on every object that comes from
+	// outside, before Default.
+	Prune func(Object) (unknown []string)
 	// PrepareCreate runs after mutating admission, before validation: it
 	// clears what a client may not set on create (status, for kinds with one).
 	PrepareCreate func(context.Context, Object)

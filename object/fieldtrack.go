@@ -279,7 +279,7 @@ type fieldSet struct {
 	fields *metav1.FieldsV1
 }
 
-const knownSets = 4096
+const knownSets = 1024
 
 func (s *sets) get(raw []byte) *fieldSet {
 	s.mu.Lock()

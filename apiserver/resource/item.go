@@ -32,7 +32,7 @@ type sharing struct{ on atomic.Bool }
 
 // retiredKept is how many superseded records keep their typed object: watchers that
 // follow closely need it once more, the store's history does not.
-const retiredKept = 4096
+const retiredKept = 1024
 
 // retired drops the typed objects of superseded records a little later.
 type retired struct {

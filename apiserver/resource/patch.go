@@ -164,6 +164,7 @@ func decodePatched(v *object.Version, data []byte, validation string) (object.Ob
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
+	d.Strict = append(d.Strict, object.Prune(v.Definition(), obj)...)
 	return obj, d.Strict, nil
 }
 
@@ -215,12 +216,14 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 			if errors.As(err, &status) {
 				return nil, err
 			}
-			if strings.Contains(err.Error(), "failed to create typed patch object") || strings.Contains(err.Error(), "field not declared in schema") {
-				// The schema refuses the configuration: the client's mistake.
-				return nil, apierrors.NewInternalError(err)
+			// A field the schema does not know, or a value of the wrong type: upstream
+			// answers with the bare text.
+			if strings.Contains(err.Error(), "failed to create typed patch object") {
+				return nil, err
 			}
 			return nil, apierrors.NewInternalError(err)
 		}
+		object.Prune(t.Definition, obj)
 		switch rv := applied.GetResourceVersion(); {
 		case rv != "":
 			obj.SetResourceVersion(rv)
