@@ -82,8 +82,8 @@ type Containers interface {
 	// UpdateResources changes the limits of a running container.
 	UpdateResources(ctx context.Context, id string, r Resources) error
 	// ReopenLog makes the runtime write to a new file at the container's log
-	// path, after the caller has renamed the old one. When it returns, nothing
-	// more is written to the old file.
+	// path, after the caller has renamed the old one. When the new file appears,
+	// nothing more is written to the old one.
 	ReopenLog(ctx context.Context, id string) error
 	// ResolveUser turns the USER of an image or a user name into numbers by
 	// the root file system's own /etc/passwd and /etc/group. See User.

@@ -106,6 +106,10 @@ func (r *Runtime) adoptSandbox(uid string) error {
 		s.containers = append(s.containers, c)
 		r.mu.Unlock()
 		r.settle(c)
+		// A server may have been killed between the two steps of ReopenLog.
+		if err := nameLog(file.Container.LogPath); err != nil {
+			r.log.Warn("a log has no name", "container", id, "err", err)
+		}
 	}
 	slices.SortFunc(s.containers, func(a, b *container) int { return a.status.CreatedAt.Compare(b.status.CreatedAt) })
 	return nil

@@ -224,27 +224,6 @@ func (r *Runtime) UpdateResources(_ context.Context, id string, res runtime.Reso
 	return nil
 }
 
-// ReopenLog makes the shim write to a new file.
-func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
-	c, err := r.running(id)
-	if err != nil {
-		return fmt.Errorf("cannot reopen the log: %w", err)
-	}
-	fd, err := openLog(c.spec.LogPath)
-	if err != nil {
-		return err
-	}
-	q := newRequest(reqReopen, id)
-	defer q.close()
-	if fd >= 0 {
-		q.Log = q.own(fd)
-	}
-	if _, err := ask(ctx, c.sandbox.run, q); err != nil {
-		return fmt.Errorf("cannot reopen the log of container %s: %w", id, err)
-	}
-	return nil
-}
-
 // ResizeTTY sets the size of the container's terminal.
 func (r *Runtime) ResizeTTY(ctx context.Context, id string, size runtime.TerminalSize) error {
 	c, err := r.running(id)

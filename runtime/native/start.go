@@ -282,14 +282,3 @@ func (r *Runtime) attachRecords(q *request, c *container, cg string, p *plan) er
 	}
 	return nil
 }
-
-func openLog(path string) (int, error) {
-	if path == "" {
-		return -1, nil
-	}
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o640)
-	if err != nil {
-		return -1, fmt.Errorf("cannot open the log: %w", &os.PathError{Op: "open", Path: path, Err: err})
-	}
-	return fd, nil
-}

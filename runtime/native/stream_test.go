@@ -347,3 +347,73 @@ func TestReopenLog(t *testing.T) {
 		t.Errorf("old log %q, new log %q", a, b)
 	}
 }
+
+// TestFollowAcrossRotation follows a log that is rotated all the time, moving on
+// as soon as a new file is there, and must see every line.
+func TestFollowAcrossRotation(t *testing.T) {
+	m := newMachine(t)
+	spec := m.spec(m.sandbox(), "seq 1 300000; sleep 0.01; seq 300001 600000")
+	id := m.start(spec)
+	var got bytes.Buffer
+	f, err := os.Open(spec.LogPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotations := 0
+	for ended := false; ; {
+		if st := must(m.rt.Status(m.ctx(), id)); st.State != runtime.StateRunning {
+			ended = true
+		} else if rotations < 200 {
+			rotations++
+			if err := os.Rename(spec.LogPath, spec.LogPath+".old"); err != nil {
+				t.Fatal(err)
+			}
+			reopened := make(chan error, 1)
+			go func() { reopened <- m.rt.ReopenLog(m.ctx(), id) }()
+			var next *os.File
+			for next == nil {
+				if next, err = os.Open(spec.LogPath); err != nil {
+					select {
+					case err := <-reopened:
+						if err != nil && !errors.Is(err, runtime.ErrNotRunning) {
+							t.Fatal(err)
+						}
+						reopened <- err
+						if next, err = os.Open(spec.LogPath); err != nil {
+							ended = true
+						}
+					default:
+					}
+				}
+				if ended {
+					break
+				}
+			}
+			if next != nil {
+				io.Copy(&got, f)
+				f.Close()
+				f = next
+			}
+			<-reopened
+		}
+		if ended {
+			m.wait(id)
+			io.Copy(&got, f)
+			f.Close()
+			break
+		}
+	}
+	want := 1
+	for line := range strings.Lines(got.String()) {
+		if !strings.HasSuffix(line, fmt.Sprintf(" %d\n", want)) {
+			t.Fatalf("after %d comes %q (%d rotations)", want-1, line, rotations)
+		}
+		want++
+	}
+	if want != 600001 {
+		t.Errorf("%d lines, %d rotations", want-1, rotations)
+	}
+	if _, err := os.Lstat(nextLog(spec.LogPath)); !os.IsNotExist(err) {
+		t.Error("a nameless log is left")
+	}
+}
