@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -28,6 +30,8 @@ func kubectlCommand(s *session) *cobra.Command {
 			if err := pointAt(s.name, args); err != nil {
 				return err
 			}
+			// kubectl handles signals where it must, and else expects them to end it.
+			signal.Reset(os.Interrupt, syscall.SIGTERM)
 			// kubectl reads os.Args for plugins and for its own name.
 			os.Args = append([]string{"kubectl"}, args...)
 			cmd := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{

@@ -2,6 +2,7 @@ package script
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -52,7 +53,7 @@ func (s *screen) all() string {
 // terminal FILE COMMAND...: runs a command in a terminal of 24 rows and 80
 // columns and does what FILE says, line by line: expect PATTERN, send TEXT (with
 // a carriage return), key BYTES (Go's escapes, nothing added), size ROWS COLUMNS,
-// hangup. At the end the command must end by itself. With !, it must fail.
+// hangup, pause. At the end the command must end by itself. With !, it must fail.
 func terminal(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: terminal FILE COMMAND...")
@@ -69,6 +70,7 @@ func terminal(ts *testscript.TestScript, neg bool, args []string) {
 	go func() { defer close(closed); _, _ = copyTerminal(show, tty) }()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	stuck := false
 	finish := func() error {
 		select {
 		case err := <-ended:
@@ -80,7 +82,8 @@ func terminal(ts *testscript.TestScript, neg bool, args []string) {
 			<-ended
 			tty.Close()
 			<-closed
-			return fmt.Errorf("it did not end")
+			stuck = true
+			return errors.New("it did not end")
 		}
 	}
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
@@ -94,8 +97,10 @@ func terminal(ts *testscript.TestScript, neg bool, args []string) {
 			_, err = tty.WriteString(rest + "\r")
 		case "key":
 			_, err = tty.WriteString(unescape(rest))
+		case "pause": // for a command that has nothing to say
+			time.Sleep(300 * time.Millisecond)
 		case "hangup":
-			err = tty.Close()
+			err = cmd.Process.Signal(syscall.SIGHUP)
 		case "size":
 			var w pty.Winsize
 			if _, err = fmt.Sscan(rest, &w.Rows, &w.Cols); err == nil {
@@ -114,7 +119,7 @@ func terminal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	err = finish()
 	fmt.Fprint(ts.Stdout(), show.all())
-	if (err != nil) != neg {
+	if stuck || (err != nil) != neg {
 		ts.Fatalf("%s: %v; the terminal shows:\n%s", strings.Join(command, " "), err, show.all())
 	}
 }
@@ -147,7 +152,7 @@ func expect(show *screen, pattern string) error {
 		select {
 		case <-show.grown:
 		case <-limit:
-			return fmt.Errorf("it never came")
+			return errors.New("it never came")
 		}
 	}
 	return nil
