@@ -1,8 +1,10 @@
 package apiserver
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -57,11 +59,11 @@ func (q *request) sendList(a accepted, t resource.Target, l resource.List) error
 	case a.as == asMetadata:
 		return q.sendPartials(a, l)
 	case a.format == object.Protobuf:
-		b, err := protobufList(v, l)
+		size, write, err := protobufList(v, l)
 		if err != nil {
 			return apierrors.NewInternalError(err)
 		}
-		q.write(a, http.StatusOK, b)
+		q.stream(a, http.StatusOK, size, write)
 		return nil
 	}
 	parts := make([][]byte, len(l.Items))
@@ -100,33 +102,38 @@ func jsonList(kind, apiVersion string, l resource.List, parts [][]byte, size int
 	return append(b, "]}\n"...)
 }
 
-// protobufList joins the list's message: metadata (1), then each item (2).
-func protobufList(v *object.Version, l resource.List) ([]byte, error) {
+// protobufList joins the list's message: metadata (1), then each item (2). It
+// returns the length and what writes it, so that no list is copied as a whole.
+func protobufList(v *object.Version, l resource.List) (int, func(io.Writer), error) {
 	type part struct{ value, tail []byte }
 	parts := make([]part, len(l.Items))
 	meta := listMeta(l)
 	m, err := meta.Marshal()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	n := object.FieldLen(len(m))
 	for i, it := range l.Items {
 		p := &parts[i]
 		if p.value, p.tail, err = it.Protobuf(v); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
 		n += object.FieldLen(len(p.value) + len(p.tail))
 	}
 	apiVersion := v.GroupVersion().String()
-	b := make([]byte, 0, object.EnvelopeLen(apiVersion, v.ListKind, n))
-	b = object.AppendEnvelope(b, apiVersion, v.ListKind, n)
-	b = object.AppendBytesField(b, 1, m)
-	for _, p := range parts {
-		b = object.AppendFieldHeader(b, 2, len(p.value)+len(p.tail))
-		b = append(b, p.value...)
-		b = append(b, p.tail...)
-	}
-	return b, nil
+	return object.EnvelopeLen(apiVersion, v.ListKind, n), func(w io.Writer) {
+		out := bufio.NewWriterSize(w, 32<<10)
+		head := object.AppendEnvelope(nil, apiVersion, v.ListKind, n)
+		_, _ = out.Write(object.AppendBytesField(head, 1, m))
+		for _, p := range parts {
+			_, _ = out.Write(object.AppendFieldHeader(out.AvailableBuffer(), 2, len(p.value)+len(p.tail)))
+			_, _ = out.Write(p.value)
+			if _, err := out.Write(p.tail); err != nil {
+				return
+			}
+		}
+		_ = out.Flush()
+	}, nil
 }
 
 // partial is one object reduced to its metadata.

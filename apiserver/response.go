@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,25 +85,42 @@ var gzips = sync.Pool{New: func() any {
 
 // write sends a whole body.
 func (q *request) write(a accepted, code int, b []byte) {
+	q.stream(a, code, len(b), func(w io.Writer) { _, _ = w.Write(b) })
+}
+
+// stream sends a body of size bytes that is written piece by piece. Errors of
+// the connection are the client's to notice.
+func (q *request) stream(a accepted, code, size int, body func(io.Writer)) {
 	h := q.w.Header()
 	h.Set("Content-Type", a.contentType(false))
-	if len(b) > compressAbove && acceptsGzip(q.r) {
+	if size > compressAbove && acceptsGzip(q.r) && !sameMachine(q.r) {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		q.w.WriteHeader(code)
 		z := gzips.Get().(*gzip.Writer)
 		defer gzips.Put(z)
 		z.Reset(q.w)
-		if _, err := z.Write(b); err == nil {
-			z.Close()
-		}
+		body(z)
+		z.Close()
 		return
 	}
-	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("Content-Length", strconv.Itoa(size))
 	q.w.WriteHeader(code)
 	if q.r.Method != http.MethodHead {
-		q.w.Write(b)
+		body(q.w)
 	}
+}
+
+// sameMachine reports whether a client has one of this machine's addresses. Then
+// to compress and expand costs both sides more than the bytes do.
+func sameMachine(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	here, err1 := netip.ParseAddrPort(local.String())
+	there, err2 := netip.ParseAddrPort(r.RemoteAddr)
+	return err1 == nil && err2 == nil && here.Addr() == there.Addr()
 }
 
 func acceptsGzip(r *http.Request) bool {
