@@ -70,7 +70,7 @@ type Server struct {
 	prefixes map[string]http.Handler // end in a slash
 
 	reading, writing atomic.Int64
-	active           sync.WaitGroup
+	active           activity
 	closing          context.Context // ends when the server drains
 	drain            context.CancelFunc
 }
@@ -130,13 +130,45 @@ func (s *Server) handler(path string) http.Handler {
 // or ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.drain()
-	done := make(chan struct{})
-	go func() {
-		s.active.Wait()
-		close(done)
-	}()
+	return s.active.wait(ctx)
+}
+
+// activity counts the requests under way. Unlike a WaitGroup it allows requests
+// to come while somebody waits.
+type activity struct {
+	mu   sync.Mutex
+	n    int
+	idle chan struct{} // closed when n falls to zero; nil when nobody waits
+}
+
+func (a *activity) begin() {
+	a.mu.Lock()
+	a.n++
+	a.mu.Unlock()
+}
+
+func (a *activity) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n--; a.n == 0 && a.idle != nil {
+		close(a.idle)
+		a.idle = nil
+	}
+}
+
+func (a *activity) wait(ctx context.Context) error {
+	a.mu.Lock()
+	if a.n == 0 {
+		a.mu.Unlock()
+		return nil
+	}
+	if a.idle == nil {
+		a.idle = make(chan struct{})
+	}
+	idle := a.idle
+	a.mu.Unlock()
 	select {
-	case <-done:
+	case <-idle:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -161,8 +193,8 @@ type request struct {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.active.Add(1)
-	defer s.active.Done()
+	s.active.begin()
+	defer s.active.end()
 	q := &request{s: s, w: &response{ResponseWriter: w}, r: r, start: time.Now(), info: split(r.Method, r.URL)}
 	q.id = r.Header.Get("Audit-ID")
 	if q.id == "" || len(q.id) > 64 {

@@ -93,12 +93,13 @@ func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj obj
 	if t.Namespaced && obj.GetNamespace() == "" {
 		return nil, apierrors.NewBadRequest("an empty namespace may not be set during creation")
 	}
-	if obj.GetResourceVersion() != "" {
+	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
 		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusInternalServerError,
 			Message: "resourceVersion should not be set on objects to be created",
 		}}
 	}
+	obj.SetResourceVersion("")
 	obj.SetCreationTimestamp(metav1.Unix(e.now().Unix(), 0))
 	obj.SetUID(types.UID(uuid.NewString()))
 	obj.SetDeletionTimestamp(nil)
