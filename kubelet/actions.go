@@ -41,6 +41,7 @@ func (a *Agent) prepare(e *entry, act pod.Action, now time.Time) func() {
 		}
 		e.inFlight[key] = true
 	}
+	a.log.Debug("action", "pod", e.uid, "what", act.Kind, "container", act.Container, "attempt", act.Attempt)
 	done := func(f func()) func() {
 		return func() {
 			f()

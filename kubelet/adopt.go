@@ -68,6 +68,16 @@ func (a *Agent) adopt(ctx context.Context) error {
 	close(a.taken)
 	// From here on changes are seen; each pod present is announced once.
 	a.pods.OnChange(a.onPod)
+	// A pod that went between the two looks is not announced.
+	for uid, e := range known {
+		id := e.ident()
+		if now, ok := a.pods.Get(id.Namespace, id.Name); !ok || now.UID != uid {
+			e.mu.Lock()
+			e.obs.Gone = true
+			e.mu.Unlock()
+			a.queue.Add(uid)
+		}
+	}
 
 	if len(orphans) > 0 || len(dirs) > 0 || len(sandboxes) > 0 {
 		a.log.Info("taken over", "pods", len(known), "sandboxes", len(sandboxes), "orphans", len(orphans))
@@ -251,7 +261,8 @@ func (a *Agent) onRuntime(ev runtime.Event) {
 			}
 		}
 	case runtime.EventRemoved:
-		e.drop(ev.Container.Name, ev.ContainerID)
+		// Only the agent removes, and it has taken note. This may be old news: the
+		// same attempt may have been made again since.
 	case runtime.EventSandboxLost:
 		if e.obs.Sandbox.State == pod.SandboxReady {
 			e.obs.Sandbox.State = pod.SandboxLost

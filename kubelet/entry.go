@@ -202,7 +202,7 @@ func (a *Agent) referenceChanged(uid types.UID) {
 func (a *Agent) sync(e *entry) {
 	now := time.Now()
 	e.mu.Lock()
-	if e.forgot {
+	if e.forgot || a.ctx.Err() != nil {
 		e.mu.Unlock()
 		return
 	}

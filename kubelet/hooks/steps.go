@@ -204,6 +204,9 @@ func New(cfg Config, d Deps) *Steps {
 // enter waits for one of the places in which CPU-bound work is done, so that a
 // hundred pods at once do not slow each other down.
 func (s *Steps) enter(ctx context.Context) (leave func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case s.work <- struct{}{}:
 		return func() { <-s.work }, nil

@@ -195,7 +195,7 @@ func (h *Handler) copyLog(ctx context.Context, w *flushing, path string, o LogOp
 	lw := &logWriter{w: w, o: o, left: o.LimitBytes}
 	rd := bufio.NewReaderSize(f, 64<<10)
 	var part []byte // a line whose end is not written yet
-	last := false
+	last, drained := false, false
 	for {
 		line, err := rd.ReadSlice('\n')
 		switch {
@@ -224,11 +224,14 @@ func (h *Handler) copyLog(ctx context.Context, w *flushing, path string, o LogOp
 			return nil
 		}
 		if moved(f, path) {
-			// Rotated: what is left in the old file has been read.
+			if !drained {
+				drained = true // something may have been written since the end was seen
+				continue
+			}
 			fresh, err := os.Open(path)
 			if err == nil {
 				f.Close()
-				f, part = fresh, nil
+				f, part, drained = fresh, nil, false
 				rd.Reset(f)
 				continue
 			}
