@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"hash/maphash"
 	"maps"
 	"net/netip"
@@ -16,10 +17,25 @@ const shardCount = 1024
 type index struct {
 	seed   maphash.Seed
 	shards [shardCount]atomic.Pointer[map[string]*records]
-	// sources are the writer's: which owner adds what to a name.
-	sources map[string]map[string]contribution
-	// owned is what each owner has added, by name.
-	owned map[string]map[string]contribution
+	// sources are the writer's: which owners add what to a name, nearly always one.
+	sources map[string][]source
+	// held counts the owners that only say that a name exists: a namespace's name
+	// is held by all its Services.
+	held map[string]int
+	// owned is what each owner has added.
+	owned map[string][]added
+}
+
+// source is what one owner adds to a name.
+type source struct {
+	owner string
+	what  *contribution
+}
+
+// added is a name and what an owner adds to it; nil when it only holds the name.
+type added struct {
+	name string
+	what *contribution
 }
 
 // records are all that is known of one name. They are immutable. A name with no
@@ -57,8 +73,12 @@ func (c contribution) equal(d contribution) bool {
 		})
 }
 
+func (c contribution) empty() bool {
+	return len(c.addrs) == 0 && len(c.srv) == 0 && c.cname == "" && c.ptr == "" && c.txt == ""
+}
+
 func newIndex() *index {
-	x := &index{seed: maphash.MakeSeed(), sources: map[string]map[string]contribution{}, owned: map[string]map[string]contribution{}}
+	x := &index{seed: maphash.MakeSeed(), sources: map[string][]source{}, held: map[string]int{}, owned: map[string][]added{}}
 	for i := range x.shards {
 		x.shards[i].Store(&map[string]*records{})
 	}
@@ -75,52 +95,88 @@ func (x *index) find(name []byte) *records {
 // set replaces everything that an owner adds; names are in wire format and
 // lower case. Each name changes at once, one after another.
 func (x *index) set(owner string, next map[string]contribution) {
-	last := x.owned[owner]
-	if len(next) == 0 {
-		delete(x.owned, owner)
-	} else {
-		x.owned[owner] = next
+	last := make(map[string]*contribution, len(x.owned[owner]))
+	for _, a := range x.owned[owner] {
+		last[a.name] = a.what
 	}
+	var now []added
 	// What comes goes first: a name that moves between two is never missing.
 	for name, c := range next {
-		if old, had := last[name]; had && old.equal(c) {
+		what := &c
+		if c.empty() {
+			what = nil
+		}
+		old, had := last[name]
+		if had && (old == nil && what == nil || old != nil && what != nil && old.equal(c)) {
+			now = append(now, added{name, old})
 			continue
 		}
-		if x.sources[name] == nil {
-			x.sources[name] = map[string]contribution{}
+		now = append(now, added{name, what})
+		changed := had && x.remove(name, owner, old)
+		if x.add(name, owner, what) || changed {
+			x.publish(name)
 		}
-		x.sources[name][owner] = c
-		x.publish(name)
 	}
-	for name := range last {
-		if _, keep := next[name]; keep {
-			continue
+	for name, old := range last {
+		if _, keep := next[name]; !keep && x.remove(name, owner, old) {
+			x.publish(name)
 		}
-		delete(x.sources[name], owner)
-		if len(x.sources[name]) == 0 {
-			delete(x.sources, name)
-		}
-		x.publish(name)
 	}
+	if len(now) == 0 {
+		delete(x.owned, owner)
+	} else {
+		x.owned[owner] = slices.Clip(now)
+	}
+}
+
+// add notes what an owner adds to a name, and reports whether readers must see
+// it: that one more holds a name changes nothing for them.
+func (x *index) add(name, owner string, what *contribution) bool {
+	if what == nil {
+		x.held[name]++
+		return x.held[name] == 1 && len(x.sources[name]) == 0
+	}
+	x.sources[name] = append(x.sources[name], source{owner, what})
+	return true
+}
+
+// remove is the reverse of add.
+func (x *index) remove(name, owner string, what *contribution) bool {
+	if what == nil {
+		if x.held[name]--; x.held[name] > 0 {
+			return false
+		}
+		delete(x.held, name)
+		return len(x.sources[name]) == 0
+	}
+	rest := slices.DeleteFunc(x.sources[name], func(s source) bool { return s.owner == owner })
+	if len(rest) > 0 {
+		x.sources[name] = rest
+	} else {
+		delete(x.sources, name)
+	}
+	return true
 }
 
 // publish lets readers see a name as its sources now have it.
 func (x *index) publish(name string) {
 	at := &x.shards[maphash.String(x.seed, name)%shardCount]
 	next := maps.Clone(*at.Load())
-	if sources := x.sources[name]; len(sources) == 0 {
-		delete(next, name)
-	} else {
+	if sources := x.sources[name]; len(sources) > 0 || x.held[name] > 0 {
 		next[name] = merge(sources)
+	} else {
+		delete(next, name)
 	}
 	at.Store(&next)
 }
 
-func merge(sources map[string]contribution) *records {
+func merge(sources []source) *records {
 	r := &records{}
 	var addrs []netip.Addr
-	for _, owner := range slices.Sorted(maps.Keys(sources)) {
-		c := sources[owner]
+	// In the order of owners, so that answers do not depend on that of events.
+	sources = slices.SortedFunc(slices.Values(sources), func(a, b source) int { return cmp.Compare(a.owner, b.owner) })
+	for _, s := range sources {
+		c := s.what
 		addrs = append(addrs, c.addrs...)
 		r.srv = append(r.srv, c.srv...)
 		if c.cname != "" {
