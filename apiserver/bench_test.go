@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"strings"
 	"sync"
@@ -174,4 +176,43 @@ func BenchmarkWatch(b *testing.B) {
 		runtime.Gosched()
 	}
 	b.ReportMetric(float64(n*watchers)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkCreateHTTP2 creates pods over TLS and HTTP/2 from 64 clients.
+func BenchmarkCreateHTTP2(b *testing.B) {
+	for _, media := range []string{"application/json", "application/vnd.kubernetes.protobuf"} {
+		b.Run(strings.TrimPrefix(media, "application/"), func(b *testing.B) {
+			hs := httptest.NewUnstartedServer(benchServer(b, true))
+			hs.EnableHTTP2 = true
+			hs.StartTLS()
+			defer hs.Close()
+			client := hs.Client()
+			var n atomic.Int64
+			b.SetParallelism(32)
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					r := podRequest(fmt.Sprintf("p%d", n.Add(1)), media)
+					u, err := url.Parse(hs.URL + r.URL.Path)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					r.URL, r.Host, r.RequestURI = u, "", ""
+					resp, err := client.Do(r)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					if resp.StatusCode != 201 {
+						b.Errorf("%d", resp.StatusCode)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "creates/s")
+		})
+	}
 }
