@@ -186,3 +186,24 @@ func TestPropagation(t *testing.T) {
 		}
 	}
 }
+
+// TestReadOnlySubmounts: read-only goes for the volume, recursively for all
+// that is mounted in it.
+func TestReadOnlySubmounts(t *testing.T) {
+	m := newMachine(t)
+	vol := filepath.Join(filepath.Dir(m.root), "vol")
+	sub := filepath.Join(vol, "sub")
+	if err := os.MkdirAll(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("sub", sub, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(sub, unix.MNT_DETACH) })
+	out, _ := m.run(m.spec(m.sandbox(), "for d in /ro /ro/sub /rro /rro/sub; do touch $d/x 2>/dev/null && echo $d; done", func(c *runtime.Container) {
+		c.Mounts = []runtime.Mount{{Source: vol, Target: "/ro", ReadOnly: true}, {Source: vol, Target: "/rro", ReadOnly: true, RecursiveReadOnly: true}}
+	}))
+	if out != "/ro/sub\n" {
+		t.Errorf("writable: %q", out)
+	}
+}
