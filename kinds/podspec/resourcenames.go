@@ -74,6 +74,3 @@ func Standard(name string) bool {
 	}
 	return integer(name) || isHugePage(corev1.ResourceName(name)) || strings.HasPrefix(name, corev1.ResourceRequestsHugePagesPrefix)
 }
-
-// Counted says whether a resource comes in whole pieces.
-func Counted(name string) bool { return integer(name) }
