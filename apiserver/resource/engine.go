@@ -45,6 +45,7 @@ type Engine struct {
 	now       func() time.Time
 	json      *jsonCache
 	retired   retired
+	interner  object.Interner
 	fields    *object.FieldManagers
 	parts     map[string]part // subresources that are a part of the object
 

@@ -97,6 +97,9 @@ func (i Item) Object() (object.Object, error) {
 	if err != nil || !i.k.shared.on.Load() {
 		return o, err
 	}
+	if !i.k.Custom() {
+		i.e.interner.Intern(o)
+	}
 	fresh := &memo{obj: o}
 	if m != nil {
 		fresh.json.Store(m.json.Load())
