@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -72,7 +73,7 @@ func namespaceOf(c, e config.Config) (pod.NodeNamespace, error) {
 	}
 	return pod.NodeNamespace{
 		Cluster: c.Name, Path: filepath.Join(e.RunDir, "netns"), Subnet: nodeSubnet(c), Address: addr,
-		HostAddress: host, ClusterCIDRs: []netip.Prefix{cluster}, StateDir: filepath.Join(c.RunDir, "nodes", "network"),
+		HostAddress: host, ClusterCIDRs: []netip.Prefix{cluster}, StateDir: podConfig(c, slog.New(slog.DiscardHandler)).StateDir,
 	}, nil
 }
 
