@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -246,6 +247,11 @@ static int do_size(int argc, char **argv)
 	(void)argc, (void)argv;
 	struct sigaction sa = {.sa_handler = on_resize};
 	sigaction(SIGWINCH, &sa, NULL);
+	// The signal comes only while this waits, so that none is missed.
+	sigset_t held, before;
+	sigemptyset(&held);
+	sigaddset(&held, SIGWINCH);
+	sigprocmask(SIG_BLOCK, &held, &before);
 	for (;;) {
 		if (resized) {
 			struct winsize w;
@@ -255,9 +261,14 @@ static int do_size(int argc, char **argv)
 			printf("%u rows, %u columns\n", w.ws_row, w.ws_col);
 			fflush(stdout);
 		}
+		struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+		if (ppoll(&in, 1, NULL, &before) < 0) {
+			if (errno != EINTR)
+				return fail("terminal");
+			continue;
+		}
 		char buf[256];
-		ssize_t n = read(STDIN_FILENO, buf, sizeof buf);
-		if (n == 0 || (n < 0 && errno != EINTR))
+		if (read(STDIN_FILENO, buf, sizeof buf) <= 0)
 			return 0;
 	}
 }

@@ -557,6 +557,9 @@ _Noreturn void child_run(struct child *c)
 	if (flags & FLAG_TTY) {
 		if (tty < 0)
 			tty = new_terminal(uid);
+		struct winsize w = { .ws_col = (unsigned short)c->columns, .ws_row = (unsigned short)c->rows };
+		if (c->rows > 0 && ioctl(tty, TIOCSWINSZ, &w) < 0)
+			FAIL("set the size of the terminal");
 		c->in = c->out = c->err = tty;
 	} else {
 		own(c->in, uid);

@@ -63,6 +63,8 @@ func (r *Runtime) exec(ctx context.Context, c *container, o runtime.ExecOptions)
 	defer io.close()
 	if o.TTY {
 		q.Flags |= streamTTY
+		size := firstSize(ctx, o.Resize)
+		q.A, q.B = int32(size.Width), int32(size.Height)
 	} else {
 		if o.Stdin != nil {
 			if q.Stdin, err = io.input(q, o.Stdin); err != nil {
@@ -123,6 +125,26 @@ func (r *Runtime) exec(ctx context.Context, c *container, o runtime.ExecOptions)
 			return int(a.A), nil
 		}
 	}
+}
+
+// sizeWait is how long a command waits to be told the size of its terminal.
+const sizeWait = 100 * time.Millisecond
+
+// firstSize is the size that a terminal has from the start: clients send it with
+// their request, and many programs ask only once.
+func firstSize(ctx context.Context, sizes <-chan runtime.TerminalSize) runtime.TerminalSize {
+	if sizes == nil {
+		return runtime.TerminalSize{}
+	}
+	limit := time.NewTimer(sizeWait)
+	defer limit.Stop()
+	select {
+	case z := <-sizes:
+		return z
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	return runtime.TerminalSize{}
 }
 
 // homeInside looks up the home directory of a running container's user.

@@ -33,6 +33,7 @@ struct child {
 	int in, out, err;  // become 0, 1, 2; -1 on a terminal
 	int report;        // socket to the shim: a terminal, an error, or EOF on exec
 	int joins;         // of a pause: how many fds are cgroup files to join by
+	int columns, rows; // of an exec's terminal; 0 when not known yet
 };
 
 // Carries out the plan of a container or an exec; never returns.

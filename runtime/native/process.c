@@ -269,6 +269,10 @@ int fds_keep(const struct fds *fds, int32_t i)
 int proc_start(struct conn *conn, struct request *r, struct fds *fds)
 {
 	struct child c = { .fds = fds, .in = 0, .out = 1, .err = 2, .report = -1, .joins = r->a };
+	if (r->type == REQ_EXEC) {
+		c.columns = r->a;
+		c.rows = r->b;
+	}
 	int report[2], in[2] = { -1, -1 }, out[2] = { -1, -1 }, err[2] = { -1, -1 }, result = 0;
 	void *map = NULL;
 	size_t size = 0;

@@ -149,18 +149,22 @@ func TestExecTTY(t *testing.T) {
 	sizes <- runtime.TerminalSize{Width: 123, Height: 45}
 	done := make(chan int, 1)
 	go func() {
-		code, err := m.rt.Exec(m.ctx(), id, runtime.ExecOptions{Args: []string{"sh"}, TTY: true, Stdin: in, Stdout: out, Resize: sizes})
+		code, err := m.rt.Exec(m.ctx(), id, runtime.ExecOptions{Args: []string{"sh", "-c", "stty size; exec sh"}, TTY: true, Stdin: in, Stdout: out, Resize: sizes})
 		if err != nil {
 			t.Error(err)
 		}
 		done <- code
 	}()
 	out.waitFor(t, "$ ")
-	fmt.Fprintf(typed, "while test \"$(stty size)\" != '45 123'; do :; done; tty; stty size; echo $TERM; exit 5\n")
+	if got := out.String(); !strings.HasPrefix(got, "45 123\r\n") {
+		t.Errorf("the terminal had another size at the start: %q", got)
+	}
+	sizes <- runtime.TerminalSize{Width: 124, Height: 46}
+	fmt.Fprintf(typed, "while test \"$(stty size)\" != '46 124'; do :; done; tty; stty size; echo $TERM; exit 5\n")
 	if code := <-done; code != 5 {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{"/dev/pts/0\r\n", "45 123\r\n", "xterm\r\n"} {
+	for _, want := range []string{"/dev/pts/0\r\n", "46 124\r\n", "xterm\r\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in %q", want, out.String())
 		}
