@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -100,32 +101,57 @@ func (b *bench) results(t *testing.T, id string) pod.Probes {
 	return r
 }
 
+// pass lets virtual time go by and waits until everything due has been done.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// asked, recorded and peak read what happened, while more may happen.
+func (b *bench) asked(command string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.calls[command]
+}
+
+func (b *bench) recorded() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.events)
+}
+
+func (b *bench) peak() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.most
+}
+
 func TestLivenessThreshold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(0)
 		defer b.stop()
 		b.m.Set("u", []Target{target("a", corev1.Container{LivenessProbe: command("live", func(p *corev1.Probe) { p.InitialDelaySeconds = 5 })})})
-		time.Sleep(4 * time.Second)
-		if b.calls["live"] != 0 {
+		pass(4 * time.Second)
+		if b.asked("live") != 0 {
 			t.Error("asked before the initial delay was over")
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		b.set("live", 1)
-		time.Sleep(20 * time.Second) // failures at 15 s and 25 s
+		pass(20 * time.Second) // failures at 15 s and 25 s
 		if r := b.results(t, "a"); r.Failed != "" || !r.Started {
 			t.Errorf("after two failures: %+v", r)
 		}
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if r := b.results(t, "a"); r.Failed != "liveness" {
 			t.Errorf("after three failures: %+v", r)
 		}
-		n := b.calls["live"]
-		time.Sleep(time.Minute)
-		if b.calls["live"] != n {
+		n := b.asked("live")
+		pass(time.Minute)
+		if b.asked("live") != n {
 			t.Error("goes on after the verdict")
 		}
-		if len(b.events) != 3 || b.events[0] != "Unhealthy: Liveness probe failed: " {
-			t.Errorf("events are %q", b.events)
+		if len(b.recorded()) != 3 || b.recorded()[0] != "Unhealthy: Liveness probe failed: " {
+			t.Errorf("events are %q", b.recorded())
 		}
 		// A new attempt starts from nothing.
 		b.set("live", 0)
@@ -145,19 +171,19 @@ func TestStartupGates(t *testing.T) {
 		defer b.stop()
 		b.set("start", 1)
 		b.m.Set("u", []Target{target("a", corev1.Container{StartupProbe: command("start", func(p *corev1.Probe) { p.FailureThreshold = 10 }), ReadinessProbe: command("ready"), LivenessProbe: command("live")})})
-		time.Sleep(25 * time.Second)
-		if b.calls["ready"]+b.calls["live"] != 0 || b.results(t, "a").Started {
+		pass(25 * time.Second)
+		if b.asked("ready")+b.asked("live") != 0 || b.results(t, "a").Started {
 			t.Error("other probes ran before the container had started")
 		}
 		b.set("start", 0)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		r := b.results(t, "a")
-		if !r.Started || !r.Ready || b.calls["live"] != 1 {
-			t.Errorf("after the start: %+v, %v", r, b.calls)
+		if !r.Started || !r.Ready || b.asked("live") != 1 {
+			t.Errorf("after the start: %+v, %v", r, b.asked("live"))
 		}
-		n := b.calls["start"]
-		time.Sleep(time.Minute)
-		if b.calls["start"] != n {
+		n := b.asked("start")
+		pass(time.Minute)
+		if b.asked("start") != n {
 			t.Error("the startup probe goes on")
 		}
 	})
@@ -166,11 +192,11 @@ func TestStartupGates(t *testing.T) {
 		defer b.stop()
 		b.set("start", 1)
 		b.m.Set("u", []Target{target("a", corev1.Container{StartupProbe: command("start", func(p *corev1.Probe) { p.FailureThreshold = 2 })})})
-		time.Sleep(9 * time.Second)
+		pass(9 * time.Second)
 		if r := b.results(t, "a"); r.Failed != "" {
 			t.Errorf("early looks counted as failures: %+v", r)
 		}
-		time.Sleep(3 * time.Second) // judged at 1 s and 11 s
+		pass(3 * time.Second) // judged at 1 s and 11 s
 		if r := b.results(t, "a"); r.Failed != "startup" {
 			t.Errorf("after two periods: %+v", r)
 		}
@@ -185,18 +211,18 @@ func TestEarlyLook(t *testing.T) {
 		defer b.stop()
 		b.set("ready", 1)
 		b.m.Set("u", []Target{target("a", corev1.Container{ReadinessProbe: command("ready")})})
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		b.set("ready", 0)
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		if !b.results(t, "a").Ready {
 			t.Error("not ready after 200 ms")
 		}
-		if len(b.events) != 0 {
-			t.Errorf("events are %q", b.events)
+		if len(b.recorded()) != 0 {
+			t.Errorf("events are %q", b.recorded())
 		}
-		n := b.calls["ready"]
-		time.Sleep(30 * time.Second)
-		if got := b.calls["ready"] - n; got < 3 || got > 4 {
+		n := b.asked("ready")
+		pass(30 * time.Second)
+		if got := b.asked("ready") - n; got < 3 || got > 4 {
 			t.Errorf("asked %d times in three periods", got)
 		}
 	})
@@ -207,16 +233,16 @@ func TestReadinessThresholds(t *testing.T) {
 		b := newBench(0)
 		defer b.stop()
 		b.m.Set("u", []Target{target("a", corev1.Container{ReadinessProbe: command("ready", func(p *corev1.Probe) { p.SuccessThreshold = 2; p.FailureThreshold = 1; p.PeriodSeconds = 1 })})})
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		if b.results(t, "a").Ready {
 			t.Error("ready after one success")
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if !b.results(t, "a").Ready {
 			t.Error("not ready after two")
 		}
 		b.set("ready", 1)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if b.results(t, "a").Ready {
 			t.Error("ready after a failure")
 		}
@@ -232,12 +258,12 @@ func TestYoungContainer(t *testing.T) {
 		b.set("start", 1)
 		b.set("live", 1)
 		b.m.Set("u", []Target{target("a", corev1.Container{LivenessProbe: command("live", once)}), target("b", corev1.Container{StartupProbe: command("start", once)})})
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		b.set("start", 0)
 		b.set("live", 0)
-		time.Sleep(time.Minute)
-		if r := b.results(t, "a"); r.Failed != "" || len(b.events) != 0 {
-			t.Errorf("%+v, %q", r, b.events)
+		pass(time.Minute)
+		if r := b.results(t, "a"); r.Failed != "" || len(b.recorded()) != 0 {
+			t.Errorf("%+v, %q", r, b.recorded())
 		}
 		if r := b.results(t, "b"); !r.Started || r.Failed != "" {
 			t.Errorf("%+v", r)
@@ -254,9 +280,9 @@ func TestLimit(t *testing.T) {
 		for i := range 20 {
 			b.m.Set(types.UID(fmt.Sprint(i)), []Target{target(fmt.Sprint("id", i), corev1.Container{LivenessProbe: command("live")})})
 		}
-		time.Sleep(9 * time.Second)
-		if b.most != 3 || b.calls["live"] != 20 {
-			t.Errorf("%d ran at once, %d in all", b.most, b.calls["live"])
+		pass(9 * time.Second)
+		if b.peak() != 3 || b.asked("live") != 20 {
+			t.Errorf("%d ran at once, %d in all", b.peak(), b.asked("live"))
 		}
 	})
 }
