@@ -2,7 +2,9 @@
 # Each target installs what it needs on Debian and Ubuntu, and names it elsewhere.
 
 SHELL    := /bin/bash
-GOFLAGS_ := -trimpath -tags netgo,osusergo
+# The last two leave out what is not wanted: a trace page that drags html/template
+# in, and loading plugins, for which the linker keeps every method it knows.
+GOFLAGS_ := -trimpath -tags netgo,osusergo,grpcnotrace,kustomize_disable_go_plugin_support
 # The built-in kubectl says its version and compares it with the server's.
 KUBE     := $(shell sed -n 's/^const KubernetesVersion = "\(.*\)"/\1/p' config/version.go)
 MINOR    := $(word 2,$(subst ., ,$(KUBE)))
@@ -10,7 +12,7 @@ VERSIONS := $(foreach p,component-base/version client-go/pkg/version,\
             -X k8s.io/$(p).gitVersion=$(KUBE) -X k8s.io/$(p).gitMajor=1 -X k8s.io/$(p).gitMinor=$(MINOR) -X k8s.io/$(p).gitTreeState=clean)
 # The program starts 64 KiB beside a boundary of huge pages, because the kernel
 # else counts all of the file as resident (docs/decisions/memory.md).
-LDFLAGS  := -s -w -linkmode external -extldflags "-static -Wl,-Ttext-segment=0x410000" $(VERSIONS)
+LDFLAGS  := -s -w -funcalign=16 -linkmode external -extldflags "-static -Wl,-Ttext-segment=0x410000" $(VERSIONS)
 BENCHFLAGS = -flags '$(GOFLAGS_)' -ldflags '$(LDFLAGS)'
 SOURCES  := go.mod go.sum $(shell find . -name '*.go' -not -name '*_test.go' -not -path './bin/*' -o -name '*.[ch]' -not -path './bin/*' -o -name '*.schema' -o -path '*/assets/*' -type f)
 
