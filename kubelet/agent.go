@@ -24,6 +24,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -138,6 +139,16 @@ func (a *Agent) InNamespace(namespace string) []*corev1.Service {
 	return a.services.By("namespace", namespace)
 }
 
+// RuntimeHandler finds the handler that a RuntimeClass names. Pods that name
+// one are few: it is read when it is needed.
+func (a *Agent) RuntimeHandler(ctx context.Context, class string) (string, error) {
+	c, err := client.Get[*nodev1.RuntimeClass](ctx, a.dep.Client, "", class)
+	if err != nil {
+		return "", err
+	}
+	return c.Handler, nil
+}
+
 // lateNetwork is the pod network, once the node's pod ranges are known.
 type lateNetwork struct {
 	mu    sync.Mutex // held while it is opened
@@ -209,12 +220,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		NodeName: a.cfg.NodeName, Dir: a.cfg.Dir, LogDir: a.cfg.LogDir, SeccompDir: filepath.Join(a.cfg.Dir, "seccomp"),
 		SeccompDefault: a.cfg.SeccompDefault, ClusterDNS: a.cfg.ClusterDNS, ClusterDomain: a.cfg.ClusterDomain,
 		ResolvConf: a.cfg.ResolvConf, HostIPs: a.cfg.HostIPs, Allocatable: a.Allocatable,
-		Capacity:             pod.Capacity{MemoryBytes: mem.Value(), PodPids: a.cfg.PodPidsLimit, NoCPUQuota: a.cfg.NoCPUQuota},
-		AppArmor:             a.apparmor,
+		Capacity: pod.Capacity{MemoryBytes: mem.Value(), PodPids: a.cfg.PodPidsLimit, NoCPUQuota: a.cfg.NoCPUQuota},
+		AppArmor: a.apparmor, RuntimeHandlers: a.cfg.RuntimeHandlers,
 		AllowedUnsafeSysctls: a.cfg.AllowedUnsafeSysctls, MaxParallelPulls: a.cfg.MaxParallelPulls, Parallel: parallel,
 	}, hooks.Deps{
 		Runtime: a.dep.Runtime, Images: a.dep.Images, Network: &a.network, HostPorts: a.dep.HostPorts,
-		Volumes: a.volumes, Objects: a.refs, Services: a, Recorder: a.dep.Recorder, Log: a.log,
+		Volumes: a.volumes, Objects: a.refs, Services: a, Classes: a, Recorder: a.dep.Recorder, Log: a.log,
 	})
 	a.probes = probe.NewManager(ctx, a.dep.Runtime, a.timers, a.dep.Recorder, a.log, a.cfg.ProbeLimit, a.queue.Add)
 	a.writer = newStatusWriter(a)

@@ -48,6 +48,9 @@ type Config struct {
 	ClusterDNS    []netip.Addr
 	ClusterDomain string
 	ResolvConf    string
+	// RuntimeHandlers are the names by which a RuntimeClass may ask for the
+	// node's runtime; default "runc", "sagong".
+	RuntimeHandlers []string
 	// SeccompDefault gives containers without a profile RuntimeDefault.
 	SeccompDefault       bool
 	AllowedUnsafeSysctls []string
@@ -120,6 +123,9 @@ func (c Config) Defaults() Config {
 	}
 	if c.ClusterDomain == "" {
 		c.ClusterDomain = "cluster.local"
+	}
+	if c.RuntimeHandlers == nil {
+		c.RuntimeHandlers = []string{"runc", "sagong"}
 	}
 	if c.Workers <= 0 {
 		c.Workers = 4

@@ -95,7 +95,10 @@ func (a *Agent) nodeStatus(s *corev1.NodeStatus) {
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: a.cfg.NodeName})
 	yes := true
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &yes}
-	s.RuntimeHandlers = []corev1.NodeRuntimeHandler{{Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &yes, UserNamespaces: new(bool)}}}
+	s.RuntimeHandlers = nil
+	for _, h := range append([]string{""}, a.cfg.RuntimeHandlers...) {
+		s.RuntimeHandlers = append(s.RuntimeHandlers, corev1.NodeRuntimeHandler{Name: h, Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &yes, UserNamespaces: new(bool)}})
+	}
 	s.Images = a.imageList()
 
 	p := a.pressure.Load()

@@ -19,7 +19,7 @@ type sandboxStep struct{ s *Steps }
 func (sandboxStep) Name() string { return "sandbox" }
 
 func (b sandboxStep) SetUp(ctx context.Context, p *Pod) error {
-	sb, err := b.s.sandbox(p.Pod)
+	sb, err := b.s.sandbox(ctx, p.Pod)
 	if err != nil {
 		return err
 	}
@@ -56,13 +56,19 @@ const (
 	labelContainer    = "io.kubernetes.container.name"
 )
 
-func (s *Steps) sandbox(p *corev1.Pod) (runtime.Sandbox, error) {
+func (s *Steps) sandbox(ctx context.Context, p *corev1.Pod) (runtime.Sandbox, error) {
 	hostname, err := s.Hostname(p)
 	if err != nil {
 		return runtime.Sandbox{}, err
 	}
-	if p.Spec.RuntimeClassName != nil && *p.Spec.RuntimeClassName != "" {
-		return runtime.Sandbox{}, &SandboxError{Err: fmt.Errorf("RuntimeClass %q is not known to this node, it has the default runtime only", *p.Spec.RuntimeClassName)}
+	if c := p.Spec.RuntimeClassName; c != nil && *c != "" {
+		handler, err := s.Classes.RuntimeHandler(ctx, *c)
+		if err != nil {
+			return runtime.Sandbox{}, &SandboxError{Err: fmt.Errorf("failed to get sandbox runtime: %w", err)}
+		}
+		if handler != "" && !slices.Contains(s.cfg.RuntimeHandlers, handler) {
+			return runtime.Sandbox{}, &SandboxError{Err: fmt.Errorf("failed to get sandbox runtime: no runtime for %q is configured", handler)}
+		}
 	}
 	sb := runtime.Sandbox{
 		UID: string(p.UID), Namespace: p.Namespace, Name: p.Name,

@@ -61,6 +61,11 @@ type Services interface {
 	InNamespace(namespace string) []*corev1.Service
 }
 
+// RuntimeClasses finds the handler that a RuntimeClass names.
+type RuntimeClasses interface {
+	RuntimeHandler(ctx context.Context, class string) (string, error)
+}
+
 // Config are the node's settings for the steps.
 type Config struct {
 	NodeName string
@@ -83,6 +88,9 @@ type Config struct {
 	Allocatable func() corev1.ResourceList
 	// AllowedUnsafeSysctls are names, or prefixes that end with "*".
 	AllowedUnsafeSysctls []string
+	// RuntimeHandlers are the names of handlers that a RuntimeClass may ask for;
+	// all mean the one runtime of the node.
+	RuntimeHandlers []string
 	// AppArmor says that the node's kernel enforces AppArmor profiles.
 	AppArmor bool
 	// MaxParallelPulls bounds image pulls; 0 is 3.
@@ -100,6 +108,7 @@ type Deps struct {
 	Volumes   *volume.Manager
 	Objects   volume.Objects
 	Services  Services
+	Classes   RuntimeClasses
 	Recorder  client.Recorder
 	Log       *slog.Logger
 }

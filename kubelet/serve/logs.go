@@ -15,6 +15,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
 // LogOptions choose a part of a container's log.
@@ -126,6 +127,10 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request) {
 	if o.Follow && c.Running {
 		ended = h.Node.Ended(c.ID)
 	}
+	if wsstream.IsWebSocketRequest(r) {
+		h.logSocket(w, r, c.LogPath, o, ended)
+		return
+	}
 	w.Header().Set("Content-Type", "text/plain")
 	out := &flushing{w: w}
 	if f, ok := w.(http.Flusher); ok && o.Follow {
@@ -139,6 +144,26 @@ func (h *Handler) logs(w http.ResponseWriter, r *http.Request) {
 		}
 		h.Log.Debug("log stream ended", "err", err)
 	}
+}
+
+// logSocket sends a log as messages over a WebSocket.
+func (h *Handler) logSocket(w http.ResponseWriter, r *http.Request, path string, o LogOptions, ended <-chan struct{}) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	out, in := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		in.CloseWithError(h.copyLog(ctx, &flushing{w: in}, path, o, ended))
+	}()
+	s := wsstream.NewReader(out, true, wsstream.NewDefaultReaderProtocols())
+	s.SetIdleTimeout(h.StreamIdle)
+	if err := s.Copy(w, r); err != nil {
+		h.Log.Debug("log stream ended", "err", err)
+	}
+	cancel()
+	out.Close()
+	<-done
 }
 
 // flushing sends on what was written at once, when it is told to.

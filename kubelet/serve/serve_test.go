@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -147,6 +148,29 @@ func get(t *testing.T, s *httptest.Server, path string, code int) string {
 		t.Errorf("%s: status %d, want %d: %s", path, r.StatusCode, code, body)
 	}
 	return string(body)
+}
+
+func TestLogsOverWebSocket(t *testing.T) {
+	n, s := newServer(t)
+	writeLog(t, n, day+"1Z stdout F one\n", day+"2Z stderr F two\n")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, s.URL+"/containerLogs/ns/p/c", &websocket.DialOptions{Subprotocols: []string{"binary.k8s.io"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	var got []byte
+	for {
+		_, data, err := c.Read(ctx)
+		if err != nil {
+			break
+		}
+		got = append(got, data...)
+	}
+	if string(got) != "one\ntwo\n" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestLogsFollow(t *testing.T) {
