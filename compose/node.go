@@ -94,6 +94,7 @@ func openNode(c config.Config, f clusterFacts, cl client.Client, hub *reconcile.
 	if n.runtime, err = native.Open(nativeOptions(c, log)); err != nil {
 		return nil, err
 	}
+	n.notices = append(n.notices, n.runtime.Notices()...)
 	labels := map[string]string{}
 	for _, l := range c.NodeLabels {
 		k, v, _ := strings.Cut(l, "=")
