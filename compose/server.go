@@ -46,6 +46,7 @@ import (
 func RunServer(ctx context.Context, c config.Config, log *slog.Logger, steps *progress.Reporter) (err error) {
 	s := &server{cfg: c, log: log, steps: steps}
 	defer s.close()
+	tuneCollector(ctx)
 	if err := s.open(); err != nil {
 		return err
 	}
