@@ -217,7 +217,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	mem := a.machine.Capacity[corev1.ResourceMemory]
 	a.steps = hooks.New(hooks.Config{
-		NodeName: a.cfg.NodeName, Dir: a.cfg.Dir, LogDir: a.cfg.LogDir, SeccompDir: filepath.Join(a.cfg.Dir, "seccomp"),
+		NodeName: a.cfg.NodeName, LogDir: a.cfg.LogDir, SeccompDir: filepath.Join(a.cfg.Dir, "seccomp"),
 		SeccompDefault: a.cfg.SeccompDefault, ClusterDNS: a.cfg.ClusterDNS, ClusterDomain: a.cfg.ClusterDomain,
 		ResolvConf: a.cfg.ResolvConf, HostIPs: a.cfg.HostIPs, Allocatable: a.Allocatable,
 		Capacity: pod.Capacity{MemoryBytes: mem.Value(), PodPids: a.cfg.PodPidsLimit, NoCPUQuota: a.cfg.NoCPUQuota},

@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"os"
@@ -30,7 +29,7 @@ func readMachine(cfg Config, runtimeVersion string) (Machine, error) {
 	if err := unix.Uname(&u); err != nil {
 		return Machine{}, fmt.Errorf("cannot read the kernel's version: %w", err)
 	}
-	mem, swap, err := meminfo()
+	mem, err := kresource.ReadMemory()
 	if err != nil {
 		return Machine{}, err
 	}
@@ -47,12 +46,12 @@ func readMachine(cfg Config, runtimeVersion string) (Machine, error) {
 	if m.Info.SystemUUID == "" {
 		m.Info.SystemUUID = m.Info.MachineID
 	}
-	if swap > 0 {
-		m.Info.Swap = &corev1.NodeSwapStatus{Capacity: &swap}
+	if mem.Swap > 0 {
+		m.Info.Swap = &corev1.NodeSwapStatus{Capacity: &mem.Swap}
 	}
 	m.Capacity = corev1.ResourceList{
 		corev1.ResourceCPU:    *resource.NewQuantity(int64(goruntime.NumCPU()), resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(mem, resource.BinarySI),
+		corev1.ResourceMemory: *resource.NewQuantity(mem.Total, resource.BinarySI),
 		corev1.ResourcePods:   *resource.NewQuantity(cfg.MaxPods, resource.DecimalSI),
 	}
 	if fs, err := kresource.ReadDisk(cfg.Dir); err == nil {
@@ -101,35 +100,6 @@ func line(path string) string {
 	}
 	first, _, _ := bytes.Cut(data, []byte("\n"))
 	return strings.TrimSpace(string(first))
-}
-
-// meminfo is the machine's memory and swap in bytes.
-func meminfo() (memory, swap int64, err error) {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0, 0, fmt.Errorf("cannot read the machine's memory: %w", err)
-	}
-	defer f.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		f := strings.Fields(sc.Text())
-		if len(f) < 2 {
-			continue
-		}
-		n, err := strconv.ParseInt(f[1], 10, 64)
-		if err != nil {
-			continue
-		}
-		switch f[0] {
-		case "MemTotal:":
-			memory = n << 10
-		case "SwapTotal:":
-			swap = n << 10
-		}
-	}
-	if memory == 0 {
-		return 0, 0, fmt.Errorf("cannot read the machine's memory: no MemTotal in /proc/meminfo")
-	}
-	return memory, swap, nil
 }
 
 // hugePages is the machine's memory in huge pages, by their size as resource

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -186,12 +185,6 @@ func (s served) NetNS(p *corev1.Pod) (string, error) {
 		return "", fmt.Errorf("cannot find the network of pod %s: %w", p.Name, err)
 	}
 	return ns, nil
-}
-
-// Address implements serve.Node.
-func (s served) Address(p *corev1.Pod) netip.Addr {
-	ip, _ := netip.ParseAddr(p.Status.PodIP)
-	return ip
 }
 
 // Summary implements serve.Node.

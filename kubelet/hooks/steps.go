@@ -69,8 +69,8 @@ type RuntimeClasses interface {
 // Config are the node's settings for the steps.
 type Config struct {
 	NodeName string
-	// Dir is the kubelet's directory; LogDir holds a directory of logs a pod.
-	Dir, LogDir string
+	// LogDir holds a directory of logs a pod.
+	LogDir string
 	// SeccompDir holds the profiles of type Localhost.
 	SeccompDir string
 	// SeccompDefault gives containers without a profile RuntimeDefault.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"sagong/runtime"
 )
@@ -242,6 +241,3 @@ func (s Settings) defaults() Settings {
 	}
 	return s
 }
-
-// UID is the pod's identity on the node.
-func UID(p *corev1.Pod) types.UID { return p.UID }

@@ -9,7 +9,7 @@ import (
 )
 
 // Memory is the machine's memory in bytes.
-type Memory struct{ Total, Free, Available int64 }
+type Memory struct{ Total, Free, Available, Swap int64 }
 
 // ReadMemory looks at the machine's memory.
 func ReadMemory() (Memory, error) {
@@ -35,6 +35,8 @@ func ReadMemory() (Memory, error) {
 			m.Free = n << 10
 		case "MemAvailable:":
 			m.Available = n << 10
+		case "SwapTotal:":
+			m.Swap = n << 10
 		}
 	}
 	if m.Total == 0 {

@@ -10,9 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,8 +48,6 @@ type Node interface {
 	Summary(ctx context.Context) (*Summary, error)
 	// Healthy is nil while the agent does its work.
 	Healthy() error
-	// Address of the pod, for forwarding to pods of the host's network.
-	Address(p *corev1.Pod) netip.Addr
 }
 
 // Options of a handler.
@@ -71,7 +67,6 @@ type Handler struct {
 	Options
 	mux    *http.ServeMux
 	follow follower
-	wg     sync.WaitGroup
 }
 
 // New returns a handler.

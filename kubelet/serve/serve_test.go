@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -49,7 +48,6 @@ func (n *fakeNode) Ended(id string) <-chan struct{}               { return n.end
 func (n *fakeNode) NetNS(p *corev1.Pod) (string, error)           { return "", nil }
 func (n *fakeNode) Summary(ctx context.Context) (*Summary, error) { return &Summary{}, nil }
 func (n *fakeNode) Healthy() error                                { return nil }
-func (n *fakeNode) Address(p *corev1.Pod) netip.Addr              { return netip.Addr{} }
 
 // fakeStreams runs "cat", "fail" and "size".
 type fakeStreams struct{ runtime.Runtime }

@@ -26,10 +26,8 @@ const streamCreation = 30 * time.Second
 
 // session connects one client to a process.
 type session struct {
-	h      *Handler
-	id     string
-	tty    bool
-	attach bool
+	h  *Handler
+	id string
 }
 
 // ExecInContainer implements the library's Executor.
@@ -118,7 +116,7 @@ func (h *Handler) exec(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s := session{h: h, id: c.ID, tty: o.TTY}
+	s := session{h: h, id: c.ID}
 	if wsstream.IsWebSocketRequest(r) {
 		h.webSocket(ctx, cancel, w, r, o, func(ctx context.Context, in io.Reader, out, errw io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
 			return s.ExecInContainer(ctx, "", "", "", cmd, in, out, errw, o.TTY, resize, 0)
@@ -149,7 +147,7 @@ func (h *Handler) attach(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	s := session{h: h, id: c.ID, tty: o.TTY, attach: true}
+	s := session{h: h, id: c.ID}
 	if wsstream.IsWebSocketRequest(r) {
 		h.webSocket(ctx, cancel, w, r, o, func(ctx context.Context, in io.Reader, out, errw io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
 			return s.AttachContainer(ctx, "", "", "", in, out, errw, o.TTY, resize)
