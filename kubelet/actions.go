@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/kubelet/hooks"
 	"sagong/kubelet/pod"
@@ -53,7 +54,7 @@ func (a *Agent) prepare(e *entry, act pod.Action, now time.Time) func() {
 	}
 	switch act.Kind {
 	case pod.SetUp:
-		e.obs.Sandbox.State = pod.SandboxSettingUp
+		e.obs.Sandbox.State, e.setUpAt = pod.SandboxSettingUp, now
 		ctx, cancel := context.WithCancel(a.ctx)
 		e.cancels[""] = cancel
 		hp := e.hookPod()
@@ -335,6 +336,17 @@ func (e *entry) lose(release func(id string)) {
 					}
 				}
 			}
+		}
+		// The status may be older than the newest attempt. Its number must not be
+		// used again: late news of it would be taken for news of its successor.
+		if n := len(c.Attempts); n > 0 && (c.Previous == nil || int(c.Previous.RestartCount) < c.Attempts[n-1].Attempt || c.Previous.ContainerID == "") {
+			last := &c.Attempts[n-1]
+			cs := corev1.ContainerStatus{Name: m.Name, RestartCount: int32(last.Attempt), ContainerID: pod.ContainerID(last.ID), Image: last.Image, ImageID: last.ImageID}
+			cs.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(last.StartedAt.Truncate(time.Second))}
+			if c.Previous != nil {
+				cs.LastTerminationState = c.Previous.LastTerminationState
+			}
+			c.Previous = &cs
 		}
 		c.Attempts, c.Failure, c.Probes = nil, nil, pod.Probes{}
 	}

@@ -264,7 +264,8 @@ func (a *Agent) onRuntime(ev runtime.Event) {
 		// Only the agent removes, and it has taken note. This may be old news: the
 		// same attempt may have been made again since.
 	case runtime.EventSandboxLost:
-		if e.obs.Sandbox.State == pod.SandboxReady {
+		// News of a sandbox that has been replaced since is of no interest.
+		if e.obs.Sandbox.State == pod.SandboxReady && !ev.At.Before(e.setUpAt) {
 			e.obs.Sandbox.State = pod.SandboxLost
 			for _, c := range e.obs.Containers {
 				for i := range c.Attempts {

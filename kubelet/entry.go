@@ -30,6 +30,7 @@ type entry struct {
 	status   *corev1.PodStatus
 	paths    map[string]string // volumes on the host; nil until they are mounted
 	netns    string
+	setUpAt  time.Time       // when the sandbox at hand began to be made
 	told     map[string]bool // notices recorded
 	inFlight map[string]bool // actions under way
 	cancels  map[string]context.CancelFunc
