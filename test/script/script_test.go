@@ -6,6 +6,7 @@ package script
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -94,6 +95,12 @@ func setup(t *testing.T, env *testscript.Env, bin string) error {
 	if path, err := exec.LookPath("kubectl"); err == nil {
 		env.Setenv("KUBECTL", path) // the user's own
 	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { taken.Close() })
+	env.Setenv("TAKEN", strconv.Itoa(taken.Addr().(*net.TCPAddr).Port)) // a port in use
 	env.Values["before"] = before
 	env.Values["state"] = map[string]any{}
 	env.Defer(func() {
