@@ -46,7 +46,7 @@ func (q *request) updateOptions() (*metav1.UpdateOptions, string, error) {
 
 // boolean reads an optional boolean as the API's conversion does.
 func boolean(v url.Values, name string) *bool {
-	if s, ok := v[name]; !ok || len(s) == 0 || s[0] == "" && len(s) == 1 && name == "" {
+	if len(v[name]) == 0 {
 		return nil
 	}
 	b := truth(v, name)
@@ -109,7 +109,7 @@ func (q *request) listQuery(d *object.Definition, watch bool) (listQuery, error)
 }
 
 // deleteOptions come in the body, or else in the query.
-func (q *request) deleteOptions(t resource.Target) (*metav1.DeleteOptions, error) {
+func (q *request) deleteOptions() (*metav1.DeleteOptions, error) {
 	o := &metav1.DeleteOptions{}
 	data, err := q.readBody()
 	if err != nil {
@@ -125,7 +125,7 @@ func (q *request) deleteOptions(t resource.Target) (*metav1.DeleteOptions, error
 			return nil, wrongKind(d.GVK, schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, err)
 		}
 		if d.GVK.Kind != "" && d.GVK.Kind != "DeleteOptions" {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("decoded object cannot be converted to DeleteOptions"))
+			return nil, apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
 		}
 	} else {
 		v := q.r.URL.Query()

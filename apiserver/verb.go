@@ -180,7 +180,7 @@ func (q *request) delete(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	o, err := q.deleteOptions(t)
+	o, err := q.deleteOptions()
 	if err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (q *request) deleteCollection(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	o, err := q.deleteOptions(t)
+	o, err := q.deleteOptions()
 	if err != nil {
 		return err
 	}

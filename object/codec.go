@@ -300,8 +300,7 @@ func Marshal(o any) ([]byte, error) {
 // ErrNoProtobuf is returned for types that have no protobuf form.
 var ErrNoProtobuf = errors.New("it has no protobuf form")
 
-// encodeCustom writes kind, apiVersion and metadata first, so that stored bytes
-// of one version begin alike.
+// encodeCustom writes keys in order, so that equal objects have equal bytes.
 func encodeCustom(m map[string]any) ([]byte, error) {
 	b, err := json.Marshal(m)
 	if err != nil {

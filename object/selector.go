@@ -56,12 +56,6 @@ func ParseSelector(d *Definition, label, field string) (Selector, error) {
 // Empty reports whether every object is chosen.
 func (s Selector) Empty() bool { return s.labels == nil && len(s.fields) == 0 }
 
-// Requirements are the field requirements, all of which must hold.
-func (s Selector) Requirements() []fields.Requirement { return s.fields }
-
-// LabelSelector is the part about labels; nil when there is none.
-func (s Selector) LabelSelector() labels.Selector { return s.labels }
-
 // Exact returns the value a field must equal, if the selector demands one.
 func (s Selector) Exact(field string) (string, bool) {
 	for _, r := range s.fields {
