@@ -35,6 +35,7 @@ type machine struct {
 	images  *fakeImages
 	network *fakeNetwork
 	events  *eventLog
+	slices  kubelet.Slices
 	cfg     kubelet.Config
 	agent   *kubelet.Agent
 	halt    func()
@@ -95,7 +96,7 @@ func newMachine(t testing.TB, objs ...object.Object) *machine {
 func (m *machine) start() {
 	m.t.Helper()
 	a, err := kubelet.New(m.cfg, kubelet.Deps{
-		Client: m.api, Runtime: m.runtime, Images: m.images, Recorder: m.events,
+		Client: m.api, Runtime: m.runtime, Images: m.images, Recorder: m.events, Slices: m.slices,
 		OpenNetwork: func(context.Context, []netip.Prefix) (kubelet.Network, error) { return m.network, nil },
 		Log:         m.log(),
 	})

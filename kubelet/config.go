@@ -100,6 +100,9 @@ type Deps struct {
 	OpenNetwork func(ctx context.Context, podCIDRs []netip.Prefix) (Network, error)
 	// HostPorts leads host ports to pods; nil refuses them.
 	HostPorts hooks.HostPorts
+	// Slices weighs the classes of pods against each other; nil leaves them
+	// equal.
+	Slices Slices
 	// Hub shares views with other components of the process; nil: the agent
 	// has its own.
 	Hub      *reconcile.Hub

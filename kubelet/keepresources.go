@@ -25,8 +25,10 @@ func (a *Agent) keepResources(ctx context.Context) {
 	defer tick.Stop()
 	var tracker resource.Tracker
 	var images time.Time
+	var weight uint64
 	for {
 		now := time.Now()
+		weight = a.weighSlices(weight)
 		a.relieve(ctx, &tracker, now)
 		a.enforceStorage(ctx)
 		a.rotateLogs(ctx)

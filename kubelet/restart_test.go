@@ -12,6 +12,7 @@ import (
 
 	"sagong/client"
 	"sagong/object"
+	"sagong/runtime"
 )
 
 // An agent that ends at any moment, again and again, neither loses nor doubles
@@ -115,4 +116,34 @@ func TestResize(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// weights tells of each weight that a class is given.
+type weights chan string
+
+func (w weights) CreateParent(path string) error { return nil }
+func (w weights) Apply(path string, r runtime.Resources) error {
+	w <- fmt.Sprintf("%s=%d", path, r.CPUShares)
+	return nil
+}
+
+func TestClassesAreWeighed(t *testing.T) {
+	m := newMachine(t)
+	m.stop()
+	told := make(weights, 100)
+	m.slices = told
+	p := newPod("web", "a")
+	p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: *quantity("250m")}}
+	m.create(p)
+	m.cfg.Resource.Interval = 5 * time.Millisecond
+	m.start()
+	want := map[string]bool{"kubepods/burstable=256": true, "kubepods/besteffort=2": true}
+	for len(want) > 0 {
+		select {
+		case w := <-told:
+			delete(want, w)
+		case <-time.After(5 * time.Second):
+			t.Fatalf("never: %v", want)
+		}
+	}
 }
