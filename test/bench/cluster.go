@@ -138,3 +138,21 @@ func (c *cluster) namespace(ctx context.Context, name string) error {
 		}
 	}
 }
+
+// cost runs f and returns the processor time that the server spent meanwhile: on
+// a busy machine it says more than the time that passed.
+func (c *cluster) cost(f func() error) (time.Duration, error) {
+	pid, err := c.pid()
+	if err != nil {
+		return 0, err
+	}
+	before, err := processorTime(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	after, err := processorTime(pid)
+	return after - before, err
+}

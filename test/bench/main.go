@@ -60,6 +60,7 @@ type bench struct {
 	binary, root     string
 	flags, linkFlags string
 	progress         *os.File
+	note             string // of the row being measured, printed below it
 }
 
 // say shows how far a row is, on one line that the next one overwrites.
@@ -147,6 +148,7 @@ func (b *bench) all(ctx context.Context, rows []row, runs int) (code int, err er
 			n = r.runs
 		}
 		load := loadAverage()
+		b.note = ""
 		if b.progress == nil {
 			fmt.Fprintf(os.Stderr, "measuring %s\n", r.name)
 		}
@@ -167,6 +169,9 @@ func (b *bench) all(ctx context.Context, rows []row, runs int) (code int, err er
 			if !f.print(r, values[i], load) {
 				missed++
 			}
+		}
+		if b.note != "" {
+			fmt.Printf("%-10s %s\n", "", b.note)
 		}
 	}
 	fmt.Printf("\n%d missed; took %.0f s.\n", missed, time.Since(begin).Seconds())

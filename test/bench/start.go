@@ -11,20 +11,25 @@ import (
 )
 
 func measureUp(ctx context.Context, b *bench, runs int) ([][]float64, error) {
-	var seconds []float64
+	var seconds, cpu []float64
 	for i := range runs {
 		b.say("up: %d of %d", i+1, runs)
 		begin := time.Now()
-		var took time.Duration
-		err := b.with(ctx, func(*cluster) error {
-			took = time.Since(begin)
-			return nil
+		err := b.with(ctx, func(c *cluster) error {
+			seconds = append(seconds, time.Since(begin).Seconds())
+			pid, err := c.pid()
+			if err != nil {
+				return err
+			}
+			used, err := processorTime(pid)
+			cpu = append(cpu, used.Seconds()*1000)
+			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		seconds = append(seconds, took.Seconds())
 	}
+	b.note = fmt.Sprintf("the server's processor time: %.0f ms", median(cpu))
 	return [][]float64{seconds}, nil
 }
 
