@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"slices"
@@ -144,7 +145,7 @@ func (p *placer) placeCounting(c *plugins.Class, s *state.State, k int, take fun
 		}
 		best := slices.MinFunc(open, func(a, b candidate) int {
 			if a.score != b.score {
-				return int(b.score - a.score)
+				return cmp.Compare(b.score, a.score)
 			}
 			return a.order - b.order
 		})

@@ -45,7 +45,9 @@ func requests(cpu, memory string) func(*corev1.Pod) {
 }
 
 func hostPort(n int32) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: n, HostPort: n}} }
+	return func(p *corev1.Pod) {
+		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: n, HostPort: n}}
+	}
 }
 
 func tainted(n *corev1.Node) {

@@ -34,61 +34,73 @@ type queued struct {
 	attempts int
 	failed   time.Time // when it last fitted nowhere
 	waitsFor plugins.Change
+	said     string // why it does not fit, as its condition should say
 	place    whereabouts
 	index    int // in the active heap
-	// moved notes changes that came while the pod was being placed.
-	moved plugins.Change
 }
 
 type whereabouts uint8
 
 const (
 	active        whereabouts = iota // in the heap, to be placed now
-	inFlight                         // being placed or bound
+	inFlight                         // being bound
 	unschedulable                    // waits for a change
 	backingOff                       // a change came, but too soon
 )
 
 // queue orders the pods to place: by priority, then by age. It belongs to one
-// goroutine.
+// goroutine, which places pods as it takes them: nothing changes between next
+// and fail.
 type queue struct {
 	pods   map[types.UID]*queued
 	active byPriority
 	// classes lists the active pods of a class, oldest first.
 	classes map[string][]*queued
+	// parked are the pods that are unschedulable or backing off.
+	parked map[*queued]struct{}
 }
 
 func newQueue() *queue {
-	return &queue{pods: map[types.UID]*queued{}, classes: map[string][]*queued{}}
+	return &queue{pods: map[types.UID]*queued{}, classes: map[string][]*queued{}, parked: map[*queued]struct{}{}}
 }
 
-// put adds or refreshes a pod. An update of a waiting pod makes it active, as
-// it may fit now.
-func (q *queue) put(p *corev1.Pod, now time.Time) {
-	if x := q.pods[p.UID]; x != nil {
-		was := x.class
-		x.pod, x.priority = p, corev1helpers.PodPriority(p)
-		class := classKey(p)
-		if x.place == active {
-			q.leaveClass(x)
-			x.class = class
-			q.classes[class] = append(q.classes[class], x)
-			heap.Fix(&q.active, x.index)
-			return
-		}
-		x.class = class
-		if x.place != inFlight && was != class {
-			q.activate(x)
-		}
-		return
+// put adds or refreshes a pod and returns it. An update that changes what a
+// waiting pod demands makes it active, as it may fit now.
+func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
+	x := q.pods[p.UID]
+	if x == nil {
+		x = &queued{pod: p, class: classKey(p), priority: corev1helpers.PodPriority(p), since: now}
+		q.pods[p.UID] = x
+		q.activate(x)
+		return x
 	}
-	x := &queued{pod: p, class: classKey(p), priority: corev1helpers.PodPriority(p), since: now}
-	q.pods[p.UID] = x
-	q.activate(x)
+	class := classKey(p)
+	changed := x.class != class
+	if x.place == active {
+		q.leaveClass(x)
+	}
+	x.pod, x.class, x.priority = p, class, corev1helpers.PodPriority(p)
+	switch {
+	case x.place == active:
+		q.classes[class] = append(q.classes[class], x)
+		heap.Fix(&q.active, x.index)
+	case changed && x.place != inFlight:
+		q.activate(x)
+	}
+	return x
+}
+
+// refresh notes the new state of a pod whose binding is under way, for the case
+// that the binding is refused.
+func (q *queue) refresh(p *corev1.Pod, now time.Time) {
+	if q.pods[p.UID] != nil {
+		q.put(p, now)
+	}
 }
 
 func (q *queue) activate(x *queued) {
-	x.place, x.moved = active, 0
+	delete(q.parked, x)
+	x.place = active
 	heap.Push(&q.active, x)
 	q.classes[x.class] = append(q.classes[x.class], x)
 }
@@ -100,6 +112,7 @@ func (q *queue) remove(uid types.UID) {
 		return
 	}
 	delete(q.pods, uid)
+	delete(q.parked, x)
 	if x.place == active {
 		q.leaveClass(x)
 		heap.Remove(&q.active, x.index)
@@ -150,42 +163,36 @@ func (q *queue) next(limit int) []*queued {
 	return batch
 }
 
-// giveBack returns pods that were taken but not tried.
-func (q *queue) giveBack(pods []*queued) {
-	for _, x := range pods {
-		x.attempts--
-		q.activate(x)
-	}
+// fail parks a pod that fits nowhere until a change that may help.
+func (q *queue) fail(x *queued, helps plugins.Change, now time.Time) {
+	q.park(x, unschedulable, helps, now)
 }
 
-// failed parks a pod that fits nowhere until a change that may help.
-func (q *queue) fail(x *queued, helps plugins.Change, now time.Time) {
+// retry parks a pod whose binding was refused for its back-off only.
+func (q *queue) retry(x *queued, now time.Time) { q.park(x, backingOff, 0, now) }
+
+func (q *queue) park(x *queued, place whereabouts, helps plugins.Change, now time.Time) {
 	if q.pods[x.pod.UID] != x {
 		return // deleted meanwhile
 	}
-	x.failed, x.waitsFor = now, helps
-	if x.moved&helps != 0 {
-		x.place = backingOff
-		return
-	}
-	x.place = unschedulable
+	x.place, x.failed, x.waitsFor = place, now, helps
+	q.parked[x] = struct{}{}
 }
+
+// waits tells whether a pod was found to fit nowhere and has not been tried
+// since.
+func (q *queue) waits(x *queued) bool { _, ok := q.parked[x]; return ok }
 
 // wake moves the pods that a change may help back towards placement.
 func (q *queue) wake(c plugins.Change, now time.Time) {
-	for _, x := range q.pods {
-		switch x.place {
-		case inFlight:
-			x.moved |= c
-		case unschedulable:
-			if x.waitsFor&c == 0 {
-				continue
-			}
-			if now.Before(x.ready()) {
-				x.place = backingOff
-			} else {
-				q.activate(x)
-			}
+	for x := range q.parked {
+		if x.place != unschedulable || x.waitsFor&c == 0 {
+			continue
+		}
+		if now.Before(x.ready()) {
+			x.place = backingOff
+		} else {
+			q.activate(x)
 		}
 	}
 }
@@ -194,15 +201,10 @@ func (q *queue) wake(c plugins.Change, now time.Time) {
 // next one will (zero when none waits).
 func (q *queue) due(now time.Time) time.Time {
 	var next time.Time
-	for _, x := range q.pods {
-		var at time.Time
-		switch x.place {
-		case backingOff:
-			at = x.ready()
-		case unschedulable:
+	for x := range q.parked {
+		at := x.ready()
+		if x.place == unschedulable {
 			at = x.failed.Add(patience)
-		default:
-			continue
 		}
 		if !now.Before(at) {
 			q.activate(x)
@@ -213,8 +215,9 @@ func (q *queue) due(now time.Time) time.Time {
 	return next
 }
 
+// ready is when the back-off of a pod that failed has ended.
 func (x *queued) ready() time.Time {
-	d := firstBackoff << min(x.attempts-1, 10)
+	d := firstBackoff << min(max(x.attempts, 1)-1, 10)
 	return x.failed.Add(min(d, maxBackoff))
 }
 
@@ -282,29 +285,33 @@ func classKey(p *corev1.Pod) string {
 	texts(p.Labels)
 	texts(p.Spec.NodeSelector)
 	text(p.Spec.NodeName)
+	var affinity string
 	if a := p.Spec.Affinity; a != nil {
 		if enc, err := a.Marshal(); err == nil {
-			text(string(enc))
+			affinity = string(enc)
 		}
 	}
+	text(affinity)
+	num(int64(len(p.Spec.Tolerations)))
 	for i := range p.Spec.Tolerations {
 		t := p.Spec.Tolerations[i]
 		if enc, err := t.Marshal(); err == nil {
 			text(string(enc))
 		}
 	}
-	num(-1)
+	num(int64(len(p.Spec.TopologySpreadConstraints)))
 	for i := range p.Spec.TopologySpreadConstraints {
 		if enc, err := p.Spec.TopologySpreadConstraints[i].Marshal(); err == nil {
 			text(string(enc))
 		}
 	}
-	num(-2)
-	for _, x := range state.Ports(p) {
+	ports := state.Ports(p)
+	num(int64(len(ports)))
+	for _, x := range ports {
 		text(x.Address + "/" + string(x.Protocol))
 		num(int64(x.Port))
 	}
-	num(-3)
+	num(int64(len(p.Spec.InitContainers)), int64(len(p.Spec.Containers)))
 	for i := range p.Spec.InitContainers {
 		text(p.Spec.InitContainers[i].Image)
 	}

@@ -51,8 +51,9 @@ type Scheduler struct {
 	bind chan []binding // to the binder
 
 	// Owned by Run's goroutine.
-	queue *queue
-	state *state.State
+	queue   *queue
+	state   *state.State
+	changes plugins.Change // heard and not yet told to the queue
 }
 
 type binding struct {
@@ -92,8 +93,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if err := pods.Synced(ctx); err != nil {
 		return err
 	}
-	nodes.OnChange(func(old, new *corev1.Node) { s.post(func() { s.nodeChanged(old, new) }) })
-	pods.OnChange(func(old, new *corev1.Pod) { s.post(func() { s.podChanged(old, new) }) })
+	defer nodes.OnChange(func(old, new *corev1.Node) { s.post(func() { s.nodeChanged(old, new) }) })()
+	defer pods.OnChange(func(old, new *corev1.Pod) { s.post(func() { s.podChanged(old, new) }) })()
 
 	var binders sync.WaitGroup
 	binders.Go(func() { s.bindAll(context.WithoutCancel(ctx)) })
@@ -143,6 +144,11 @@ func (s *Scheduler) drain() {
 	for _, f := range fs {
 		f()
 	}
+	if s.changes != 0 {
+		// Once for all: each wake looks at every pod that waits.
+		s.queue.wake(s.changes, s.cfg.Now())
+		s.changes = 0
+	}
 }
 
 func (s *Scheduler) nodeChanged(old, new *corev1.Node) {
@@ -152,7 +158,7 @@ func (s *Scheduler) nodeChanged(old, new *corev1.Node) {
 	}
 	s.state.SetNode(new)
 	if old == nil || nodeMatters(old, new) {
-		s.queue.wake(plugins.NodeChanged, s.cfg.Now())
+		s.changes |= plugins.NodeChanged
 	}
 }
 
@@ -194,12 +200,12 @@ func (s *Scheduler) podChanged(old, new *corev1.Pod) {
 	case new == nil:
 		s.queue.remove(old.UID)
 		if s.state.Remove(old.UID) {
-			s.queue.wake(plugins.PodGone, now)
+			s.changes |= plugins.PodGone
 		}
 	case new.Status.Phase == corev1.PodSucceeded || new.Status.Phase == corev1.PodFailed:
 		s.queue.remove(new.UID)
 		if s.state.Remove(new.UID) {
-			s.queue.wake(plugins.PodGone, now)
+			s.changes |= plugins.PodGone
 		}
 	case new.Spec.NodeName != "":
 		s.queue.remove(new.UID)
@@ -209,14 +215,15 @@ func (s *Scheduler) podChanged(old, new *corev1.Pod) {
 			return
 		}
 		s.state.Place(new, new.Spec.NodeName, false)
-		if known == nil || !known.Assumed {
-			s.queue.wake(plugins.PodPlaced, now)
-		}
+		s.changes |= plugins.PodPlaced
 	case ours(new):
 		if p := s.state.Pod(new.UID); p != nil && p.Assumed {
-			return // placed, its binding under way
+			s.queue.refresh(new, now) // placed, its binding under way
+			return
 		}
-		s.queue.put(new, now)
+		if x := s.queue.put(new, now); s.queue.waits(x) {
+			s.condition(x) // lost to another write, perhaps
+		}
 	default:
 		s.queue.remove(new.UID)
 	}
@@ -264,12 +271,17 @@ func (s *Scheduler) placeBatch() bool {
 // park sets a pod aside and tells its owner why.
 func (s *Scheduler) park(x *queued, why *unfit) {
 	s.queue.fail(x, why.helps, s.cfg.Now())
-	pod := x.pod
-	s.cfg.Recorder.Eventf(pod, corev1.EventTypeWarning, "FailedScheduling", "%s", why.message)
-	if c := scheduledCondition(pod); c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && c.Message == why.message {
+	x.said = why.message
+	s.cfg.Recorder.Eventf(x.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", why.message)
+	s.condition(x)
+}
+
+// condition has the reason why a pod waits written into it, unless it is there.
+func (s *Scheduler) condition(x *queued) {
+	if c := scheduledCondition(x.pod); x.said == "" || c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && c.Message == x.said {
 		return
 	}
-	s.bind <- []binding{{pod: withCondition(pod, why.message, s.cfg.Now())}}
+	s.bind <- []binding{{pod: withCondition(x.pod, x.said, s.cfg.Now())}}
 }
 
 func scheduledCondition(p *corev1.Pod) *corev1.PodCondition {
@@ -326,7 +338,8 @@ func (s *Scheduler) bindAll(ctx context.Context) {
 			b := work[i]
 			switch {
 			case b.node == "":
-				// A condition that could not be written is written at the next try.
+				// A condition that another write overtook is written again when
+				// the view shows that write: see podChanged.
 			case r.Err == nil:
 				s.cfg.Recorder.Eventf(b.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", b.pod.Namespace, b.pod.Name, b.node)
 			default:
@@ -341,13 +354,12 @@ func (s *Scheduler) unbind(b binding, err error) {
 	uid := types.UID(b.pod.UID)
 	if p := s.state.Pod(uid); p != nil && p.Assumed {
 		s.state.Remove(uid)
-		s.queue.wake(plugins.PodGone, s.cfg.Now())
+		s.changes |= plugins.PodGone
 	}
 	if apierrors.IsNotFound(err) {
 		s.queue.remove(uid)
 		return
 	}
 	s.cfg.Log.Warn("cannot bind pod, trying again", "pod", b.pod.Namespace+"/"+b.pod.Name, "node", b.node, "err", err)
-	b.x.moved |= plugins.NodeChanged
-	s.queue.fail(b.x, plugins.NodeChanged, s.cfg.Now())
+	s.queue.retry(b.x, s.cfg.Now())
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
 	"sagong/client/fake"
@@ -85,5 +86,25 @@ func TestBindsWhatFitsAndSaysWhyTheRestDoesNot(t *testing.T) {
 	}
 	until(t, v, "the fifth on n2", func(all []*corev1.Pod) bool {
 		return count(all, func(p *corev1.Pod) bool { return p.Spec.NodeName == "n2" }) == 1
+	})
+}
+
+// A pod that wants to be beside another waits for it, and is tried when the
+// scheduler itself has placed that one.
+func TestPlacedPodWakesThoseThatWantToBeBesideIt(t *testing.T) {
+	beside := func(p *corev1.Pod) {
+		p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+			TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "leader"}},
+		}}}}
+	}
+	c, v := start(t, &corev1.Namespace{ObjectMeta: node("default").ObjectMeta}, node("n1"), testPod("follower", beside))
+	until(t, v, "the follower waits", func(all []*corev1.Pod) bool {
+		return count(all, func(p *corev1.Pod) bool { return scheduledCondition(p) != nil }) == 1
+	})
+	if _, err := client.Create(t.Context(), c, testPod("leader", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "leader"} })); err != nil {
+		t.Fatal(err)
+	}
+	until(t, v, "both on n1", func(all []*corev1.Pod) bool {
+		return count(all, func(p *corev1.Pod) bool { return p.Spec.NodeName == "n1" }) == 2
 	})
 }
