@@ -4,6 +4,9 @@ package main
 import (
 	"os"
 	"runtime"
+	// CronJobs name time zones; a static binary finds no database on machines
+	// without one, and its tests would depend on theirs.
+	_ "time/tzdata"
 
 	_ "early" // before kubectl's packages start
 
