@@ -371,7 +371,7 @@ func TestConfigMapArrivesLater(t *testing.T) {
 	p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "K", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "cfg"}, Key: "k"}}}}
 	m.create(p)
 	m.eventually("FailedMount", func() bool {
-		return m.events.has("Warning FailedMount: MountVolume.SetUp failed for volume \"cfg\" : configmaps \"cfg\" not found")
+		return m.events.has("Warning FailedMount: MountVolume.SetUp failed for volume \"cfg\" : configmap \"cfg\" not found")
 	})
 	if _, err := client.Create(t.Context(), m.api, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "cfg"}, Data: map[string]string{"k": "v"}}); err != nil {
 		t.Fatal(err)

@@ -54,8 +54,9 @@ func (h *Handler) Changed() {
 
 const (
 	jsonType = "application/json"
-	v2Proto  = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-	v3Proto  = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
+	// Clients ask with an @, which no media type may hold: they parse the answer's.
+	v2Proto = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	v3Proto = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
 )
 
 // ServeHTTP implements http.Handler.

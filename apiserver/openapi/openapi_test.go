@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"encoding/json"
+	"mime"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,4 +60,9 @@ func TestDocumentsAreWhole(t *testing.T) {
 	}
 	get(t, h, "/openapi/v2", "application/json")
 	get(t, h, "/openapi/v2", v2Proto)
+	for _, sent := range []string{v2Proto, v3Proto} {
+		if _, _, err := mime.ParseMediaType(sent); err != nil {
+			t.Errorf("clients cannot parse %s: %v", sent, err)
+		}
+	}
 }

@@ -137,12 +137,15 @@ func (s *Store) get(ctx context.Context, k Key) (object.Object, error) {
 		v, missing := e.value, e.missing
 		s.mu.Unlock()
 		if missing {
-			return nil, apierrors.NewNotFound(d.GR(), k.Name)
+			return nil, notFound(k)
 		}
 		return v, nil
 	}
 	s.mu.Unlock()
 	v, err := s.c.Get(ctx, d, k.Namespace, k.Name)
+	if apierrors.IsNotFound(err) {
+		err = notFound(k)
+	}
 	if e == nil || err != nil && !apierrors.IsNotFound(err) {
 		return v, err
 	}
@@ -157,6 +160,14 @@ func (s *Store) get(ctx context.Context, k Key) (object.Object, error) {
 		e.value, e.known = v, true
 	}
 	return v, err
+}
+
+// notFound says it in the words that users look for: configmap "x" not found.
+func notFound(k Key) error {
+	if k.Secret {
+		return apierrors.NewNotFound(corev1.Resource("secret"), k.Name)
+	}
+	return apierrors.NewNotFound(corev1.Resource("configmap"), k.Name)
 }
 
 func immutable(o object.Object) bool {
