@@ -152,7 +152,11 @@ func settle(name string, flags config.Config, set *pflag.FlagSet) (config.Config
 	}
 	cfg.DataDir = dataDir
 	if fresh {
-		avoidSiblings(&cfg, changed)
+		given := map[string]bool{}
+		for _, x := range config.Settings() {
+			_, given[x.Flag] = os.LookupEnv(x.Env)
+		}
+		avoidSiblings(&cfg, func(flag string) bool { return given[flag] || changed(flag) })
 	}
 	host, err := os.Hostname()
 	if err != nil {
