@@ -2,6 +2,12 @@ package admission_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -9,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -244,3 +251,132 @@ func TestNodeKeepsToItself(t *testing.T) {
 }
 
 var _ authorizer.UnconditionalAuthorizer = authz.Masters{}
+
+func TestNodeCannotReachSecretsThroughPodsOfItsOwn(t *testing.T) {
+	c := newCluster(t)
+	node := as(c.engine, "system:node:n1", user.NodesGroup)
+	mirror := func(change func(*corev1.PodSpec)) *corev1.Pod {
+		return pod("mirror", func(p *corev1.Pod) {
+			p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
+			p.Spec.NodeName = "n1"
+			change(&p.Spec)
+		})
+	}
+	ref := corev1.LocalObjectReference{Name: "theirs"}
+	for what, change := range map[string]func(*corev1.PodSpec){
+		"secrets": func(s *corev1.PodSpec) {
+			s.Containers[0].EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: ref}}}
+		},
+		"configmaps": func(s *corev1.PodSpec) {
+			s.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: ref}}}}
+		},
+		"serviceaccounts": func(s *corev1.PodSpec) { s.ServiceAccountName = "theirs" },
+	} {
+		c.refused(node, mirror(change), `node "n1" can not create pods that reference `+what)
+	}
+	if _, err := node.Create(t.Context(), object.Of[*corev1.Pod](c.Scheme()), mirror(func(*corev1.PodSpec) {})); err != nil {
+		t.Errorf("a mirror pod that uses nothing: %v", err)
+	}
+}
+
+func TestNodeSetsOnlyItsOwnLabels(t *testing.T) {
+	c := newCluster(t)
+	for label, ok := range map[string]bool{
+		"team": true, "example.com/disk": true, corev1.LabelHostname: true, corev1.LabelTopologyZone: true, "node.kubernetes.io/any": true,
+		"node-restriction.kubernetes.io/secure": false, "x.node-restriction.kubernetes.io/secure": false, "node-role.kubernetes.io/control-plane": false, "foo.k8s.io/x": false,
+	} {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{label: "v"}}}
+		agent := as(c.engine, "system:node:n1", user.NodesGroup)
+		if ok {
+			if _, err := client.Create(t.Context(), agent, n); err != nil {
+				t.Errorf("%s: %v", label, err)
+			} else if err := client.Delete[*corev1.Node](t.Context(), c, "", "n1", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		c.refused(agent, n, "is not allowed to modify labels: "+label)
+	}
+}
+
+// grant lets a user do something everywhere.
+func (c *cluster) grant(who string, rules ...rbacv1.PolicyRule) client.Client {
+	c.Helper()
+	c.must(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: who}, Rules: rules})
+	b := c.must(&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: who},
+		Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: who}},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: who}})
+	if err := reconcile.ViewOf[*rbacv1.ClusterRoleBinding](c.hub).WaitRevision(c.Context(), object.RevisionOf(b)); err != nil {
+		c.Fatal(err)
+	}
+	return as(c.engine, who, user.AllAuthenticated)
+}
+
+func TestSelectorsOfAnAggregatedRoleAreForThoseWhoMayAll(t *testing.T) {
+	c := newCluster(t)
+	aggregated := func(label string) *rbacv1.ClusterRole {
+		return &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "gathers"}, AggregationRule: &rbacv1.AggregationRule{
+			ClusterRoleSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{label: "true"}}},
+		}}
+	}
+	c.must(aggregated("mine"))
+	jane := c.grant("jane", rbacv1.PolicyRule{Verbs: []string{"update"}, APIGroups: []string{rbacv1.GroupName}, Resources: []string{"clusterroles"}})
+	for _, o := range []*rbacv1.ClusterRole{aggregated("everything"), {ObjectMeta: metav1.ObjectMeta{Name: "gathers", Labels: map[string]string{"a": "b"}}}} {
+		if _, err := client.Update(t.Context(), jane, o); err == nil || !strings.Contains(err.Error(), "attempting to grant RBAC permissions not currently held") {
+			t.Errorf("changing what an aggregated role gathers: %v", err)
+		}
+	}
+	// The garbage collector's changes grant nothing.
+	collectable := aggregated("mine")
+	collectable.Finalizers = []string{"example.com/hold"}
+	if _, err := client.Update(t.Context(), jane, collectable); err != nil {
+		t.Errorf("adding a finalizer: %v", err)
+	}
+}
+
+func TestCertificatesAreApprovedBySignerAndNeverForMasters(t *testing.T) {
+	c := newCluster(t)
+	request := func(name string, organizations ...string) *certificatesv1.CertificateSigningRequest {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "x", Organization: organizations}}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: certificatesv1.CertificateSigningRequestSpec{
+			Request: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), SignerName: certificatesv1.KubeAPIServerClientSignerName,
+			Usages: []certificatesv1.KeyUsage{certificatesv1.UsageClientAuth},
+		}}
+	}
+	c.refused(c, request("root", user.SystemPrivilegedGroup), "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed")
+	r := c.must(request("plain", "dev")).(*certificatesv1.CertificateSigningRequest)
+	def := object.Of[*certificatesv1.CertificateSigningRequest](c.Scheme())
+	rule := func(verb, res, name string) rbacv1.PolicyRule {
+		out := rbacv1.PolicyRule{Verbs: []string{verb}, APIGroups: []string{certificatesv1.GroupName}, Resources: []string{res}}
+		if name != "" {
+			out.ResourceNames = []string{name}
+		}
+		return out
+	}
+	approve := func(as client.Client) error {
+		out := r.DeepCopy()
+		out.Status.Conditions = append(out.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{Type: certificatesv1.CertificateApproved, Status: corev1.ConditionTrue, Reason: "x"})
+		_, err := as.Update(t.Context(), def, out, "approval")
+		return err
+	}
+	for who, x := range map[string]struct {
+		rule rbacv1.PolicyRule
+		want string
+	}{
+		"elsewhere": {rule("approve", "signers", "example.com/*"), "user not permitted to approve requests with signerName \"kubernetes.io/kube-apiserver-client\""},
+		"signs":     {rule("sign", "signers", "kubernetes.io/*"), "user not permitted to approve"},
+		"approves":  {rule("approve", "signers", "kubernetes.io/*"), ""},
+	} {
+		err := approve(c.grant(who, rule("update", "certificatesigningrequests/approval", ""), x.rule))
+		if x.want == "" && err != nil || x.want != "" && (err == nil || !strings.Contains(err.Error(), x.want)) {
+			t.Errorf("%s: %v, want %q", who, err, x.want)
+		}
+	}
+}

@@ -31,6 +31,8 @@ func All(d Deps) []Plugin {
 		ServiceAccount{d.Client},
 		Priority{d.Client},
 		CertificateIdentity{},
+		CertificateApproval{d.Authorizer},
+		CertificateSubjectRestriction{},
 		DefaultTolerationSeconds{},
 		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
 		RBACEscalation{d.Rules, d.Authorizer},

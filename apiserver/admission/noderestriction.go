@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -46,7 +47,6 @@ func (n NodeRestriction) Admit(ctx context.Context, a *resource.Attributes) erro
 		if nameOf(a) != node {
 			return forbidden(a, "can only access CSINode with the same name as the requesting node")
 		}
-	case "/events":
 	}
 	return nil
 }
@@ -68,6 +68,12 @@ func (n NodeRestriction) pod(ctx context.Context, a *resource.Attributes, node s
 			}
 			if pod.Spec.NodeName != node {
 				return forbidden(a, "node %q can only create pods with spec.nodeName set to itself", node)
+			}
+			// What a pod of its own uses a node may read: it must not choose.
+			var used string
+			authz.References(pod, func(resource, _ string) { used = resource })
+			if used != "" {
+				return forbidden(a, "node %q can not create pods that reference %s", node, used)
 			}
 			return nil
 		}
@@ -115,17 +121,50 @@ func (n NodeRestriction) node(a *resource.Attributes, node string) error {
 			return forbidden(a, "node %q is not allowed to modify taints", node)
 		}
 	}
+	var changed []string
 	for k, v := range now.Labels {
-		if strings.Contains(k, "node-restriction.kubernetes.io/") && before[k] != v {
-			return forbidden(a, "node %q is not allowed to modify labels: %s", node, k)
+		if had, ok := before[k]; (!ok || had != v) && !ownLabel(k) {
+			changed = append(changed, k)
 		}
 	}
 	for k := range before {
-		if _, kept := now.Labels[k]; !kept && strings.Contains(k, "node-restriction.kubernetes.io/") {
-			return forbidden(a, "node %q is not allowed to modify labels: %s", node, k)
+		if _, kept := now.Labels[k]; !kept && !ownLabel(k) {
+			changed = append(changed, k)
 		}
 	}
+	if len(changed) > 0 {
+		slices.Sort(changed)
+		return forbidden(a, "node %q is not allowed to modify labels: %s", node, strings.Join(changed, ", "))
+	}
 	return nil
+}
+
+// nodeLabels are Kubernetes' own labels that a node may set on itself:
+// https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction
+var nodeLabels = map[string]bool{
+	corev1.LabelHostname: true, corev1.LabelTopologyZone: true, corev1.LabelTopologyRegion: true,
+	corev1.LabelFailureDomainBetaZone: true, corev1.LabelFailureDomainBetaRegion: true,
+	corev1.LabelInstanceType: true, corev1.LabelInstanceTypeStable: true,
+	corev1.LabelOSStable: true, corev1.LabelArchStable: true, "beta.kubernetes.io/os": true, "beta.kubernetes.io/arch": true,
+}
+
+// ownLabel tells whether a node may set a label on itself: those without
+// Kubernetes' prefixes, and the ones of Kubernetes meant for that.
+func ownLabel(key string) bool {
+	prefix, _, ok := strings.Cut(key, "/")
+	if !ok {
+		return true
+	}
+	in := func(domain string) bool { return prefix == domain || strings.HasSuffix(prefix, "."+domain) }
+	switch {
+	case in("node-restriction.kubernetes.io"):
+		return false
+	case in("kubelet.kubernetes.io"), in("node.kubernetes.io"):
+		return true
+	case in("kubernetes.io"), in("k8s.io"):
+		return nodeLabels[key]
+	}
+	return true
 }
 
 func sameTaints(a, b []corev1.Taint) bool {

@@ -28,12 +28,19 @@ func newAddressPool(prefix netip.Prefix) *pool[netip.Addr] {
 	// Neither the network's address nor the broadcast address.
 	size := 1<<(32-prefix.Bits()) - 2
 	return &pool[netip.Addr]{
-		held: map[netip.Addr]int{}, size: size, start: lowBand(size),
+		held: map[netip.Addr]int{}, size: size, start: lowBand(size, 16, 256),
 		at: func(i int) netip.Addr {
 			n := first + 1 + uint32(i)
 			return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
 		},
-		in:   prefix.Contains,
+		in: func(a netip.Addr) bool {
+			if !prefix.Contains(a) {
+				return false
+			}
+			b := a.As4()
+			n := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+			return n > first && int64(n-first) <= int64(size)
+		},
 		out:  fmt.Sprintf("the provided IP (%%v) is not in the valid range. The range of valid IPs is %s", prefix),
 		busy: "provided IP is already allocated",
 	}
@@ -42,7 +49,7 @@ func newAddressPool(prefix netip.Prefix) *pool[netip.Addr] {
 func newPortPool(first, last int32) *pool[int32] {
 	size := int(last-first) + 1
 	return &pool[int32]{
-		held: map[int32]int{}, size: size, start: lowBand(size),
+		held: map[int32]int{}, size: size, start: lowBand(size, 32, 128),
 		at:   func(i int) int32 { return first + int32(i) },
 		in:   func(p int32) bool { return p >= first && p <= last },
 		out:  fmt.Sprintf("provided port is not in the valid range. The range of valid ports is %d-%d", first, last),
@@ -51,12 +58,12 @@ func newPortPool(first, last int32) *pool[int32] {
 }
 
 // lowBand is how many of the first values are left for those who name theirs:
-// a sixteenth, between 16 and 256, as upstream does.
-func lowBand(size int) int {
-	if size < 16 {
+// one in step, between 16 and most, as upstream does.
+func lowBand(size, step, most int) int {
+	if size <= 16 {
 		return 0
 	}
-	return min(max(16, size/16), 256)
+	return min(max(16, size/step), most)
 }
 
 func (p *pool[T]) count(v T, n int) {

@@ -7,11 +7,13 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/authz"
 	"sagong/apiserver/resource"
+	"sagong/object"
 )
 
 // RBACEscalation lets nobody grant what they do not hold, by a role or by a
@@ -32,6 +34,9 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 	if a.User == nil || slices.Contains(a.User.GetGroups(), user.SystemPrivilegedGroup) {
 		return nil
 	}
+	if a.Operation == resource.Update && onlyCollectable(a) {
+		return nil // the garbage collector need not hold what it deletes
+	}
 	var wanted []rbacv1.PolicyRule
 	var verb, target string
 	switch o := a.Object.(type) {
@@ -39,12 +44,13 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 		wanted, verb, target = o.Rules, "escalate", o.Name
 	case *rbacv1.ClusterRole:
 		wanted, verb, target = o.Rules, "escalate", o.Name
-		if o.AggregationRule != nil {
-			// It will hold whatever others put under its labels.
-			all := []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, {Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}}
-			if a.Operation == resource.Create || a.Old.(*rbacv1.ClusterRole).AggregationRule == nil {
-				wanted = append(slices.Clone(wanted), all...)
-			}
+		old, _ := a.Old.(*rbacv1.ClusterRole)
+		if o.AggregationRule != nil || old != nil && old.AggregationRule != nil {
+			// It holds whatever others put under its labels, and what it gathers
+			// may be changed by its selectors.
+			wanted = append(slices.Clone(wanted),
+				rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}},
+				rbacv1.PolicyRule{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
 		}
 	case *rbacv1.RoleBinding:
 		rules, err := r.Rules.RoleRules(o.RoleRef, a.Namespace)
@@ -86,6 +92,23 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 		text += fmt.Sprintf("; resolution errors: [%v]", missingRole)
 	}
 	return forbidden(a, "%s", text)
+}
+
+// onlyCollectable tells whether an update changes nothing but what the garbage
+// collector must: owners and finalizers.
+func onlyCollectable(a *resource.Attributes) bool {
+	o, ok := a.Object.(object.Object)
+	if !ok || a.Old == nil {
+		return false
+	}
+	now, before := o.DeepCopyObject().(object.Object), a.Old.DeepCopyObject().(object.Object)
+	for _, x := range []object.Object{now, before} {
+		x.SetOwnerReferences(nil)
+		x.SetFinalizers(nil)
+		x.SetManagedFields(nil)
+		x.SetResourceVersion("")
+	}
+	return equality.Semantic.DeepEqual(now, before)
 }
 
 func resourceOf(ref rbacv1.RoleRef) string {

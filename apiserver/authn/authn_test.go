@@ -170,3 +170,41 @@ func TestWebSocketTokenIsTakenOutOfTheHeader(t *testing.T) {
 		t.Errorf("protocols left: %q, error %v", got, err)
 	}
 }
+
+// A finalizer, or a pod that does not end, must not keep a token alive.
+func TestTokenOfWhatShouldBeGoneIsRefused(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	deleted := func(ago time.Duration) *metav1.Time { at := metav1.NewTime(now.Add(-ago)); return &at }
+	for name, x := range map[string]struct {
+		account, pod *metav1.Time
+		want         string
+	}{
+		"alive":                {nil, nil, ""},
+		"pod that still ends":  {nil, deleted(-30 * time.Second), ""},
+		"pod a moment late":    {nil, deleted(59 * time.Second), ""},
+		"pod that never ends":  {nil, deleted(61 * time.Second), "pod ns/p that the token is bound to is gone"},
+		"account that is held": {deleted(61 * time.Second), nil, "service account ns/bot of the token has been deleted"},
+	} {
+		hold := []string{"example.com/hold"}
+		sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "bot", UID: "u1", DeletionTimestamp: x.account, Finalizers: hold}}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u2", DeletionTimestamp: x.pod, Finalizers: hold}}
+		c := fake.New(object.NewScheme(kinds.All()...), sa, pod)
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		accounts, err := authn.NewServiceAccounts(key, c, func() time.Time { return now })
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, _, err := accounts.Issue(sa, nil, time.Hour, pod, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ok, err := accounts.AuthenticateToken(t.Context(), token)
+		if x.want == "" && !ok || x.want != "" && (err == nil || err.Error() != x.want) {
+			t.Errorf("%s: %v %v, want %q", name, ok, err, x.want)
+		}
+		c.Close()
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
@@ -155,20 +156,20 @@ func (s *ServiceAccounts) check(ctx context.Context, public jwt.Claims, b boundT
 	if err != nil {
 		return nil, fmt.Errorf("service account %s/%s of the token cannot be read: %w", namespace, name, err)
 	}
-	if sa.UID != b.ServiceAccount.UID {
+	if sa.UID != b.ServiceAccount.UID || s.leaving(sa) {
 		return nil, fmt.Errorf("service account %s/%s of the token has been deleted", namespace, name)
 	}
 	info := serviceaccount.ServiceAccountInfo{Namespace: namespace, Name: name, UID: string(sa.UID), CredentialID: credentialID(public.ID)}
 	if p := b.Pod; p != nil {
 		pod, err := client.Get[*corev1.Pod](ctx, s.objects, namespace, p.Name)
-		if err != nil || pod.UID != p.UID {
+		if err != nil || pod.UID != p.UID || s.leaving(pod) {
 			return nil, fmt.Errorf("pod %s/%s that the token is bound to is gone", namespace, p.Name)
 		}
 		info.PodName, info.PodUID = p.Name, string(p.UID)
 	}
 	if sec := b.Secret; sec != nil {
 		secret, err := client.Get[*corev1.Secret](ctx, s.objects, namespace, sec.Name)
-		if err != nil || secret.UID != sec.UID {
+		if err != nil || secret.UID != sec.UID || s.leaving(secret) {
 			return nil, fmt.Errorf("secret %s/%s that the token is bound to is gone", namespace, sec.Name)
 		}
 	}
@@ -177,13 +178,24 @@ func (s *ServiceAccounts) check(ctx context.Context, public jwt.Claims, b boundT
 		// node alone ends with it.
 		if b.Pod == nil {
 			node, err := client.Get[*corev1.Node](ctx, s.objects, "", n.Name)
-			if err != nil || node.UID != n.UID {
+			if err != nil || node.UID != n.UID || s.leaving(node) {
 				return nil, fmt.Errorf("node %s that the token is bound to is gone", n.Name)
 			}
 		}
 		info.NodeName, info.NodeUID = n.Name, string(n.UID)
 	}
 	return info.UserInfo(), nil
+}
+
+// leavingGrace is how long the tokens of an object hold after its time is up, so
+// that a pod that still ends can speak to the API; upstream's.
+const leavingGrace = time.Minute
+
+// leaving tells whether an object should have been gone for a while, but is held
+// by a finalizer or by a pod that does not end.
+func (s *ServiceAccounts) leaving(o interface{ GetDeletionTimestamp() *metav1.Time }) bool {
+	at := o.GetDeletionTimestamp()
+	return at != nil && at.Add(leavingGrace).Before(s.now())
 }
 
 func credentialID(jti string) string {

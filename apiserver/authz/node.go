@@ -101,9 +101,22 @@ func podUses(p *corev1.Pod) []string {
 		return nil
 	}
 	seen := map[string]bool{}
+	References(p, func(resource, name string) {
+		seen[useKey(p.Spec.NodeName, resource, p.Namespace, name)] = true
+	})
+	keys := make([]string, 0, len(seen))
+	for k := range seen {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// References calls f with each object of its namespace that a pod's node must
+// read for it; more than once for some.
+func References(p *corev1.Pod, f func(resource, name string)) {
 	use := func(resource, name string) {
 		if name != "" {
-			seen[useKey(p.Spec.NodeName, resource, p.Namespace, name)] = true
+			f(resource, name)
 		}
 	}
 	use("serviceaccounts", p.Spec.ServiceAccountName)
@@ -163,9 +176,4 @@ func podUses(p *corev1.Pod) []string {
 			use("secrets", v.CSI.NodePublishSecretRef.Name)
 		}
 	}
-	keys := make([]string, 0, len(seen))
-	for k := range seen {
-		keys = append(keys, k)
-	}
-	return keys
 }

@@ -4,7 +4,6 @@ package reviews
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -103,7 +102,7 @@ func (a Access) rules(u user.Info, namespace string) authorizationv1.SubjectRule
 	rules, err := a.Rules.RulesFor(u, namespace)
 	if err != nil {
 		st.Incomplete = true
-		st.EvaluationError = errors.Join(err).Error()
+		st.EvaluationError = err.Error()
 	}
 	for _, r := range rules {
 		if len(r.Resources) > 0 {

@@ -150,8 +150,12 @@ func (c *certificateController) approve(ctx context.Context, cl client.Client, r
 
 // allowed asks whether the requester may have such a certificate without review.
 func allowed(ctx context.Context, cl client.Client, r *certificatesv1.CertificateSigningRequest, sub string) (bool, error) {
+	extra := map[string]authorizationv1.ExtraValue{}
+	for k, v := range r.Spec.Extra {
+		extra[k] = authorizationv1.ExtraValue(v)
+	}
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User: r.Spec.Username, UID: r.Spec.UID, Groups: r.Spec.Groups,
+		User: r.Spec.Username, UID: r.Spec.UID, Groups: r.Spec.Groups, Extra: extra,
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Group: certificatesv1.GroupName, Version: "v1", Resource: "certificatesigningrequests", Subresource: sub, Verb: "create",
 		},
