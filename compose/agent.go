@@ -20,7 +20,6 @@ import (
 	"sagong/client/remote"
 	"sagong/config"
 	"sagong/kinds"
-	"sagong/lib/process"
 	"sagong/lib/progress"
 	"sagong/object"
 	"sagong/reconcile"
@@ -29,24 +28,15 @@ import (
 // RunAgent runs this machine as a node of a cluster elsewhere until ctx ends.
 // Containers outlive it.
 func RunAgent(ctx context.Context, c config.Config, log *slog.Logger, steps *progress.Reporter) error {
-	for _, dir := range []string{c.DataDir, c.RunDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("cannot make a directory: %w", err)
-		}
+	// It holds the node's key and what pods keep.
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w", err)
 	}
-	if id, running, err := process.Load(PIDFile(c)); err != nil {
-		return err
-	} else if running && id.PID != os.Getpid() {
-		return fmt.Errorf("cannot run a node in %s: process %d does already", c.RunDir, id.PID)
-	}
-	self, err := process.Self()
+	claim, err := claimRunDir(c)
 	if err != nil {
 		return err
 	}
-	if err := self.Save(PIDFile(c)); err != nil {
-		return err
-	}
-	defer os.Remove(PIDFile(c))
+	defer claim.release()
 	m, err := joinCluster(ctx, c)
 	if err != nil {
 		return err

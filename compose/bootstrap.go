@@ -104,8 +104,13 @@ func bootstrap(ctx context.Context, cl client.Client, c config.Config) error {
 	if err := ensure(ctx, cl, objs[4:]); err != nil {
 		return err
 	}
-	ep, slice := apiEndpoints(c)
-	for _, o := range []object.Object{ep, slice, factsConfigMap(c)} {
+	wanted := []object.Object{factsConfigMap(c)}
+	// An API that listens on loopback alone has no address for pods.
+	if !netip.MustParseAddrPort(AdvertisedAPI(c)).Addr().IsLoopback() {
+		ep, slice := apiEndpoints(c)
+		wanted = append(wanted, ep, slice)
+	}
+	for _, o := range wanted {
 		if err := replace(ctx, cl, o); err != nil {
 			return err
 		}

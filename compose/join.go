@@ -57,7 +57,7 @@ func joinCluster(ctx context.Context, c config.Config) (*membership, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("cannot read the cluster's authority: %w", err)
 	}
-	if _, err := os.Stat(m.file("client", "crt")); errors.Is(err, fs.ErrNotExist) {
+	if !m.usable() {
 		if c.Token == "" {
 			return nil, errors.New("cannot join: --token is missing; 'sagong token create' on the server prints it")
 		}
@@ -68,6 +68,13 @@ func joinCluster(ctx context.Context, c config.Config) (*membership, error) {
 		}
 	}
 	return m, nil
+}
+
+// usable tells whether the node has a client certificate that still holds, with
+// its key. One that ran out while the machine was off is replaced with a token.
+func (m *membership) usable() bool {
+	pair, err := tls.LoadX509KeyPair(m.file("client", "crt"), m.file("client", "key"))
+	return err == nil && time.Now().Before(pair.Leaf.NotAfter)
 }
 
 func (m *membership) leaf() pki.Leaf {

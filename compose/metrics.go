@@ -1,7 +1,9 @@
 package compose
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sagong/apiserver"
+	"sagong/object"
+	"sagong/reconcile"
 )
 
 // metrics counts under the names that upstream's dashboards and alerts know.
@@ -20,16 +24,12 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	sizes    *prometheus.HistogramVec
 	watching *prometheus.GaugeVec
-
-	depth   *prometheus.GaugeVec
-	adds    *prometheus.CounterVec
-	waited  *prometheus.HistogramVec
-	worked  *prometheus.HistogramVec
-	retries *prometheus.CounterVec
+	queues   *reconcile.PrometheusMetrics
+	scheme   *object.Scheme
 }
 
-func newMetrics() *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+func newMetrics(scheme *object.Scheme) (*metrics, error) {
+	m := &metrics{registry: prometheus.NewRegistry(), scheme: scheme}
 	request := []string{"verb", "group", "version", "resource", "subresource", "scope"}
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "apiserver_request_total", Help: "Counter of apiserver requests broken out for each verb, group, version, resource, scope and HTTP response code.",
@@ -45,20 +45,13 @@ func newMetrics() *metrics {
 	m.watching = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apiserver_longrunning_requests", Help: "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource and scope.",
 	}, request)
-	queue := []string{"name"}
-	m.depth = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "workqueue_depth", Help: "Current depth of workqueue."}, queue)
-	m.adds = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "workqueue_adds_total", Help: "Total number of adds handled by workqueue."}, queue)
-	seconds := prometheus.ExponentialBuckets(1e-5, 10, 8)
-	m.waited = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "workqueue_queue_duration_seconds", Help: "How long in seconds an item stays in workqueue before being requested.", Buckets: seconds,
-	}, queue)
-	m.worked = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "workqueue_work_duration_seconds", Help: "How long in seconds processing an item from workqueue takes.", Buckets: seconds,
-	}, queue)
-	m.retries = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "workqueue_retries_total", Help: "Total number of retries handled by workqueue."}, queue)
-	m.registry.MustRegister(m.requests, m.duration, m.sizes, m.watching, m.depth, m.adds, m.waited, m.worked, m.retries,
+	m.registry.MustRegister(m.requests, m.duration, m.sizes, m.watching,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
+	var err error
+	if m.queues, err = reconcile.NewPrometheusMetrics(m.registry); err != nil {
+		return nil, fmt.Errorf("cannot make the metrics: %w", err)
+	}
+	return m, nil
 }
 
 func (m *metrics) handler() http.Handler {
@@ -71,7 +64,10 @@ var knownVerbs = map[string]bool{
 	"deletecollection": true, "connect": true, "apply": true, "post": true, "put": true, "head": true, "options": true,
 }
 
-func labels(i *apiserver.Info) []string {
+// labels describe a request. What a client makes up, a resource or subresource
+// that does not exist, is left out: clients must not be able to grow the labels,
+// and a request may be refused before anybody has looked whether it exists.
+func (m *metrics) labels(i *apiserver.Info) []string {
 	verb := i.Verb
 	if !knownVerbs[verb] {
 		verb = "other"
@@ -86,17 +82,24 @@ func labels(i *apiserver.Info) []string {
 	default:
 		scope = "cluster"
 	}
-	gvr := i.GVR()
-	return []string{strings.ToUpper(verb), gvr.Group, gvr.Version, gvr.Resource, i.Subresource, scope}
+	out := []string{strings.ToUpper(verb), "", "", "", "", scope}
+	if def := m.scheme.ByResource(i.GVR()); i.Resource && def != nil {
+		out[1], out[2], out[3] = i.GV.Group, i.GV.Version, i.Plural
+		if hasSubresource(def, i.Subresource) {
+			out[4] = i.Subresource
+		}
+	}
+	return out
 }
 
-// Request implements apiserver.Metrics. Requests that name no resource that
-// exists are counted without it: clients must not be able to grow the labels.
+func hasSubresource(def *object.Definition, name string) bool {
+	return name == "status" && def.Status || name == "scale" && def.Scale != nil ||
+		slices.ContainsFunc(def.Subresources, func(s object.Subresource) bool { return s.Name == name })
+}
+
+// Request implements apiserver.Metrics.
 func (m *metrics) Request(i *apiserver.Info, code int, took time.Duration, bytes int64) {
-	l := labels(i)
-	if code == http.StatusNotFound && i.Name == "" {
-		l[1], l[2], l[3], l[4] = "", "", "", ""
-	}
+	l := m.labels(i)
 	m.requests.WithLabelValues(append(l, strconv.Itoa(code))...).Inc()
 	if i.Verb != "watch" {
 		m.duration.WithLabelValues(l...).Observe(took.Seconds())
@@ -106,24 +109,5 @@ func (m *metrics) Request(i *apiserver.Info, code int, took time.Duration, bytes
 
 // Watching implements apiserver.Metrics.
 func (m *metrics) Watching(i *apiserver.Info, delta int) {
-	m.watching.WithLabelValues(labels(i)...).Add(float64(delta))
+	m.watching.WithLabelValues(m.labels(i)...).Add(float64(delta))
 }
-
-// Depth implements reconcile.Metrics.
-func (m *metrics) Depth(name string, n int) { m.depth.WithLabelValues(name).Set(float64(n)) }
-
-// Added implements reconcile.Metrics.
-func (m *metrics) Added(name string) { m.adds.WithLabelValues(name).Inc() }
-
-// Waited implements reconcile.Metrics.
-func (m *metrics) Waited(name string, d time.Duration) {
-	m.waited.WithLabelValues(name).Observe(d.Seconds())
-}
-
-// Worked implements reconcile.Metrics.
-func (m *metrics) Worked(name string, d time.Duration) {
-	m.worked.WithLabelValues(name).Observe(d.Seconds())
-}
-
-// Retried implements reconcile.Metrics.
-func (m *metrics) Retried(name string) { m.retries.WithLabelValues(name).Inc() }

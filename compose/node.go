@@ -19,6 +19,7 @@ import (
 	"sagong/config"
 	"sagong/kubelet"
 	"sagong/kubelet/hooks"
+	"sagong/lib/cgroup"
 	"sagong/network/dns"
 	"sagong/network/pod"
 	"sagong/network/proxy"
@@ -100,12 +101,20 @@ func openNode(c config.Config, f clusterFacts, cl client.Client, hub *reconcile.
 		k, v, _ := strings.Cut(l, "=")
 		labels[k] = v
 	}
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	slices, err := cgroup.Open(layout, cgroupRoot(c))
+	if err != nil {
+		return nil, err
+	}
 	n.agent, err = kubelet.New(kubelet.Config{
 		NodeName: c.NodeName, Labels: labels, HostIPs: []netip.Addr{n.nodeIP},
 		Dir: nodeDataDir(c), RunDir: nodeRunDir(c), Port: int32(c.KubeletPort), Version: config.KubernetesVersion,
 		MaxPods: int64(c.MaxPods), ClusterDNS: []netip.Addr{f.dns}, ClusterDomain: f.domain,
 	}, kubelet.Deps{
-		Client: cl, Runtime: n.runtime, Images: n.images, OpenNetwork: n.openNetwork, HostPorts: (*hostPorts)(n),
+		Client: cl, Runtime: n.runtime, Images: n.images, OpenNetwork: n.openNetwork, HostPorts: (*hostPorts)(n), Slices: slices,
 		Hub: hub, Recorder: events.For("kubelet", c.NodeName), Log: log.With("room", "kubelet"),
 	})
 	if err != nil {

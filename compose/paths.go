@@ -5,15 +5,16 @@ package compose
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
 
 	"sagong/config"
+	"sagong/lib/disk"
 )
 
 // PIDFile names the running server or agent.
@@ -126,13 +127,13 @@ func listenError(err error, at, what, flag string) error {
 	return fmt.Errorf("cannot serve %s on %s: %w", what, at, err)
 }
 
-// writeFile replaces a file at once, readable by its owner only.
+// writeFile replaces a file at once and for good, readable by its owner only.
 func writeFile(file string, data []byte) error {
-	tmp := file + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("cannot write %s: %w", file, err)
-	}
-	if err := os.Rename(tmp, file); err != nil {
+	err := disk.WriteFile(disk.OS{}, file, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", file, err)
 	}
 	return nil

@@ -32,7 +32,6 @@ import (
 	"sagong/controller"
 	"sagong/controller/identity"
 	"sagong/kinds"
-	"sagong/lib/process"
 	"sagong/lib/progress"
 	"sagong/object"
 	"sagong/reconcile"
@@ -59,6 +58,7 @@ type server struct {
 	log   *slog.Logger
 	steps *progress.Reporter
 
+	claim     *runDir
 	ids       *identities
 	store     *store.Local
 	engine    *resource.Engine
@@ -89,20 +89,15 @@ func (l *lateAdmission) AfterWrite(ctx context.Context, a *resource.Attributes, 
 
 func (s *server) open() (err error) {
 	c := s.cfg
-	for _, dir := range []string{c.DataDir, c.RunDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("cannot make a directory: %w", err)
-		}
+	// It holds Secrets and keys.
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w", err)
 	}
 	// The lock on the store is what keeps a second server off this directory.
 	if s.store, err = store.Open(store.Options{Dir: storeDir(c), Log: s.log.With("room", "store"), Tag: resource.Tag}); err != nil {
 		return err
 	}
-	self, err := process.Self()
-	if err != nil {
-		return err
-	}
-	if err := self.Save(PIDFile(c)); err != nil {
+	if s.claim, err = claimRunDir(c); err != nil {
 		return err
 	}
 	s.steps.Step("store opened")
@@ -157,7 +152,9 @@ func (s *server) openAPI() error {
 	if s.audit, err = openAuditLog(c, s.log); err != nil {
 		return err
 	}
-	s.metrics = newMetrics()
+	if s.metrics, err = newMetrics(scheme); err != nil {
+		return err
+	}
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
 		Authenticator: authn.Chain{authn.NewCertificates(s.ids.ca.Pool(), time.Now), tokens, authn.Anonymous{}},
@@ -203,7 +200,7 @@ func (s *server) openComponents() error {
 		return err
 	}
 	list = append(list, identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
-	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics)
+	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics.queues)
 	if err := s.parts.Add(list...); err != nil {
 		return err
 	}
@@ -232,8 +229,13 @@ func (s *server) run(ctx context.Context) error {
 			}
 		})
 	}
-	views.Go(func() { _ = s.hub.Run(viewCtx) })
-	views.Go(func() { _ = s.events.Run(viewCtx) })
+	for name, f := range map[string]func(context.Context) error{"views": s.hub.Run, "events": s.events.Run} {
+		views.Go(func() {
+			if err := f(viewCtx); err != nil && viewCtx.Err() == nil {
+				stop(fmt.Errorf("%s ended: %w", name, err))
+			}
+		})
+	}
 	if err := bootstrap(ctx, s.system, s.cfg); err != nil {
 		stopViews()
 		views.Wait()
@@ -335,6 +337,8 @@ func (s *server) close() {
 		if err := s.store.Close(); err != nil {
 			s.log.Error("cannot close the store", "err", err)
 		}
-		_ = os.Remove(PIDFile(s.cfg))
+	}
+	if s.claim != nil {
+		s.claim.release()
 	}
 }

@@ -224,7 +224,9 @@ func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, 
 			t.PrepareUpdate(ctx, obj, old)
 		}
 	}
-	if t.Default != nil {
+	// A status write shares its spec with the published object: it was defaulted
+	// when it was stored, and must not be touched.
+	if t.Default != nil && !(isPart && t.Subresource == "status") {
 		t.Default(obj)
 	}
 	rule := t.ValidateUpdate
