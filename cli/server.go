@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,6 +82,9 @@ func runForeground(ctx context.Context, s *session, cfg *config.Config, file str
 	var steps *progress.Reporter
 	if fd, err := strconv.Atoi(os.Getenv(compose.ProgressVariable)); err == nil {
 		os.Unsetenv(compose.ProgressVariable)
+		// What this process starts must not hold the pipe: its end says that
+		// this process has ended.
+		syscall.CloseOnExec(fd)
 		steps = progress.NewReporter(os.NewFile(uintptr(fd), "progress"), time.Now)
 	}
 	err = run(ctx, *cfg, newLogger(s.err, cfg.LogLevel), steps)

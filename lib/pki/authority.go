@@ -40,8 +40,9 @@ type Authority struct {
 }
 
 // LoadOrCreateAuthority reads dir/name.crt and dir/name.key, or makes both when
-// neither exists. One without the other is an error: signing with a new key
-// would lock out every client that trusts the old one.
+// neither exists. A key without its certificate is what a crash of the very first
+// start leaves: it gets a certificate. A certificate without its key is an error:
+// signing with a new key would lock out every client that trusts the old one.
 func LoadOrCreateAuthority(dir, name, commonName string, now time.Time) (*Authority, error) {
 	certFile, keyFile := filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
 	certPEM, certErr := os.ReadFile(certFile)
@@ -52,20 +53,25 @@ func LoadOrCreateAuthority(dir, name, commonName string, now time.Time) (*Author
 		if err != nil {
 			return nil, fmt.Errorf("cannot use certificate authority %s: %w", certFile, err)
 		}
+		if !key.PublicKey.Equal(cert.PublicKey) {
+			return nil, fmt.Errorf("cannot use certificate authority %s: %s is not its key", certFile, keyFile)
+		}
 		return &Authority{Certificate: cert, CertPEM: certPEM, key: key}, nil
+	case errors.Is(certErr, fs.ErrNotExist) && keyErr == nil:
+		return certify(certFile, key, commonName, now)
 	case errors.Is(certErr, fs.ErrNotExist) && errors.Is(keyErr, fs.ErrNotExist):
-		return createAuthority(certFile, keyFile, commonName, now)
+		if key, keyErr = LoadOrCreateKey(keyFile); keyErr != nil {
+			return nil, keyErr
+		}
+		return certify(certFile, key, commonName, now)
 	default:
 		return nil, fmt.Errorf("cannot load certificate authority: %w (restore the missing file from a backup, or remove both %s and %s to make a new authority)",
 			errors.Join(certErr, keyErr), certFile, keyFile)
 	}
 }
 
-func createAuthority(certFile, keyFile, commonName string, now time.Time) (*Authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("cannot make a key: %w", err)
-	}
+// certify makes and keeps the certificate of an authority's key.
+func certify(certFile string, key *ecdsa.PrivateKey, commonName string, now time.Time) (*Authority, error) {
 	serial, err := serialNumber()
 	if err != nil {
 		return nil, err
@@ -86,9 +92,6 @@ func createAuthority(certFile, keyFile, commonName string, now time.Time) (*Auth
 		return nil, err
 	}
 	a := &Authority{Certificate: cert, CertPEM: encodeCert(der), key: key}
-	if err := SaveKey(keyFile, key); err != nil {
-		return nil, err
-	}
 	return a, writeFile(certFile, a.CertPEM, 0o644)
 }
 

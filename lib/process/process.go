@@ -59,7 +59,13 @@ func (id ID) Save(file string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("cannot write %s: %w", file, err)
 	}
-	if err := os.WriteFile(file, fmt.Appendf(nil, "%d %d\n", id.PID, id.Start), 0o644); err != nil {
+	// At once: others read it at any time.
+	tmp := file + ".tmp"
+	err := os.WriteFile(tmp, fmt.Appendf(nil, "%d %d\n", id.PID, id.Start), 0o644)
+	if err == nil {
+		err = os.Rename(tmp, file)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot write %s: %w", file, err)
 	}
 	return nil
