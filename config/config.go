@@ -128,21 +128,31 @@ func (c *Config) Validate() error {
 			bad(flag, "%q must be an absolute path other than /", dir)
 		}
 	}
-	if _, err := netip.ParseAddr(c.NodeIP); err != nil {
+	if ip, err := netip.ParseAddr(c.NodeIP); err == nil && !ip.Is4() {
+		bad("node-ip", "%s is not an IPv4 address; this version has no IPv6", ip)
+	} else if err != nil {
 		bad("node-ip", "%q is not an address; give the one by which other machines reach this one", c.NodeIP)
 	}
-	if _, err := netip.ParseAddrPort(c.Listen); err != nil {
+	if at, err := netip.ParseAddrPort(c.Listen); err == nil && !at.Addr().Is4() {
+		bad("listen", "%s is not an IPv4 address; this version has no IPv6", at)
+	} else if err != nil {
 		bad("listen", "%q must be ADDRESS:PORT", c.Listen)
 	}
 	pods, perr := netip.ParsePrefix(c.ClusterCIDR)
 	if perr != nil {
 		bad("cluster-cidr", "%q must be a prefix such as 10.244.0.0/16", c.ClusterCIDR)
+	} else if !pods.Addr().Is4() {
+		bad("cluster-cidr", "%s is not IPv4; this version has no IPv6", pods)
 	} else if c.NodeMaskSize <= pods.Bits() || c.NodeMaskSize > pods.Addr().BitLen()-2 {
 		bad("node-mask-size", "%d must lie between %d and %d", c.NodeMaskSize, pods.Bits()+1, pods.Addr().BitLen()-2)
 	}
 	services, serr := netip.ParsePrefix(c.ServiceCIDR)
 	if serr != nil {
 		bad("service-cidr", "%q must be a prefix such as 10.96.0.0/16", c.ServiceCIDR)
+	} else if !services.Addr().Is4() {
+		bad("service-cidr", "%s is not IPv4; this version has no IPv6", services)
+	} else if services.Bits() > 28 || services.Bits() < 8 {
+		bad("service-cidr", "%s must be between /8 and /28 long", services)
 	}
 	if perr == nil && serr == nil && pods.Overlaps(services) {
 		bad("service-cidr", "%s overlaps the addresses of pods, %s", services, pods)

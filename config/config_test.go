@@ -91,3 +91,21 @@ func TestArgsSayTheSame(t *testing.T) {
 		t.Errorf("%v came back as %v", c.Args(), back.Args())
 	}
 }
+
+// What no room can work with is said by its flag, not by a crash of that room.
+func TestOnlyIPv4AndRangesThatSuffice(t *testing.T) {
+	for flag, set := range map[string]func(*Config){
+		"--service-cidr: fd00::/108 is not IPv4":               func(c *Config) { c.ServiceCIDR, c.ClusterDNS = "fd00::/108", "fd00::a" },
+		"--service-cidr: 10.96.0.0/30 must be between":         func(c *Config) { c.ServiceCIDR = "10.96.0.0/30" },
+		"--cluster-cidr: fd00::/64 is not IPv4":                func(c *Config) { c.ClusterCIDR, c.NodeMaskSize = "fd00::/64", 80 },
+		"--node-ip: fd00::1 is not an IPv4 address":            func(c *Config) { c.NodeIP = "fd00::1"; c.Listen = "192.0.2.1:6443" },
+		"--listen: [::1]:6443 is not an IPv4 address; this ve": func(c *Config) { c.Listen = "[::1]:6443" },
+	} {
+		c := Defaults()
+		set(&c)
+		c.Complete("host", netip.MustParseAddr("192.0.2.1"))
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%v, want %q", err, flag)
+		}
+	}
+}
