@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -402,7 +403,14 @@ func StopNode(ctx context.Context, c config.Config, step func(string)) error {
 
 // RemoveState removes the data directory.
 func RemoveState(c config.Config) error {
-	if err := os.RemoveAll(c.DataDir); err != nil {
+	err := os.RemoveAll(c.DataDir)
+	if errors.Is(err, syscall.EBUSY) {
+		// A disk of its own is mounted there: what is on it goes, the mount is not ours.
+		if left, rerr := os.ReadDir(c.DataDir); rerr == nil && len(left) == 0 {
+			err = nil
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("cannot remove the data directory: %w", err)
 	}
 	return nil
