@@ -87,13 +87,13 @@ func (i Item) Object() (object.Object, error) {
 		return i.obj, nil
 	}
 	if object.Revision(i.rec.ModRev) != i.rev {
-		return i.k.Decode(i.rec.Value, i.rev)
+		return i.decode()
 	}
 	m, _ := i.rec.Memo().(*memo)
 	if m != nil && m.obj != nil {
 		return m.obj, nil
 	}
-	o, err := i.k.Decode(i.rec.Value, i.rev)
+	o, err := i.decode()
 	if err != nil || !i.k.shared.on.Load() {
 		return o, err
 	}
@@ -106,6 +106,17 @@ func (i Item) Object() (object.Object, error) {
 	}
 	i.rec.SetMemo(fresh)
 	return o, nil
+}
+
+// decode reads the stored bytes. Defaults come after, as upstream has it: what
+// an older version stored, and what the bytes leave out (the kind of a claim
+// template), reads as if it had been written today.
+func (i Item) decode() (object.Object, error) {
+	o, err := i.k.Decode(i.rec.Value, i.rev)
+	if err == nil && i.k.Default != nil {
+		i.k.Default(o)
+	}
+	return o, err
 }
 
 // Meta is the object's metadata, shared and immutable; it does not decode the
