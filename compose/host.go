@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	"sagong/lib/process"
 )
 
 // hostLimit is a kernel setting that many containers need raised.
@@ -72,6 +75,36 @@ func saveHostLimits(file string, before map[string]string) error {
 		fmt.Fprintf(&b, "%s %s\n", k, v)
 	}
 	return writeFile(file, []byte(b.String()))
+}
+
+// handOverHostLimits leaves the limits as they are while another cluster runs on
+// the machine: what they were before goes into that one's record, and the last
+// to go puts them back. It reports whether somebody took the record over.
+func handOverHostLimits(file string, others []string) (bool, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil // nothing to put back
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot hand over kernel limits: %w", err)
+	}
+	for _, pidFile := range others {
+		if _, running, err := process.Load(pidFile); err != nil || !running {
+			continue
+		}
+		theirs := filepath.Join(filepath.Dir(pidFile), "node", filepath.Base(file))
+		have, err := os.ReadFile(theirs)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			continue // not one that runs a node
+		}
+		// Ours come last: where both know a limit, ours is the older value, as
+		// theirs was read when we had raised it.
+		if err := writeFile(theirs, append(have, data...)); err != nil {
+			return false, err
+		}
+		return true, nil
+	}
+	return false, nil
 }
 
 // restoreHostLimits puts back what saveHostLimits kept.

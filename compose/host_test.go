@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"sagong/lib/process"
 )
 
 func TestSaveHostLimits(t *testing.T) {
@@ -23,5 +25,37 @@ func TestSaveHostLimits(t *testing.T) {
 	}
 	if got, err := os.ReadFile(file); err != nil || string(got) != "kernel/pid_max 32768\n" {
 		t.Fatalf("%q, %v", got, err)
+	}
+}
+
+// While another cluster runs, the limits stay and their former values move into
+// its record.
+func TestHostLimitsAreHandedOver(t *testing.T) {
+	ours, theirs := filepath.Join(t.TempDir(), "host-limits"), t.TempDir()
+	if err := os.WriteFile(ours, []byte("kernel/pid_max 32768\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(theirs, "node"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pidFile := filepath.Join(theirs, "server.pid")
+	if err := (process.ID{PID: 1 << 30, Start: 1}).Save(pidFile); err != nil {
+		t.Fatal(err)
+	}
+	if handed, err := handOverHostLimits(ours, []string{pidFile}); handed || err != nil {
+		t.Fatalf("handed to a cluster that does not run: %v %v", handed, err)
+	}
+	self, err := process.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := self.Save(pidFile); err != nil {
+		t.Fatal(err)
+	}
+	if handed, err := handOverHostLimits(ours, []string{pidFile}); !handed || err != nil {
+		t.Fatal(handed, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(theirs, "node", "host-limits")); err != nil || string(got) != "kernel/pid_max 32768\n" {
+		t.Errorf("their record: %q %v", got, err)
 	}
 }

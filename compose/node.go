@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -393,7 +394,13 @@ func StopNode(ctx context.Context, c config.Config, step func(string)) error {
 	step("containers stopped")
 	errs = append(errs, kubelet.Purge(nodeDataDir(c), nodeRunDir(c)))
 	errs = append(errs, proxy.Purge(ctx, proxyConfig(c, log)), pod.Purge(ctx, podConfig(c, log)), dns.Purge(ctx, dnsPurge(c)))
-	errs = append(errs, restoreHostLimits(hostLimitsFile(c)))
+	others, _ := filepath.Glob("/run/sagong*/server.pid")
+	others = slices.DeleteFunc(others, func(f string) bool { return f == PIDFile(c) })
+	handed, err := handOverHostLimits(hostLimitsFile(c), others)
+	errs = append(errs, err)
+	if !handed {
+		errs = append(errs, restoreHostLimits(hostLimitsFile(c)))
+	}
 	step("network removed")
 	if err := os.RemoveAll(c.RunDir); err != nil {
 		errs = append(errs, fmt.Errorf("cannot remove the run directory: %w", err))

@@ -167,7 +167,7 @@ func (s *server) openAPI() error {
 	}
 	s.api.Handle("/metrics", s.metrics.handler())
 	s.api.Handle("/openapi/", openapi.New(scheme, config.KubernetesVersion))
-	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.AllHealth, Check: func(context.Context) error { return nil }})
+	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
 	return nil
 }
 

@@ -248,6 +248,9 @@ func TestDiskFull(t *testing.T) {
 	if !errors.Is(err, store.ErrStopped) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), opts.Dir) || !strings.Contains(err.Error(), "free space") {
 		t.Fatalf("write to a full disk: %v", err)
 	}
+	if err := s.Failed(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a store that refuses writes says it is well: %v", err)
+	}
 	if l, err := s.List(t.Context(), "/r/a/", store.ListOptions{}); err != nil || len(l.Records) != 2 || l.Rev != last {
 		t.Errorf("list after that: revision %d, %v; want %d", l.Rev, err, last)
 	}

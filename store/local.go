@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
 	"strings"
@@ -204,6 +205,17 @@ func (s *Local) pin() (rev Rev, release func()) {
 		}
 		s.pinMu.Unlock()
 	}
+}
+
+// Failed says why the store refuses writes: a failed write or sync of its disk.
+// Nil while all is well, and after Close.
+func (s *Local) Failed() error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if errors.Is(s.c.stop, ErrClosed) {
+		return nil
+	}
+	return s.c.stop
 }
 
 // Close implements Store.
