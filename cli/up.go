@@ -106,6 +106,9 @@ func up(ctx context.Context, s *session, flags config.Config, set *pflag.FlagSet
 		fmt.Fprintf(s.out, "  %-44s %6.0f ms\n", name, float64(took.Microseconds())/1000)
 	}
 	show("settings read, ports free", time.Since(begin))
+	if err := compose.ConnectExtraNodes(ctx, cfg, 1+compose.ExtraNodes(cfg)); err != nil {
+		return err
+	}
 	if err := spawn(ctx, cfg, show); err != nil {
 		return err
 	}

@@ -83,6 +83,32 @@ func ExtraNodes(c config.Config) int {
 	return len(entries)
 }
 
+// ConnectExtraNodes makes the namespaces of the further nodes that a cluster has
+// had, before its server starts: so the server finds them on its link, and not
+// somewhere that only a tunnel leads to.
+func ConnectExtraNodes(ctx context.Context, c config.Config, nodes int) error {
+	for n := 2; n <= nodes; n++ {
+		if _, err := connectExtraNode(ctx, c, extraNode(c, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connectExtraNode makes a node's directories and namespace, if they are not there.
+func connectExtraNode(ctx context.Context, c, e config.Config) (pod.NodeNamespace, error) {
+	ns, err := namespaceOf(c, e)
+	if err != nil {
+		return ns, err
+	}
+	for _, dir := range []string{e.DataDir, e.RunDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return ns, fmt.Errorf("cannot make node %s: %w", e.NodeName, err)
+		}
+	}
+	return ns, pod.CreateNodeNamespace(ctx, ns)
+}
+
 // StartExtraNode starts the nth node of a running cluster in the background,
 // unless it runs already, and waits until it is Ready.
 func StartExtraNode(ctx context.Context, c config.Config, n int) (name string, err error) {
@@ -90,19 +116,9 @@ func StartExtraNode(ctx context.Context, c config.Config, n int) (name string, e
 	if _, running, err := process.Load(PIDFile(e)); err != nil || running {
 		return e.NodeName, err
 	}
-	ns, err := namespaceOf(c, e)
+	ns, err := connectExtraNode(ctx, c, e)
 	if err != nil {
 		return "", err
-	}
-	for _, dir := range []string{e.DataDir, e.RunDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return "", fmt.Errorf("cannot make node %s: %w", e.NodeName, err)
-		}
-	}
-	if _, err := os.Stat(ns.Path); errors.Is(err, os.ErrNotExist) {
-		if err := pod.CreateNodeNamespace(ctx, ns); err != nil {
-			return "", err
-		}
 	}
 	if e.Token, e.CAHash, err = joinToken(ctx, c, e.NodeName); err != nil {
 		return "", err

@@ -288,8 +288,12 @@ func (n *node) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// peerCheck is how often the ways are looked at without a sign: links change
+// without a word from the API.
+const peerCheck = 30 * time.Second
+
 // peerPause is the least time between two looks at the ways to other nodes.
-const peerPause = time.Second
+const peerPause = 200 * time.Millisecond
 
 // followPeers keeps the ways to the pods of other nodes. It looks again at every
 // sign of life of another node, not only when its addresses change: whether a
@@ -308,11 +312,14 @@ func (n *node) followPeers(ctx context.Context) error {
 		}
 	})
 	defer stop()
+	again := time.NewTicker(peerCheck)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-again.C:
 		}
 		var peers []pod.Peer
 		for _, o := range nodes.All() {
