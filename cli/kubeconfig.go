@@ -48,8 +48,11 @@ func mergeKubeconfig(name, dataDir string) (file string, err error) {
 	}
 	key := contextName(name)
 	ctx := own.Contexts[own.CurrentContext]
-	users.Clusters[key] = own.Clusters[ctx.Cluster]
-	users.AuthInfos[key] = own.AuthInfos[ctx.AuthInfo]
+	// Where an entry was read from decides where it is written to: these belong
+	// in the user's file now.
+	cluster, user := own.Clusters[ctx.Cluster], own.AuthInfos[ctx.AuthInfo]
+	cluster.LocationOfOrigin, user.LocationOfOrigin = "", ""
+	users.Clusters[key], users.AuthInfos[key] = cluster, user
 	users.Contexts[key] = &clientcmdapi.Context{Cluster: key, AuthInfo: key}
 	users.CurrentContext = key
 	if err := clientcmd.ModifyConfig(access, *users, true); err != nil {
