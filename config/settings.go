@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,7 +39,7 @@ func Settings() []Setting {
 func (c *Config) AddFlags(fs *pflag.FlagSet, names ...string) {
 	v := reflect.ValueOf(c).Elem()
 	for _, s := range Settings() {
-		if len(names) > 0 && !contains(names, s.Flag) {
+		if len(names) > 0 && !slices.Contains(names, s.Flag) {
 			continue
 		}
 		switch p := v.Field(s.index).Addr().Interface().(type) {
@@ -144,7 +145,7 @@ func (c *Config) AgentArgs() []string {
 	def := Defaults()
 	v, d := reflect.ValueOf(&only).Elem(), reflect.ValueOf(def)
 	for _, s := range Settings() {
-		if s.Flag != "name" && !contains(AgentFlags, s.Flag) {
+		if s.Flag != "name" && !slices.Contains(AgentFlags, s.Flag) {
 			v.Field(s.index).Set(d.Field(s.index))
 		}
 	}
@@ -155,13 +156,4 @@ func (c *Config) AgentArgs() []string {
 var AgentFlags = []string{
 	"data-dir", "run-dir", "node-name", "node-ip", "server", "token", "ca-hash",
 	"kubelet-port", "max-pods", "node-label", "runtime", "log-level", "mirror", "registry-ca",
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
