@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -181,8 +183,55 @@ func (c *garbageCollector) endForeground(ctx context.Context, w client.Client, s
 	if blocked {
 		return nil
 	}
+	if late, err := c.unseen(ctx, w, s, blocks); late || err != nil {
+		return err // once the graph has it, this one is asked about again
+	}
 	return dropFinalizer(ctx, w, &s.node, metav1.FinalizerDeleteDependents)
 }
+
+// usualDependents are kinds whose objects own others as a matter of course.
+var usualDependents = map[schema.GroupKind][]schema.GroupVersionKind{
+	{Kind: "ReplicationController"}:      {corev1.SchemeGroupVersion.WithKind("Pod")},
+	{Group: "apps", Kind: "Deployment"}:  {appsv1.SchemeGroupVersion.WithKind("ReplicaSet")},
+	{Group: "apps", Kind: "ReplicaSet"}:  {corev1.SchemeGroupVersion.WithKind("Pod")},
+	{Group: "apps", Kind: "DaemonSet"}:   {corev1.SchemeGroupVersion.WithKind("Pod"), appsv1.SchemeGroupVersion.WithKind("ControllerRevision")},
+	{Group: "apps", Kind: "StatefulSet"}: {corev1.SchemeGroupVersion.WithKind("Pod"), appsv1.SchemeGroupVersion.WithKind("ControllerRevision")},
+	{Group: "batch", Kind: "Job"}:        {corev1.SchemeGroupVersion.WithKind("Pod")},
+	{Group: "batch", Kind: "CronJob"}:    {batchv1.SchemeGroupVersion.WithKind("Job")},
+}
+
+// unseen says whether the API has a dependent that the graph does not: each
+// kind is followed on its own, so that the word of an owner's deletion can
+// overtake that of its dependents' creation. It looks at the kinds that such
+// owners usually have, and only at the end of foreground deletions.
+func (c *garbageCollector) unseen(ctx context.Context, w client.Client, s *situation, counts func(*metav1.OwnerReference) bool) (bool, error) {
+	kinds := c.graph.ownedBy(s.def)
+	for _, gvk := range usualDependents[schema.GroupKind{Group: s.def.Group, Kind: s.def.Kind}] {
+		if d := w.Scheme().ByKind(gvk); d != nil && !slices.Contains(kinds, d) {
+			kinds = append(kinds, d)
+		}
+	}
+	for _, d := range kinds {
+		namespace := s.key.Namespace
+		if !d.Namespaced {
+			namespace = ""
+		}
+		list, err := w.List(ctx, d, namespace, client.ListOptions{})
+		if err != nil {
+			return false, fmt.Errorf("cannot look for dependents of %s %s: %w", s.def.Kind, s.key, err)
+		}
+		for _, o := range list.Items {
+			for _, ref := range o.GetOwnerReferences() {
+				if ref.UID == s.uid && counts(&ref) {
+					return true, nil
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
+func anyReference(*metav1.OwnerReference) bool { return true }
 
 // collect deletes an object that has references but no owner left, or frees it
 // from those of its references that are void.
@@ -215,13 +264,19 @@ func (c *garbageCollector) collect(ctx context.Context, w client.Client, s *situ
 			return nil // of a kind that is not served: never a reason to delete
 		}
 	}
-	switch {
-	case solid:
+	if solid {
 		if drop := append(void, waiting...); len(drop) > 0 {
 			return dropOwners(ctx, w, &s.node, drop...)
 		}
 		return nil
-	case len(waiting) > 0 && len(s.dependents) > 0:
+	}
+	dependents := len(s.dependents) > 0
+	if len(waiting) > 0 && !dependents {
+		if dependents, err = c.unseen(ctx, w, s, anyReference); err != nil {
+			return err
+		}
+	}
+	if len(waiting) > 0 && dependents {
 		// Deleted with its owner, it has its own dependents deleted first. If
 		// one of them waits for this one, that is a circle: break it here.
 		for i := range s.dependents {

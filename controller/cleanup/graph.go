@@ -1,6 +1,7 @@
 package cleanup
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -21,6 +22,8 @@ type graph struct {
 	// open: what happens is enqueued. Before the first snapshots of all kinds
 	// are in, owners only seem to be missing.
 	open bool
+	// owning is which kinds were seen to own which.
+	owning map[*object.Definition]map[*object.Definition]bool
 }
 
 // node is an object or, while real is false, one that others name as owner.
@@ -37,7 +40,7 @@ type node struct {
 }
 
 func newGraph(enqueue func(types.UID)) *graph {
-	return &graph{enqueue: enqueue, nodes: map[types.UID]*node{}}
+	return &graph{enqueue: enqueue, nodes: map[types.UID]*node{}, owning: map[*object.Definition]map[*object.Definition]bool{}}
 }
 
 func (g *graph) ask(n *node) {
@@ -100,6 +103,7 @@ func (g *graph) observe(d *object.Definition, o object.Object) {
 		n.orphan = slices.Contains(f, metav1.FinalizerOrphanDependents)
 	}
 	g.setOwners(n, o.GetOwnerReferences())
+	g.learn(n)
 	if (n.foreground && !wasForeground) || (n.orphan && !wasOrphan) {
 		g.ask(n)
 	}
@@ -111,6 +115,34 @@ func (g *graph) observe(d *object.Definition, o object.Object) {
 	if len(n.owners) > 0 && !n.deleting && g.unsure(n) {
 		g.ask(n)
 	}
+}
+
+// learn notes the kinds that a node owns and is owned by.
+func (g *graph) learn(n *node) {
+	for dep := range n.dependents {
+		g.owns(n.def, dep.def)
+	}
+	for i := range n.owners {
+		if owner := g.nodes[n.owners[i].UID]; owner.real {
+			g.owns(owner.def, n.def)
+		}
+	}
+}
+
+func (g *graph) owns(owner, dependent *object.Definition) {
+	kinds := g.owning[owner]
+	if kinds == nil {
+		kinds = map[*object.Definition]bool{}
+		g.owning[owner] = kinds
+	}
+	kinds[dependent] = true
+}
+
+// ownedBy are the kinds that objects of a kind were seen to own.
+func (g *graph) ownedBy(owner *object.Definition) []*object.Definition {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.owning[owner]))
 }
 
 // setOwners moves a node's edges. Owners that wait for their dependents are
