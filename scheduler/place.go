@@ -230,8 +230,8 @@ type reason struct {
 	helps plugins.Change
 }
 
-func (r reasons) add(p plugins.Plugin, texts []string) {
-	for _, t := range texts {
+func (r reasons) add(p plugins.Plugin, no *plugins.No) {
+	for _, t := range no.Reasons {
 		x := r[t]
 		x.nodes++
 		x.helps |= p.Helps()

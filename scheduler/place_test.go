@@ -65,7 +65,7 @@ func placeAll(t *testing.T, s *state.State, p *corev1.Pod, k int) (map[string]in
 		t.Fatal(err)
 	}
 	where, i := map[string]int{}, 0
-	no := newPlacer(plugins.All()).place(c, s, k, func(n *state.Node) {
+	no := newPlacer(plugins.All(plugins.Deps{})).place(c, s, k, func(n *state.Node) {
 		q := p.DeepCopy()
 		q.Name, q.UID = fmt.Sprintf("%s-%d", p.Name, i), types.UID(fmt.Sprintf("%s-%d", p.UID, i))
 		i++
@@ -243,7 +243,7 @@ func BenchmarkPlaceOneClass(b *testing.B) {
 		s.SetNode(node(fmt.Sprint("n", i), func(n *corev1.Node) { n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("100000") }))
 	}
 	c, _ := plugins.NewClass(testPod("p", requests("1m", "1Mi")))
-	pl := newPlacer(plugins.All())
+	pl := newPlacer(plugins.All(plugins.Deps{}))
 	b.ResetTimer()
 	for i := 0; i < b.N; i += batchSize {
 		n := 0

@@ -319,8 +319,15 @@ func classKey(p *corev1.Pod) string {
 		text(p.Spec.Containers[i].Image)
 	}
 	for i := range p.Spec.Volumes {
-		if v := &p.Spec.Volumes[i]; v.PersistentVolumeClaim != nil {
-			text(v.PersistentVolumeClaim.ClaimName)
+		v := &p.Spec.Volumes[i]
+		switch {
+		case v.Ephemeral != nil:
+			text(p.Name) // its claim is its own
+		case v.ConfigMap != nil, v.Secret != nil, v.EmptyDir != nil, v.Projected != nil, v.DownwardAPI != nil, v.HostPath != nil, v.Image != nil:
+			continue // no rule of placement reads these
+		}
+		if enc, err := v.Marshal(); err == nil {
+			text(string(enc))
 		}
 	}
 	return string(b)

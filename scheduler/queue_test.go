@@ -197,7 +197,7 @@ func TestPodsOfOneClassHaveEqualVerdicts(t *testing.T) {
 		}
 		verdict := ""
 		for _, n := range s.Nodes() {
-			for _, x := range plugins.All() {
+			for _, x := range plugins.All(plugins.Deps{}) {
 				if f, ok := x.(plugins.Filter); ok {
 					verdict += fmt.Sprint(n.Name, x.Name(), f.Filter(c, n), ";")
 				}

@@ -68,19 +68,10 @@ func New(cfg Config) *Scheduler {
 		cfg.Now = time.Now
 	}
 	s := &Scheduler{cfg: cfg, signal: make(chan struct{}, 1), bind: make(chan []binding, 16), queue: newQueue(), state: state.New()}
-	namespaces := reconcile.ViewOf[*corev1.Namespace](cfg.Hub)
-	all := plugins.All()
-	for i, p := range all {
-		if _, ok := p.(plugins.InterPodAffinity); ok {
-			all[i] = plugins.InterPodAffinity{NamespaceLabels: func(name string) labels.Set {
-				if ns, ok := namespaces.Get("", name); ok {
-					return ns.Labels
-				}
-				return nil
-			}}
-		}
-	}
-	s.placer = newPlacer(all)
+	s.placer = newPlacer(plugins.All(plugins.Deps{
+		Hub: cfg.Hub, Client: cfg.Client, Events: cfg.Recorder, Log: cfg.Log, Now: cfg.Now, Post: s.post,
+		Changed: func(c plugins.Change) { s.changes |= c },
+	}))
 	return s
 }
 

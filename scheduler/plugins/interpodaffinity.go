@@ -166,18 +166,18 @@ func (t *term) matches(p *corev1.Pod) bool {
 }
 
 // Filter implements Counting.
-func (a *affinityCounting) Filter(n *state.Node) []string {
+func (a *affinityCounting) Filter(n *state.Node) *No {
 	if len(a.required) > 0 && !a.requiredAt(n) {
-		return []string{"node(s) didn't match pod affinity rules"}
+		return RefuseFinally("node(s) didn't match pod affinity rules")
 	}
 	for i := range a.anti {
 		if v, ok := n.Object.Labels[a.anti[i].key]; ok && a.antiHits[i][v] > 0 {
-			return []string{"node(s) didn't match pod anti-affinity rules"}
+			return Refuse("node(s) didn't match pod anti-affinity rules")
 		}
 	}
 	for d := range a.forbidden {
 		if v, ok := n.Object.Labels[d.key]; ok && v == d.value {
-			return []string{"node(s) didn't satisfy existing pods anti-affinity rules"}
+			return Refuse("node(s) didn't satisfy existing pods anti-affinity rules")
 		}
 	}
 	return nil

@@ -15,11 +15,11 @@ func (NodeAffinity) Helps() Change { return NodeChanged }
 func (NodeAffinity) Weight() int64 { return 2 }
 
 // Filter implements Filter.
-func (NodeAffinity) Filter(c *Class, n *state.Node) []string {
+func (NodeAffinity) Filter(c *Class, n *state.Node) *No {
 	if ok, err := c.required.Match(n.Object); err == nil && ok {
 		return nil
 	}
-	return []string{"node(s) didn't match Pod's node affinity/selector"}
+	return RefuseFinally("node(s) didn't match Pod's node affinity/selector")
 }
 
 // Score implements Static: the weights of the preferred terms that match.

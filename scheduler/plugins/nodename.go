@@ -12,9 +12,9 @@ func (NodeName) Name() string { return "NodeName" }
 func (NodeName) Helps() Change { return NodeChanged }
 
 // Filter implements Filter.
-func (NodeName) Filter(c *Class, n *state.Node) []string {
+func (NodeName) Filter(c *Class, n *state.Node) *No {
 	if want := c.Pod.Spec.NodeName; want == "" || want == n.Name {
 		return nil
 	}
-	return []string{"node(s) didn't match the requested node name"}
+	return RefuseFinally("node(s) didn't match the requested node name")
 }

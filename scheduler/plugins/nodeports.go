@@ -12,10 +12,10 @@ func (NodePorts) Name() string { return "NodePorts" }
 func (NodePorts) Helps() Change { return NodeChanged | PodGone }
 
 // Filter implements Filter.
-func (NodePorts) Filter(c *Class, n *state.Node) []string {
+func (NodePorts) Filter(c *Class, n *state.Node) *No {
 	for _, p := range c.Ports {
 		if !n.PortFree(p) {
-			return []string{"node(s) didn't have free ports for the requested pod ports"}
+			return Refuse("node(s) didn't have free ports for the requested pod ports")
 		}
 	}
 	return nil

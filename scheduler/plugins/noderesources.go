@@ -18,7 +18,7 @@ func (NodeResourcesFit) Helps() Change { return NodeChanged | PodGone | PodChang
 func (NodeResourcesFit) Weight() int64 { return 1 }
 
 // Filter implements Filter.
-func (NodeResourcesFit) Filter(c *Class, n *state.Node) []string {
+func (NodeResourcesFit) Filter(c *Class, n *state.Node) *No {
 	want, have, used := &c.Requests, &n.Capacity, &n.Used
 	var lacking []string
 	if used.Pods+1 > have.Pods {
@@ -38,7 +38,10 @@ func (NodeResourcesFit) Filter(c *Class, n *state.Node) []string {
 			lacking = append(lacking, "Insufficient "+string(name))
 		}
 	}
-	return lacking
+	if lacking == nil {
+		return nil
+	}
+	return &No{Reasons: lacking}
 }
 
 // ScoreAfter implements Dynamic: the mean of the free parts of CPU and memory.

@@ -16,7 +16,7 @@ func (NodeUnschedulable) Name() string { return "NodeUnschedulable" }
 func (NodeUnschedulable) Helps() Change { return NodeChanged }
 
 // Filter implements Filter.
-func (NodeUnschedulable) Filter(c *Class, n *state.Node) []string {
+func (NodeUnschedulable) Filter(c *Class, n *state.Node) *No {
 	if !n.Object.Spec.Unschedulable {
 		return nil
 	}
@@ -24,5 +24,5 @@ func (NodeUnschedulable) Filter(c *Class, n *state.Node) []string {
 	if tolerated(c.Pod.Spec.Tolerations, &taint) {
 		return nil
 	}
-	return []string{"node(s) were unschedulable"}
+	return RefuseFinally("node(s) were unschedulable")
 }

@@ -36,7 +36,7 @@ func NewClass(p *corev1.Pod) (*Class, error) {
 }
 
 // Change is a kind of event that may make room for a pod that did not fit.
-type Change uint8
+type Change uint16
 
 // The changes a plugin may wait for.
 const (
@@ -55,12 +55,25 @@ type Plugin interface {
 	Helps() Change
 }
 
-// Filter is a rule that rules nodes out.
+// No is why a pod cannot go on a node, or on any.
+type No struct {
+	Reasons []string // in upstream's words
+	// Final says that taking pods off the node would not help: upstream's
+	// UnschedulableAndUnresolvable.
+	Final bool
+}
+
+// Refuse makes a No that taking pods away may turn round.
+func Refuse(reasons ...string) *No { return &No{Reasons: reasons} }
+
+// RefuseFinally makes a No that taking pods away does not change.
+func RefuseFinally(reasons ...string) *No { return &No{Reasons: reasons, Final: true} }
+
+// Filter is a rule that rules nodes out by what they and their pods are.
 type Filter interface {
 	Plugin
-	// Filter returns why a pod of the class cannot go on a node, in upstream's
-	// words, or nothing.
-	Filter(c *Class, n *state.Node) []string
+	// Filter returns why a pod of the class cannot go on a node, or nil.
+	Filter(c *Class, n *state.Node) *No
 }
 
 // Static is a Score that depends on the node object alone: it is worked out
@@ -91,7 +104,7 @@ type Global interface {
 
 // Counting is a Global rule at work on one class.
 type Counting interface {
-	Filter(n *state.Node) []string
+	Filter(n *state.Node) *No
 	// Score is a raw preference, to be maximised; Weight may be 0.
 	Score(n *state.Node) int64
 	Weight() int64

@@ -104,7 +104,7 @@ func (x *spreadConstraint) least() int32 {
 }
 
 // Filter implements Counting.
-func (s *spreading) Filter(n *state.Node) []string {
+func (s *spreading) Filter(n *state.Node) *No {
 	for i := range s.constraints {
 		x := &s.constraints[i]
 		if !x.hard {
@@ -112,14 +112,14 @@ func (s *spreading) Filter(n *state.Node) []string {
 		}
 		domain, ok := n.Object.Labels[x.key]
 		if !ok {
-			return []string{"node(s) didn't match pod topology spread constraints (missing required label)"}
+			return RefuseFinally("node(s) didn't match pod topology spread constraints (missing required label)")
 		}
 		self := int32(0)
 		if x.selfMatch {
 			self = 1
 		}
 		if x.domains[domain]+self-x.least() > x.maxSkew {
-			return []string{"node(s) didn't match pod topology spread constraints"}
+			return Refuse("node(s) didn't match pod topology spread constraints")
 		}
 	}
 	return nil

@@ -22,14 +22,14 @@ func (TaintToleration) Helps() Change { return NodeChanged | PodChanged }
 func (TaintToleration) Weight() int64 { return 3 }
 
 // Filter implements Filter.
-func (TaintToleration) Filter(c *Class, n *state.Node) []string {
+func (TaintToleration) Filter(c *Class, n *state.Node) *No {
 	for i := range n.Object.Spec.Taints {
 		t := &n.Object.Spec.Taints[i]
 		if t.Effect != corev1.TaintEffectNoSchedule && t.Effect != corev1.TaintEffectNoExecute {
 			continue
 		}
 		if !tolerated(c.Pod.Spec.Tolerations, t) {
-			return []string{fmt.Sprintf("node(s) had untolerated taint {%s: %s}", t.Key, t.Value)}
+			return RefuseFinally(fmt.Sprintf("node(s) had untolerated taint {%s: %s}", t.Key, t.Value))
 		}
 	}
 	return nil

@@ -85,11 +85,30 @@ type State struct {
 	// antiAffine holds the pods with required anti-affinity: they speak against
 	// newcomers.
 	antiAffine map[types.UID]*Pod
+	claims     map[Claim]map[types.UID]*Pod
+}
+
+// Claim names a PersistentVolumeClaim.
+type Claim struct{ Namespace, Name string }
+
+// Claims returns the claims whose volumes a pod mounts, those of its ephemeral
+// volumes among them.
+func Claims(p *corev1.Pod) []Claim {
+	var names []Claim
+	for i := range p.Spec.Volumes {
+		switch v := &p.Spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			names = append(names, Claim{p.Namespace, v.PersistentVolumeClaim.ClaimName})
+		case v.Ephemeral != nil:
+			names = append(names, Claim{p.Namespace, p.Name + "-" + v.Name})
+		}
+	}
+	return names
 }
 
 // New is an empty cluster.
 func New() *State {
-	return &State{nodes: map[string]*Node{}, pods: map[types.UID]*Pod{}, antiAffine: map[types.UID]*Pod{}}
+	return &State{nodes: map[string]*Node{}, pods: map[types.UID]*Pod{}, antiAffine: map[types.UID]*Pod{}, claims: map[Claim]map[types.UID]*Pod{}}
 }
 
 // Nodes returns the nodes that exist. The slice is the state's own.
@@ -105,6 +124,9 @@ func (s *State) Node(name string) *Node {
 
 // AntiAffine returns the placed pods with required anti-affinity.
 func (s *State) AntiAffine() map[types.UID]*Pod { return s.antiAffine }
+
+// UsersOf returns the placed pods that mount a claim. The map is the state's own.
+func (s *State) UsersOf(c Claim) map[types.UID]*Pod { return s.claims[c] }
 
 // Pod finds a placed pod.
 func (s *State) Pod(uid types.UID) *Pod { return s.pods[uid] }
@@ -145,6 +167,12 @@ func (s *State) Place(o *corev1.Pod, node string, assumed bool) {
 		}
 		n.ports[x]++
 	}
+	for _, c := range Claims(o) {
+		if s.claims[c] == nil {
+			s.claims[c] = map[types.UID]*Pod{}
+		}
+		s.claims[c][o.UID] = p
+	}
 	if a := o.Spec.Affinity; a != nil && a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
 		s.antiAffine[o.UID] = p
 	}
@@ -160,6 +188,11 @@ func (s *State) Remove(uid types.UID) bool {
 	delete(s.pods, uid)
 	delete(s.antiAffine, uid)
 	delete(n.Pods, uid)
+	for _, c := range Claims(p.Object) {
+		if delete(s.claims[c], uid); len(s.claims[c]) == 0 {
+			delete(s.claims, c)
+		}
+	}
 	n.Used.Add(&p.hard, -1)
 	n.Compared.Add(&p.compared, -1)
 	for _, x := range p.ports {
