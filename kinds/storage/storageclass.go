@@ -13,8 +13,7 @@ import (
 func StorageClass() *object.Definition {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
 	name := object.StringColumn("Name", "", func(c *storagev1.StorageClass) string {
-		if c.Annotations["storageclass.kubernetes.io/is-default-class"] == "true" ||
-			c.Annotations["storageclass.beta.kubernetes.io/is-default-class"] == "true" {
+		if isDefault(c) {
 			return c.Name + " (default)"
 		}
 		return c.Name
