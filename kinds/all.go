@@ -13,6 +13,7 @@ import (
 	"sagong/kinds/core"
 	"sagong/kinds/discovery"
 	"sagong/kinds/flowcontrol"
+	"sagong/kinds/metrics"
 	"sagong/kinds/networking"
 	"sagong/kinds/node"
 	"sagong/kinds/policy"
@@ -109,5 +110,8 @@ func All() []*object.Definition {
 		resource.ResourceSlice(),
 
 		storagemigration.StorageVersionMigration(),
+
+		metrics.NodeMetrics(),
+		metrics.PodMetrics(),
 	}
 }

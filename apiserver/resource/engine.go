@@ -52,6 +52,7 @@ type Engine struct {
 	mu       sync.RWMutex
 	kinds    map[*object.Definition]*Kind
 	handlers map[string]Handler
+	sources  map[*object.Definition]Source
 }
 
 // New makes an engine.
@@ -68,7 +69,7 @@ func New(o Options) *Engine {
 	e := &Engine{
 		store: o.Store, scheme: o.Scheme, admission: o.Admission, log: o.Log, now: o.Now,
 		json: newJSONCache(o.JSONCache), fields: o.Fields, parts: parts(),
-		kinds: map[*object.Definition]*Kind{}, handlers: map[string]Handler{},
+		kinds: map[*object.Definition]*Kind{}, handlers: map[string]Handler{}, sources: map[*object.Definition]Source{},
 	}
 	e.handleBuiltin()
 	return e

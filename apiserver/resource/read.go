@@ -20,6 +20,9 @@ import (
 // Get reads one object. atLeast is a revision the answer must not be older
 // than; 0 for none.
 func (e *Engine) Get(ctx context.Context, t Target, atLeast object.Revision) (Item, error) {
+	if s := e.source(t.Definition); s != nil {
+		return e.getFrom(ctx, s, t)
+	}
 	rec, now, err := e.store.Get(ctx, t.key(), 0)
 	if errors.Is(err, store.ErrNotFound) {
 		return Item{}, apierrors.NewNotFound(t.gr(), t.Name)
@@ -68,6 +71,9 @@ type List struct {
 
 // List reads the objects of t's namespace, or of all.
 func (e *Engine) List(ctx context.Context, t Target, o ListOptions) (List, error) {
+	if s := e.source(t.Definition); s != nil {
+		return e.listFrom(ctx, s, t, o)
+	}
 	prefix := t.listPrefix(t.Namespace)
 	opts := store.ListOptions{}
 	switch {
