@@ -42,6 +42,8 @@ type committer struct {
 	trimHold     int64 // not before this
 	compactTo    Rev   // asked for by Compact
 	snapshot     chan error
+	wanted       []chan error // who asked for a snapshot that begins from now on
+	served       []chan error // who waits for the one under way
 	closeErr     error
 }
 
@@ -121,6 +123,9 @@ func (c *committer) round() {
 		}
 	}
 	c.flush(c.lazy != 0 && c.lazy <= now)
+	if c.snapshot == nil && len(c.wanted) > 0 {
+		c.rewrite()
+	}
 
 	if now < c.trimHold {
 		return
@@ -216,7 +221,11 @@ func (c *committer) decide(op *Op) Result {
 		if op.Delete {
 			c.batch.Delete(rec.Key, int64(rec.CreateRev))
 		} else {
-			c.batch.Put(rec.Key, rec.Value, int64(rec.CreateRev), rec.Expires)
+			stored := rec.Value
+			if op.sealed != nil {
+				stored = op.sealed
+			}
+			c.batch.Put(rec.Key, stored, int64(rec.CreateRev), rec.Expires)
 		}
 		if op.Lazy && !c.lazyUsed {
 			// The log must say so before the first of them can be lost.
@@ -286,7 +295,7 @@ func (c *committer) write() {
 	}
 	c.batch.Reset()
 	c.lazy, c.force, c.skip = 0, false, false
-	if c.snapshot == nil && c.s.disk.SnapshotDue() {
+	if c.snapshot == nil && c.s.disk.SnapshotDue() && len(c.wanted) == 0 {
 		c.publish()
 		c.beginSnapshot()
 	}
@@ -312,6 +321,7 @@ func (c *committer) close() {
 	if c.snapshot != nil {
 		c.snapshotDone(<-c.snapshot)
 	}
+	c.refuseWanted(ErrClosed)
 	if c.s.disk == nil {
 		return
 	}

@@ -36,8 +36,11 @@ func TestMain(m *testing.M) {
 }
 
 func killOptions(dir string) store.Options {
-	return store.Options{Dir: dir, SnapshotBytes: 1 << 20, HistoryBytes: 1 << 20, LazySync: 5 * time.Millisecond}
+	return store.Options{Dir: dir, SnapshotBytes: 1 << 20, HistoryBytes: 1 << 20, LazySync: 5 * time.Millisecond, Cipher: killCipher}
 }
+
+// killCipher seals what the first four writers write.
+var killCipher = &turning{covers: func(key string) bool { return key < "/r/4" }}
 
 // writeUntilKilled writes from several goroutines, each with keys of its own,
 // and prints a line for each acknowledgement.
@@ -47,6 +50,15 @@ func writeUntilKilled(dir string) {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}
+	go func() { // a new key again and again
+		for n := byte(1); ; n++ {
+			killCipher.by.Store(uint32(n))
+			if err := s.Rewrite(context.Background()); err != nil {
+				fmt.Println("error", err)
+				os.Exit(1)
+			}
+		}
+	}()
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
 	var wg sync.WaitGroup

@@ -22,6 +22,9 @@ type Local struct {
 	index *index
 	epoch time.Time // zero of the store's monotonic milliseconds
 
+	sealing sync.RWMutex // held for reading from sealing a value to queueing it
+	stale   bool         // Open found values that the cipher would seal otherwise now
+
 	rev       atomic.Int64 // newest visible revision
 	compacted atomic.Int64
 
@@ -42,6 +45,8 @@ type Local struct {
 type journal interface {
 	// Append makes a batch durable. After an error the journal is useless.
 	Append(*wal.Batch) error
+	// Cut is Append, after which the log goes on in a new file.
+	Cut(*wal.Batch) error
 	// SnapshotDue reports whether the log has grown enough for a snapshot.
 	SnapshotDue() bool
 	// Snapshot writes the state after the last Append, given by records, and

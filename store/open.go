@@ -55,10 +55,20 @@ type loading struct {
 func (l *loading) reset() {
 	l.s.index = newIndex(l.s.opts)
 	l.s.c.deadline = nil
+	l.s.stale = false
 }
 
-func (l *loading) newRecord(it *item, r wal.Record) *Record {
-	rec := &Record{Key: it.key, Value: bytes.Clone(r.Value), CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
+func (l *loading) newRecord(it *item, r wal.Record) (*Record, error) {
+	value := r.Value
+	if !r.Delete {
+		var stale bool
+		var err error
+		if value, stale, err = l.s.unseal(it.key, r.Value); err != nil {
+			return nil, err
+		}
+		l.s.stale = l.s.stale || stale
+	}
+	rec := &Record{Key: it.key, Value: bytes.Clone(value), CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
 	if rec.Value == nil {
 		rec.Value = []byte{}
 	}
@@ -66,13 +76,17 @@ func (l *loading) newRecord(it *item, r wal.Record) *Record {
 		left := max(0, time.Unix(r.Expires, 0).Sub(l.wall))
 		l.s.c.deadline.add(rec, l.s.now(), left)
 	}
-	return rec
+	return rec, nil
 }
 
 func (l *loading) record(r wal.Record) error {
 	x := l.s.index
 	it := x.ensure(r.Key)
-	it.tip = l.newRecord(it, r)
+	rec, err := l.newRecord(it, r)
+	if err != nil {
+		return err
+	}
+	it.tip = rec
 	it.head.Store(it.tip)
 	it.tree = true
 	x.live.Load(it)
@@ -102,7 +116,10 @@ func (l *loading) change(r wal.Record) error {
 	case !exists && r.Create != r.Mod:
 		return fmt.Errorf("revision %d changes %q, which does not exist", r.Mod, r.Key)
 	}
-	rec := l.newRecord(it, r)
+	rec, err := l.newRecord(it, r)
+	if err != nil {
+		return err
+	}
 	e := &entry{Event: Event{Rev: rec.ModRev, Record: rec}, at: l.at}
 	if exists {
 		e.Prev = tip

@@ -27,6 +27,10 @@ type Options struct {
 	// call the store.
 	Tag func(*Record) string
 
+	// Cipher seals values before they leave for the disk, the log, snapshots and
+	// backups alike; in memory they stay as they are. Default: none.
+	Cipher Cipher
+
 	// History is how long superseded versions and events are kept. Default 5
 	// minutes.
 	History time.Duration

@@ -10,11 +10,12 @@ import (
 )
 
 // onDisk gives the records in the form of the log.
-func onDisk(records []*Record) iter.Seq[wal.Record] {
+func (s *Local) onDisk(records []*Record) iter.Seq[wal.Record] {
 	return func(yield func(wal.Record) bool) {
 		for i, r := range records {
 			records[i] = nil // let go of it as soon as it is written
-			if !yield(wal.Record{Key: r.Key, Value: r.Value, Create: int64(r.CreateRev), Mod: int64(r.ModRev), Expires: r.Expires}) {
+			value, err := s.seal(r.Key, r.Value)
+			if !yield(wal.Record{Key: r.Key, Value: value, Create: int64(r.CreateRev), Mod: int64(r.ModRev), Expires: r.Expires, Err: err}) {
 				return
 			}
 		}
@@ -33,7 +34,7 @@ func (c *committer) beginSnapshot() {
 		list, err := s.List(context.Background(), "", ListOptions{Rev: rev})
 		release()
 		if err == nil {
-			err = s.disk.Snapshot(state, onDisk(list.Records))
+			err = s.disk.Snapshot(state, s.onDisk(list.Records))
 		}
 		done <- err
 	})
@@ -41,6 +42,10 @@ func (c *committer) beginSnapshot() {
 
 func (c *committer) snapshotDone(err error) {
 	c.snapshot = nil
+	for _, done := range c.served {
+		done <- err
+	}
+	c.served = nil
 	if err != nil {
 		// The log has everything; the next growth tries again.
 		c.s.log.Error("cannot write a snapshot of the store, the log grows on", "error", err)
@@ -56,7 +61,7 @@ func (s *Local) Snapshot(ctx context.Context, w io.Writer) (Rev, error) {
 		return 0, err
 	}
 	state := wal.State{Rev: int64(rev), Compacted: s.compacted.Load()}
-	if err := wal.WriteSnapshot(ctxWriter{ctx, w}, state, onDisk(list.Records)); err != nil {
+	if err := wal.WriteSnapshot(ctxWriter{ctx, w}, state, s.onDisk(list.Records)); err != nil {
 		return 0, fmt.Errorf("cannot write a backup: %w", err)
 	}
 	return rev, nil

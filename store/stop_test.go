@@ -32,6 +32,7 @@ func (j *faultyJournal) Append(*wal.Batch) error {
 	}
 	return nil
 }
+func (j *faultyJournal) Cut(b *wal.Batch) error                         { return j.Append(b) }
 func (j *faultyJournal) SnapshotDue() bool                              { return false }
 func (j *faultyJournal) Snapshot(wal.State, iter.Seq[wal.Record]) error { return nil }
 func (j *faultyJournal) Mark() uint64                                   { return 0 }

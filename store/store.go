@@ -85,6 +85,8 @@ type Op struct {
 	// keeps its place in the order; a crash may lose the last instants of lazy
 	// operations, never one followed by an acknowledged ordinary operation.
 	Lazy bool
+
+	sealed []byte // Value as it goes to disk, nil for as it is
 }
 
 // Result is the outcome of one Op.

@@ -22,7 +22,10 @@ func (s *Local) Commit(ctx context.Context, ops []Op) []Result {
 		return nil
 	}
 	sub := &submission{ops: ops, results: make([]Result, len(ops)), done: make(chan struct{})}
-	err := s.c.submit(ctx, sub)
+	queued, err := s.sealAll(ops)
+	if err == nil {
+		err = s.c.submit(ctx, sub, queued)
+	}
 	if err != nil {
 		results := make([]Result, len(ops))
 		for i := range results {
@@ -35,11 +38,16 @@ func (s *Local) Commit(ctx context.Context, ops []Op) []Result {
 
 // do runs f on the committer's goroutine, between batches.
 func (c *committer) do(ctx context.Context, f func()) error {
-	return c.submit(ctx, &submission{do: f, done: make(chan struct{})})
+	return c.submit(ctx, &submission{do: f, done: make(chan struct{})}, nil)
 }
 
-func (c *committer) submit(ctx context.Context, sub *submission) error {
+// submit queues sub, calls queued (nil for nothing), and waits for the answer.
+func (c *committer) submit(ctx context.Context, sub *submission, queued func()) error {
+	if queued == nil {
+		queued = func() {}
+	}
 	if err := ctx.Err(); err != nil {
+		queued()
 		return err
 	}
 	c.mu.Lock()
@@ -49,6 +57,7 @@ func (c *committer) submit(ctx context.Context, sub *submission) error {
 		c.queue = append(c.queue, sub)
 	}
 	c.mu.Unlock()
+	queued()
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ type Record struct {
 	Mod     int64  // revision of this change
 	Expires int64  // unix seconds, 0 for never
 	Delete  bool
+	// Err is why a record cannot be written; it fails the snapshot it was meant for.
+	Err error
 }
 
 // Batch is one entry of the log: changes with consecutive revisions that were

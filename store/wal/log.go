@@ -40,9 +40,28 @@ type Log struct {
 	snaps []snapFile
 }
 
+// segmentSizeMu guards the library's SegmentSizeBytes, which Cut changes.
+var segmentSizeMu sync.RWMutex
+
 // Append makes a batch durable: it is on disk when Append returns nil. After an
 // error the state of the file is unknown and the log must not be used further.
 func (l *Log) Append(b *Batch) error {
+	segmentSizeMu.RLock()
+	defer segmentSizeMu.RUnlock()
+	return l.append(b)
+}
+
+// Cut is Append, after which the log goes on in a new file: a snapshot after it
+// needs none of the files before.
+func (l *Log) Cut(b *Batch) error {
+	segmentSizeMu.Lock()
+	defer segmentSizeMu.Unlock()
+	defer func(size int64) { etcdwal.SegmentSizeBytes = size }(etcdwal.SegmentSizeBytes)
+	etcdwal.SegmentSizeBytes = 0 // the library cuts a file that is longer
+	return l.append(b)
+}
+
+func (l *Log) append(b *Batch) error {
 	index := l.index + 1
 	b.body = seal(b.body, index)
 	term := uint64(entryTerm)
@@ -145,6 +164,8 @@ func (l *Log) Close() error {
 // openWriter opens the log for appending after entry last, which was read and
 // proved before; the library reads the last segment once more to find its place.
 func openWriter(dir string, last uint64) (*etcdwal.WAL, error) {
+	segmentSizeMu.RLock()
+	defer segmentSizeMu.RUnlock()
 	term := uint64(entryTerm)
 	if last == 0 {
 		term = 0

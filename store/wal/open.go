@@ -109,7 +109,10 @@ func (l *Log) load(to Loader) (Recovered, error) {
 		if rec.Index != 0 {
 			return Recovered{}, fmt.Errorf("%w: %s has no log files, but the snapshot was made at entry %d", ErrLog, dir, rec.Index)
 		}
-		if l.w, err = etcdwal.Create(zap.NewNop(), dir, metadata); err != nil {
+		segmentSizeMu.RLock()
+		l.w, err = etcdwal.Create(zap.NewNop(), dir, metadata)
+		segmentSizeMu.RUnlock()
+		if err != nil {
 			return Recovered{}, fmt.Errorf("cannot make the log: %w", err)
 		}
 	} else {

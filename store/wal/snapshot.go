@@ -65,6 +65,9 @@ func WriteSnapshot(w io.Writer, st State, records iter.Seq[Record]) error {
 	count := uint64(0)
 	s.block = append(s.block[:0], blockRecords)
 	for r := range records {
+		if r.Err != nil {
+			return r.Err
+		}
 		count++
 		s.block = binary.AppendUvarint(s.block, uint64(len(r.Key)))
 		s.block = append(s.block, r.Key...)
