@@ -12,6 +12,7 @@ import (
 	"sagong/controller/nodes"
 	"sagong/controller/scaling"
 	"sagong/controller/services"
+	"sagong/controller/volumes"
 	"sagong/controller/workloads"
 	"sagong/reconcile"
 )
@@ -47,6 +48,13 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		services.NewEndpointSlice(d.Hub, events("endpoint-slice-controller")),
 		services.NewEndpoints(d.Hub, events("endpoint-controller")),
 		services.NewEndpointSliceMirroring(d.Hub, events("endpoint-slice-mirroring-controller")),
+		volumes.NewBinder(d.Hub, events("persistentvolume-controller")),
+		volumes.NewClaimProtection(d.Hub),
+		volumes.NewVolumeProtection(d.Hub),
+		volumes.NewAttributesClassProtection(d.Hub),
+		volumes.NewEphemeral(d.Hub, events("ephemeral_volume")),
+		volumes.NewLocal(d.Hub, events("local.sagong.io")),
+		volumes.NewExpand(d.Hub, events("volume_expand")),
 		identity.NewServiceAccount(d.Hub),
 		identity.NewRootCA(d.Hub, d.RootCA),
 		identity.NewClusterRoleAggregation(d.Hub),
