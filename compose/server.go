@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -26,6 +27,7 @@ import (
 	"sagong/apiserver/openapi"
 	"sagong/apiserver/resource"
 	"sagong/apiserver/reviews"
+	"sagong/apiserver/usage"
 	"sagong/client"
 	"sagong/client/direct"
 	"sagong/config"
@@ -162,6 +164,10 @@ func (s *server) openAPI() error {
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
 	})
+	usage.New(usage.Options{
+		Nodes: reconcile.ViewOf[*corev1.Node](s.hub), Pods: reconcile.ViewOf[*corev1.Pod](s.hub), Log: s.log.With("room", "api"),
+		Read: func(ctx context.Context, n *corev1.Node) ([]byte, error) { return s.api.ReadAgent(ctx, n, "/metrics/resource") },
+	}).Register(s.engine)
 	for path, h := range issuerPaths(accounts, "https://"+AdvertisedAPI(c)) {
 		s.api.Handle(path, h)
 	}

@@ -188,4 +188,6 @@ func (s served) NetNS(p *corev1.Pod) (string, error) {
 }
 
 // Summary implements serve.Node.
-func (s served) Summary(ctx context.Context) (*serve.Summary, error) { return s.a.summary(ctx) }
+func (s served) Summary(ctx context.Context, brief bool) (*serve.Summary, error) {
+	return s.a.summary(ctx, brief)
+}

@@ -63,8 +63,8 @@ func (r *rates) keep(seen map[string]bool) {
 	}
 }
 
-// summary reads what the node and its pods use.
-func (a *Agent) summary(ctx context.Context) (*serve.Summary, error) {
+// summary reads what the node and its pods use, brief without the disks.
+func (a *Agent) summary(ctx context.Context, brief bool) (*serve.Summary, error) {
 	now := time.Now()
 	stamp := metav1.NewTime(now)
 	s := &serve.Summary{Node: serve.NodeStats{NodeName: a.cfg.NodeName, StartTime: metav1.NewTime(bootTime())}, Pods: []serve.PodStats{}}
@@ -86,12 +86,14 @@ func (a *Agent) summary(ctx context.Context) (*serve.Summary, error) {
 		used, available, set := uint64(mem.Total-mem.Free), uint64(mem.Available), uint64(mem.Total-mem.Available)
 		s.Node.Memory = &serve.MemoryStats{Time: stamp, UsageBytes: &used, AvailableBytes: &available, WorkingSetBytes: &set}
 	}
-	if d, err := resource.ReadDisk(a.cfg.Dir); err == nil {
-		s.Node.Fs = fsStats(stamp, d)
+	if !brief {
+		if d, err := resource.ReadDisk(a.cfg.Dir); err == nil {
+			s.Node.Fs = fsStats(stamp, d)
+		}
+		s.Node.Runtime = &struct {
+			ImageFs *serve.FsStats `json:"imageFs,omitempty"`
+		}{ImageFs: s.Node.Fs}
 	}
-	s.Node.Runtime = &struct {
-		ImageFs *serve.FsStats `json:"imageFs,omitempty"`
-	}{ImageFs: s.Node.Fs}
 	for _, p := range (served{a}).Pods() {
 		if p.Status.Phase != corev1.PodRunning {
 			continue
@@ -115,8 +117,10 @@ func (a *Agent) summary(ctx context.Context) (*serve.Summary, error) {
 					}
 				}
 			}
-			if d, err := a.dep.Runtime.DiskUsage(ctx, c.ID); err == nil {
-				cs.Rootfs = &serve.FsStats{Time: metav1.NewTime(d.At), UsedBytes: &d.Bytes, InodesUsed: &d.Inodes}
+			if !brief {
+				if d, err := a.dep.Runtime.DiskUsage(ctx, c.ID); err == nil {
+					cs.Rootfs = &serve.FsStats{Time: metav1.NewTime(d.At), UsedBytes: &d.Bytes, InodesUsed: &d.Inodes}
+				}
 			}
 			ps.Containers = append(ps.Containers, cs)
 		}

@@ -97,6 +97,9 @@ func BootstrapClusterRoles() []*rbacv1.ClusterRole {
 		aggregated("admin", nil, "admin"),
 		aggregated("edit", aggregate("admin"), "edit"),
 		aggregated("view", aggregate("edit"), "view"),
+		labelled(clusterRole("system:aggregated-metrics-reader", rule(readVerbs, "metrics.k8s.io", "pods", "nodes")), map[string]string{
+			"rbac.authorization.k8s.io/aggregate-to-admin": "true", "rbac.authorization.k8s.io/aggregate-to-edit": "true", "rbac.authorization.k8s.io/aggregate-to-view": "true",
+		}),
 		labelled(clusterRole("system:aggregate-to-admin",
 			rule(verbs("create"), "authorization.k8s.io", "localsubjectaccessreviews"),
 			rule(allVerbs, "rbac.authorization.k8s.io", "roles", "rolebindings")), aggregate("admin")),

@@ -44,8 +44,9 @@ type Node interface {
 	Ended(id string) <-chan struct{}
 	// NetNS is the network namespace of a pod; empty for the host's.
 	NetNS(p *corev1.Pod) (string, error)
-	// Summary is what node and pods use.
-	Summary(ctx context.Context) (*Summary, error)
+	// Summary is what node and pods use; with brief only their time and memory,
+	// which costs no look at disks.
+	Summary(ctx context.Context, brief bool) (*Summary, error)
 	// Healthy is nil while the agent does its work.
 	Healthy() error
 }

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"sort"
+	"strconv"
 	"strings"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -100,48 +100,13 @@ type ProcessStats struct {
 }
 
 func (h *Handler) summary(w http.ResponseWriter, r *http.Request) {
-	s, err := h.Node.Summary(r.Context())
+	brief, _ := strconv.ParseBool(r.URL.Query().Get("only_cpu_and_memory"))
+	s, err := h.Node.Summary(r.Context(), brief)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	writeJSON(w, s)
-}
-
-// resourceMetrics is what metrics-server scrapes.
-func (h *Handler) resourceMetrics(w http.ResponseWriter, r *http.Request) {
-	s, err := h.Node.Summary(r.Context())
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	m := metrics{}
-	ms := func(t metav1.Time) int64 { return t.UnixNano() / int64(time.Millisecond) }
-	cpu := func(name, help, labels string, c *CPUStats) {
-		if c != nil && c.UsageCoreNanoSeconds != nil {
-			m.add(name, "counter", help, fmt.Sprintf("%s%s %g %d", name, labels, float64(*c.UsageCoreNanoSeconds)/1e9, ms(c.Time)))
-		}
-	}
-	mem := func(name, help, labels string, b *MemoryStats) {
-		if b != nil && b.WorkingSetBytes != nil {
-			m.add(name, "gauge", help, fmt.Sprintf("%s%s %d %d", name, labels, *b.WorkingSetBytes, ms(b.Time)))
-		}
-	}
-	cpu("node_cpu_usage_seconds_total", "Cumulative cpu time consumed by the node in core-seconds", "", s.Node.CPU)
-	mem("node_memory_working_set_bytes", "Current working set of the node in bytes", "", s.Node.Memory)
-	for _, p := range s.Pods {
-		pl := fmt.Sprintf("{namespace=%q,pod=%q}", p.PodRef.Namespace, p.PodRef.Name)
-		cpu("pod_cpu_usage_seconds_total", "Cumulative cpu time consumed by the pod in core-seconds", pl, p.CPU)
-		mem("pod_memory_working_set_bytes", "Current working set of the pod in bytes", pl, p.Memory)
-		for _, c := range p.Containers {
-			cl := fmt.Sprintf("{container=%q,namespace=%q,pod=%q}", c.Name, p.PodRef.Namespace, p.PodRef.Name)
-			cpu("container_cpu_usage_seconds_total", "Cumulative cpu time consumed by the container in core-seconds", cl, c.CPU)
-			mem("container_memory_working_set_bytes", "Current working set of the container in bytes", cl, c.Memory)
-			m.add("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds", fmt.Sprintf("container_start_time_seconds%s %g", cl, float64(c.StartTime.UnixNano())/1e9))
-		}
-	}
-	m.add("resource_scrape_error", "gauge", "1 if there was an error while getting container metrics, 0 otherwise", "resource_scrape_error 0")
-	m.write(w)
 }
 
 // metrics of the agent itself.
