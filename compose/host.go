@@ -93,9 +93,12 @@ func handOverHostLimits(file string, others []string) (bool, error) {
 			continue
 		}
 		theirs := filepath.Join(filepath.Dir(pidFile), "node", filepath.Base(file))
+		if _, err := os.Stat(filepath.Dir(theirs)); err != nil {
+			continue // a server without a node keeps no such record
+		}
 		have, err := os.ReadFile(theirs)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			continue // not one that runs a node
+			continue
 		}
 		// Ours come last: where both know a limit, ours is the older value, as
 		// theirs was read when we had raised it.

@@ -52,7 +52,11 @@ func TestHostLimitsAreHandedOver(t *testing.T) {
 	if err := self.Save(pidFile); err != nil {
 		t.Fatal(err)
 	}
-	if handed, err := handOverHostLimits(ours, []string{pidFile}); !handed || err != nil {
+	without := filepath.Join(t.TempDir(), "server.pid") // of a server that has no node
+	if err := self.Save(without); err != nil {
+		t.Fatal(err)
+	}
+	if handed, err := handOverHostLimits(ours, []string{without, pidFile}); !handed || err != nil {
 		t.Fatal(handed, err)
 	}
 	if got, err := os.ReadFile(filepath.Join(theirs, "node", "host-limits")); err != nil || string(got) != "kernel/pid_max 32768\n" {
