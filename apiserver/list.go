@@ -122,7 +122,7 @@ func protobufList(v *object.Version, l resource.List) (int, func(io.Writer), err
 	}
 	apiVersion := v.GroupVersion().String()
 	return object.EnvelopeLen(apiVersion, v.ListKind, n), func(w io.Writer) {
-		out := bufio.NewWriterSize(w, 32<<10)
+		out := bufio.NewWriterSize(w, 256<<10)
 		head := object.AppendEnvelope(nil, apiVersion, v.ListKind, n)
 		_, _ = out.Write(object.AppendBytesField(head, 1, m))
 		for _, p := range parts {

@@ -34,6 +34,7 @@ import (
 	"sagong/controller"
 	"sagong/controller/identity"
 	"sagong/kinds"
+	"sagong/lib/gather"
 	"sagong/lib/progress"
 	"sagong/object"
 	"sagong/reconcile"
@@ -303,11 +304,14 @@ func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, GetCertificate: s.ids.withAuthority,
 			ClientAuth: tls.RequestClientCert, ClientCAs: s.ids.ca.Pool(),
+			// Short first records help pages on slow lines; answers of 5 KB would be
+			// four records.
+			DynamicRecordSizingDisabled: true,
 		},
 	}
 	for _, l := range s.listeners {
 		wg.Go(func() {
-			if err := s.http.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.http.ServeTLS(gather.Listener(l), "", ""); !errors.Is(err, http.ErrServerClosed) {
 				stop(fmt.Errorf("cannot go on serving %s: %w", l.Addr(), err))
 			}
 		})

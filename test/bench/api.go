@@ -5,17 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/rest"
 )
 
 // placeholder stands in the body for the name of a pod, at the same length.
@@ -23,7 +22,7 @@ const placeholder = "pod-000000000"
 
 // ordinaryPod is the body of a pod of ordinary size that no node takes: 2.7 KB
 // of JSON.
-func ordinaryPod() []byte {
+func ordinaryPod() *corev1.Pod {
 	p := &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -51,189 +50,200 @@ func ordinaryPod() []byte {
 			ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8080)}}, PeriodSeconds: 5},
 		})
 	}
-	body, err := json.Marshal(p)
-	if err == nil {
-		p.Annotations["example.org/note"] = string(bytes.Repeat([]byte("n"), max(0, 2700-len(body))))
-		body, err = json.Marshal(p)
-	}
+	p.Annotations["example.org/note"] = strings.Repeat("n", max(0, 2700-len(asJSON(p))))
+	return p
+}
+
+// usualPod is a pod as a Deployment of one container makes it: as stored, with
+// its service account's token and managed fields, it has 2.7 KB.
+func usualPod() *corev1.Pod {
+	p := ordinaryPod()
+	p.Annotations, p.Spec.Volumes = nil, nil
+	p.Spec.Containers = p.Spec.Containers[:1]
+	c := &p.Spec.Containers[0]
+	c.VolumeMounts, c.Args, c.ReadinessProbe, c.Env = nil, nil, nil, c.Env[:1]
+	return p
+}
+
+func asJSON(o any) []byte {
+	b, err := json.Marshal(o)
 	if err != nil {
-		panic(fmt.Sprintf("a pod cannot be encoded: %v", err))
+		panic(fmt.Sprintf("cannot encode: %v", err)) // a type of the API always can be
 	}
-	return body
+	return b
 }
 
-// writers are many clients that create pods, each waiting for its answer.
-type writers struct {
-	clients []*http.Client
-	url     string
-	body    []byte
-	next    atomic.Int64
+func asProtobuf(p *corev1.Pod) []byte {
+	raw, err := p.Marshal()
+	if err != nil {
+		panic(fmt.Sprintf("cannot encode: %v", err))
+	}
+	u := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: "v1", Kind: "Pod"}, Raw: raw}
+	b, err := u.Marshal()
+	if err != nil {
+		panic(fmt.Sprintf("cannot encode: %v", err))
+	}
+	return append([]byte("k8s\x00"), b...)
 }
 
-func (c *cluster) writers(n int) (*writers, error) {
-	w := &writers{url: c.config.Host + "/api/v1/namespaces/" + space + "/pods", body: ordinaryPod()}
-	// Eight connections: each is shared by eight clients, as in a process that
-	// has several workers.
-	for range min(n, 8) {
-		config := rest.CopyConfig(c.config)
-		transport, err := rest.TransportFor(config)
-		if err != nil {
-			return nil, err
+// The media types of the API.
+const (
+	jsonType     = "application/json"
+	protobufType = "application/vnd.kubernetes.protobuf"
+)
+
+func podName(i int64) string { return fmt.Sprintf("pod-%09d", i) }
+
+func podPath(i int64, subresource string) string {
+	return "/api/v1/namespaces/" + space + "/pods/" + podName(i) + subresource
+}
+
+// creating gives the call that makes pod i of a body.
+func creating(contentType string, body []byte) func(i int64) call {
+	return func(i int64) call {
+		return call{
+			method: http.MethodPost, path: "/api/v1/namespaces/" + space + "/pods", contentType: contentType, accept: contentType,
+			body: bytes.Replace(body, []byte(placeholder), []byte(podName(i)), 1),
 		}
-		w.clients = append(w.clients, &http.Client{Transport: transport})
 	}
-	return w, nil
 }
 
-// create makes pods with n clients until stop says so, and returns how long each
-// took, in milliseconds.
-func (w *writers) create(ctx context.Context, n int, stop func(done int64) bool) ([]float64, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	var done atomic.Int64
-	took := make([][]float64, n)
-	for i := range n {
-		wg.Go(func() {
-			client := w.clients[i%len(w.clients)]
-			for ctx.Err() == nil && !stop(done.Add(1)) {
-				name := fmt.Sprintf("pod-%09d", w.next.Add(1))
-				begin := time.Now()
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(bytes.Replace(w.body, []byte(placeholder), []byte(name), 1)))
-				if err != nil {
-					cancel(err)
-					return
-				}
-				req.Header.Set("Content-Type", "application/json")
-				req.Header.Set("Accept", "application/json")
-				resp, err := client.Do(req)
-				if err != nil {
-					cancel(err)
-					return
-				}
-				answer, err := io.ReadAll(resp.Body)
-				resp.Body.Close()
-				if err != nil || resp.StatusCode != http.StatusCreated {
-					cancel(fmt.Errorf("a create was answered with %s: %.300s (%v)", resp.Status, answer, err))
-					return
-				}
-				took[i] = append(took[i], float64(time.Since(begin).Microseconds())/1000)
-			}
-		})
+// numbered gives the calls from number first on, as long as more says so.
+func numbered(first int64, f func(i int64) call, more func(n int64) bool) func() (call, bool) {
+	var n atomic.Int64
+	return func() (call, bool) {
+		i := n.Add(1) - 1
+		if !more(i) {
+			return call{}, false
+		}
+		return f(first + i), true
 	}
-	wg.Wait()
-	var all []float64
-	for _, t := range took {
-		all = append(all, t...)
-	}
-	return all, context.Cause(ctx)
 }
 
-func measureCreates(ctx context.Context, b *bench, runs int) ([][]float64, error) {
+func upTo(limit int64) func(int64) bool { return func(n int64) bool { return n < limit } }
+
+// fill makes pods 0 to n-1 in the namespace of the bench.
+func (c *cluster) fill(ctx context.Context, l *load, n int64, p *corev1.Pod) error {
+	if err := c.namespace(ctx, space); err != nil {
+		return err
+	}
+	_, err := l.run(ctx, numbered(0, creating(protobufType, asProtobuf(p)), upTo(n)))
+	return err
+}
+
+// measureRate returns what measures how many calls a second 64 clients have
+// answered, on a fresh cluster for each run: the second does not pay for what
+// the first has made. The calls begin with number pods, as many exist already.
+func measureRate(pods int64, f func(i int64) call) func(context.Context, *bench, int) ([][]float64, error) {
 	const clients, window = 64, 3 * time.Second
-	var rate, p99, cost []float64
-	// A fresh cluster for each run: the second does not pay for the first's pods.
-	for i := range runs {
-		b.say("creates: %d of %d", i+1, runs)
-		err := b.with(ctx, func(c *cluster) error {
-			if err := c.namespace(ctx, space); err != nil {
-				return err
-			}
-			w, err := c.writers(clients)
-			if err != nil {
-				return err
-			}
-			// Connections are made before the clock runs.
-			if _, err := w.create(ctx, clients, func(done int64) bool { return done > 2*clients }); err != nil {
-				return err
-			}
-			begin := time.Now()
-			var took []float64
-			used, err := c.cost(func() (err error) {
-				took, err = w.create(ctx, clients, func(int64) bool { return time.Since(begin) > window })
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			cost = append(cost, used.Seconds()*1e6/float64(len(took)))
-			rate = append(rate, float64(len(took))/time.Since(begin).Seconds())
-			p99 = append(p99, percentile(took, 99))
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	b.note = fmt.Sprintf("the server's processor time: %.0f us a create; the rest of the machine's is the clients'", median(cost))
-	return [][]float64{rate, p99}, nil
-}
-
-func measureList(ctx context.Context, b *bench, runs int) ([][]float64, error) {
-	const pods, lists = 10_000, 10
-	var ms []float64
-	var all time.Duration
-	var size int64
-	err := b.with(ctx, func(c *cluster) error {
-		if err := c.namespace(ctx, space); err != nil {
-			return err
-		}
-		w, err := c.writers(64)
-		if err != nil {
-			return err
-		}
-		if _, err := w.create(ctx, 64, func(done int64) bool {
-			if done%500 == 0 {
-				b.say("list: %d of %d pods made", done, pods)
-			}
-			return done > pods
-		}); err != nil {
-			return err
-		}
+	return func(ctx context.Context, b *bench, runs int) ([][]float64, error) {
+		var rate, p99, cost []float64
 		for i := range runs {
-			b.say("list: %d of %d", i+1, runs)
-			var took []float64
-			used, err := c.cost(func() error {
-				for range lists {
-					begin := time.Now()
-					n, err := c.list(ctx, w.clients[0])
-					if err != nil {
-						return err
-					}
-					if n < pods*1000 {
-						return fmt.Errorf("a list of %d pods has %d bytes only", pods, n)
-					}
-					size = n
-					took = append(took, time.Since(begin).Seconds()*1000)
+			b.say("%d of %d", i+1, runs)
+			err := b.with(ctx, func(c *cluster) error {
+				l, err := newLoad(c.config, clients)
+				if err != nil {
+					return err
 				}
+				defer l.close()
+				if err := c.fill(ctx, l, pods, ordinaryPod()); err != nil {
+					return err
+				}
+				// What is done for the first time is done before the clock runs.
+				const before = 2 * clients
+				if _, err := l.run(ctx, numbered(pods, f, upTo(before))); err != nil {
+					return err
+				}
+				begin := time.Now()
+				var took []float64
+				used, err := c.cost(func() (err error) {
+					took, err = l.run(ctx, numbered(pods+before, f, func(int64) bool { return time.Since(begin) < window }))
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				cost = append(cost, used.Seconds()*1e6/float64(len(took)))
+				rate = append(rate, float64(len(took))/time.Since(begin).Seconds())
+				p99 = append(p99, percentile(took, 99))
 				return nil
 			})
 			if err != nil {
-				return err
+				return nil, err
 			}
-			all += used
-			ms = append(ms, median(took))
 		}
-		return nil
-	})
-	b.note = fmt.Sprintf("%.1f MB; the server's processor time: %.0f ms a list", float64(size)/1e6, all.Seconds()*1000/float64(runs*lists))
-	return [][]float64{ms}, err
+		b.note = fmt.Sprintf("the server's processor time: %.0f us a call; the rest of the machine's is the clients'", median(cost))
+		return [][]float64{rate, p99}, nil
+	}
 }
 
-// list reads all pods as protobuf and returns the answer's length.
-func (c *cluster) list(ctx context.Context, client *http.Client) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.config.Host+"/api/v1/pods", nil)
-	if err != nil {
-		return 0, err
+// measureList measures the list of 10,000 usual pods.
+func measureList(contentType string) func(context.Context, *bench, int) ([][]float64, error) {
+	const pods, lists = 10_000, 10
+	return func(ctx context.Context, b *bench, runs int) ([][]float64, error) {
+		var ms []float64
+		var all time.Duration
+		var size int64
+		err := b.with(ctx, func(c *cluster) error {
+			many, err := newLoad(c.config, 64)
+			if err != nil {
+				return err
+			}
+			defer many.close()
+			if err := c.fill(ctx, many, pods, usualPod()); err != nil {
+				return err
+			}
+			one, err := newLoad(c.config, 1)
+			if err != nil {
+				return err
+			}
+			defer one.close()
+			list := func(int64) call { return call{method: http.MethodGet, path: "/api/v1/pods", accept: contentType} }
+			for i := range runs {
+				b.say("%d of %d", i+1, runs)
+				var took []float64
+				read := one.conns[0].received
+				used, err := c.cost(func() (err error) {
+					took, err = one.run(ctx, numbered(0, list, upTo(lists)))
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				if size = (one.conns[0].received - read) / lists; size < pods*1000 {
+					return fmt.Errorf("a list of %d pods has %d bytes only", pods, size)
+				}
+				all += used
+				ms = append(ms, median(took))
+			}
+			return nil
+		})
+		b.note = fmt.Sprintf("%.1f MB; the server's processor time: %.0f ms a list", float64(size)/1e6, all.Seconds()*1000/float64(runs*lists))
+		return [][]float64{ms}, err
 	}
-	req.Header.Set("Accept", "application/vnd.kubernetes.protobuf")
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, err
+}
+
+// getting, applying and reporting are calls on 2,000 pods that exist.
+const existing = 2000
+
+func getting(i int64) call {
+	return call{method: http.MethodGet, path: podPath(i%existing, ""), accept: jsonType}
+}
+
+// applying changes one field each time.
+func applying(i int64) call {
+	return call{
+		method: http.MethodPatch, path: podPath(i%existing, "?fieldManager=bench"), contentType: "application/apply-patch+yaml", accept: jsonType,
+		body: fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q,"labels":{"round":"r%d"}}}`, podName(i%existing), i),
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("a list was answered with %s", resp.Status)
+}
+
+// reporting is what a node agent writes when a pod's readiness changes.
+func reporting(i int64) call {
+	now := time.Now().UTC().Format(time.RFC3339)
+	return call{
+		method: http.MethodPatch, path: podPath(i%existing, "/status"), contentType: "application/strategic-merge-patch+json", accept: protobufType,
+		body: fmt.Appendf(nil, `{"status":{"phase":"Running","podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"}],"startTime":%q,"conditions":[{"type":"Ready","status":%q,"lastTransitionTime":%q},{"type":"ContainersReady","status":"True","lastTransitionTime":%q}]}}`,
+			now, [...]string{"True", "False"}[i/existing%2], now, now),
 	}
-	return io.Copy(io.Discard, resp.Body)
 }
