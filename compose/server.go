@@ -24,6 +24,7 @@ import (
 	"sagong/apiserver/authn"
 	"sagong/apiserver/authz"
 	"sagong/apiserver/discovery"
+	"sagong/apiserver/encryption"
 	"sagong/apiserver/openapi"
 	"sagong/apiserver/resource"
 	"sagong/apiserver/reviews"
@@ -63,6 +64,7 @@ type server struct {
 
 	claim     *runDir
 	ids       *identities
+	cipher    *encryption.Cipher
 	store     *store.Local
 	engine    *resource.Engine
 	admission lateAdmission
@@ -97,7 +99,7 @@ func (s *server) open() (err error) {
 		return fmt.Errorf("cannot make the data directory: %w", err)
 	}
 	// The lock on the store is what keeps a second server off this directory.
-	if s.store, err = store.Open(store.Options{Dir: storeDir(c), Log: s.log.With("room", "store"), Tag: resource.Tag}); err != nil {
+	if err = s.openStore(); err != nil {
 		return err
 	}
 	if s.claim, err = claimRunDir(c); err != nil {
@@ -172,6 +174,7 @@ func (s *server) openAPI() error {
 	for path, h := range issuerPaths(accounts, "https://"+AdvertisedAPI(c)) {
 		s.api.Handle(path, h)
 	}
+	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
 	s.api.Handle("/openapi/", openapi.New(scheme, config.KubernetesVersion))
 	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
@@ -255,6 +258,8 @@ func (s *server) run(ctx context.Context) error {
 	}
 	s.serve(&serving, stop)
 	s.steps.Step("API serves on %s", s.listeners[len(s.listeners)-1].Addr())
+	part("encryption", s.cipher.Run)
+	part("encryption of what is stored", s.sealStale)
 	part("controllers", s.parts.Run)
 	part("scheduler", s.scheduler.Run)
 	if s.node != nil {
@@ -347,6 +352,9 @@ func (s *server) close() {
 		if err := s.store.Close(); err != nil {
 			s.log.Error("cannot close the store", "err", err)
 		}
+	}
+	if s.cipher != nil {
+		s.cipher.Close()
 	}
 	if s.claim != nil {
 		s.claim.release()

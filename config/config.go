@@ -49,6 +49,8 @@ type Config struct {
 	Store   string `json:"store" flag:"store" usage:"where the cluster's state lives: 'embedded'"`
 	Runtime string `json:"runtime" flag:"runtime" usage:"what runs containers: 'native'"`
 
+	EncryptionProviderConfig string `json:"encryptionProviderConfig" flag:"encryption-provider-config" usage:"file with an EncryptionConfiguration (default: Secrets are encrypted with a key of the cluster's own)"`
+
 	AuditLog string `json:"auditLog" flag:"audit-log" usage:"file for the audit log (default DATA-DIR/audit.log; 'off' for none)"`
 	LogLevel string `json:"logLevel" flag:"log-level" usage:"debug, info, warn or error"`
 
@@ -111,6 +113,7 @@ func (c *Config) Complete(hostname string, defaultIP netip.Addr) {
 	if c.AuditLog == "" {
 		c.AuditLog = filepath.Join(c.DataDir, "audit.log")
 	}
+	c.completeAccess()
 }
 
 // Validate checks a completed Config. Every fault is reported, each naming its
@@ -171,6 +174,7 @@ func (c *Config) Validate() error {
 	if c.MaxPods < 1 || c.MaxPods > 100_000 {
 		bad("max-pods", "%d must lie between 1 and 100000", c.MaxPods)
 	}
+	c.validateAccess(bad)
 	if c.Store != "embedded" {
 		bad("store", "%q is not supported yet; 'embedded' is", c.Store)
 	}

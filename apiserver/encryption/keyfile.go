@@ -42,7 +42,10 @@ func loadKeys(path string, create bool) (*KeyFile, error) {
 		if !create {
 			return nil, nil
 		}
-		return f, f.add()
+		if err := f.create(); err != nil {
+			return nil, fmt.Errorf("cannot make the encryption keys: %w", err)
+		}
+		data, err = os.ReadFile(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the encryption keys: %w", err)
@@ -67,6 +70,23 @@ func loadKeys(path string, create bool) (*KeyFile, error) {
 
 // keyNameSize is the length of a key's name in hexadecimal.
 const keyNameSize = 16
+
+// create makes a file with one key. Of several processes that do so at once one
+// wins, and all use its key.
+func (f *KeyFile) create() error {
+	if err := (disk.OS{}).MkdirAll(filepath.Dir(f.path)); err != nil {
+		return err
+	}
+	draft := &KeyFile{path: fmt.Sprintf("%s.%d", f.path, os.Getpid())}
+	defer os.Remove(draft.path)
+	if err := draft.add(); err != nil {
+		return err
+	}
+	if err := os.Link(draft.path, f.path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return disk.OS{}.SyncDir(filepath.Dir(f.path))
+}
 
 // add puts a new key in front, on disk before it is used.
 func (f *KeyFile) add() error {
@@ -100,9 +120,6 @@ func (f *KeyFile) write(keys []fileKey) error {
 	data, err := json.MarshalIndent(map[string]any{"keys": keys}, "", "  ")
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
-		return fmt.Errorf("cannot keep the encryption keys: %w", err)
 	}
 	if err := disk.WriteFile(disk.OS{}, f.path, func(w io.Writer) error {
 		_, err := w.Write(append(data, '\n'))
