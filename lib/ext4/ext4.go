@@ -58,15 +58,22 @@ var le = binary.LittleEndian
 // capacity bytes of files.
 func ImageSize(capacity int64) int64 {
 	data := (capacity + BlockSize - 1) / BlockSize
-	// A group's tables, and the descriptors and superblocks of the rarer ones.
-	const own = 2 + inodeBlocks
-	groups := (data+int64(journalBlocks(data))+leastTail)/(groupBlocks-own-2) + 1
-	total := data + int64(journalBlocks(data)) + groups*(own+2) + 1
-	if tail := total % groupBlocks; tail < own+2+leastTail {
-		total += own + 2 + leastTail // or the last group would not be made
+	data += int64(journalBlocks(data + data/16))
+	data += min(data/48, kernelReserve) + slack
+	const own = 4 + inodeBlocks // bitmaps and inodes; superblock and descriptors of the rarer groups
+	total := data + (data/(groupBlocks-own)+1)*own
+	if total%groupBlocks < own+leastTail {
+		total += own + leastTail // or the last group would not be made
 	}
 	return total * BlockSize
 }
+
+// kernelReserve is how many blocks the kernel keeps for its own needs, at most:
+// a fiftieth of all, or this many.
+const kernelReserve = 4096
+
+// slack is for the tables of where files lie, in blocks.
+const slack = 256
 
 // journalBlocks grows with the file system, as mke2fs has it, but stays smaller:
 // many volumes share one disk.
