@@ -209,8 +209,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.refs = reference.New(ctx, a.dep.Client, a.log, a.referenceChanged)
 	a.volumes = volume.NewManager(volume.Config{
 		Dir: filepath.Join(a.cfg.Dir, "pods"), MemoryDir: filepath.Join(a.cfg.RunDir, "secrets"),
+		DiskDir: filepath.Join(a.cfg.Dir, "volumes"), Storage: (*persistent)(a),
 		Allocatable: a.Allocatable, Log: a.log,
 	}, a.refs, a)
+	if err := a.volumes.Disk.Tidy(); err != nil {
+		return fmt.Errorf("cannot open the local volumes: %w", err)
+	}
+	disks := newLocalVolumes(a)
 	parallel := a.cfg.Parallel
 	if parallel <= 0 {
 		parallel = max(4, 2*goruntime.NumCPU())
@@ -244,6 +249,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.nodes.OnChange(func(old, new *corev1.Node) { a.onNode(old, new) })
 	wg.Go(func() { _ = a.nodes.Run(ctx) })
 	wg.Go(func() { _ = a.pods.Run(ctx) })
+	wg.Go(func() { _ = disks.view.Run(ctx) })
 	wg.Go(func() { a.timers.Run(ctx) })
 	wg.Go(func() { a.writer.run(ctx) })
 	wg.Go(func() {
@@ -251,6 +257,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			fail(err)
 			return
 		}
+		wg.Go(func() { disks.run(ctx) })
 		wg.Go(func() { a.keepLease(ctx) })
 		wg.Go(func() { a.keepNode(ctx) })
 		wg.Go(func() { a.keepResources(ctx) })
@@ -287,6 +294,9 @@ func (a *Agent) begin(ctx context.Context) error {
 			// A node that has its pod ranges already must not be reported NotReady
 			// just because its agent was started anew.
 			err = a.openFor(node)
+		}
+		if err == nil {
+			err = a.registerDriver(ctx, node)
 		}
 		if err == nil {
 			err = a.reportNode(ctx, false)

@@ -234,13 +234,14 @@ func (s *Steps) mounts(r *Run, env *environment, privileged bool) ([]runtime.Mou
 	return out, nil
 }
 
-// readOnlyVolume says that nobody may write to a volume: those that are made
-// of API objects would be overwritten anyway.
+// readOnlyVolume says that nobody may write to a volume: the pod says so, or it
+// is made of API objects and would be overwritten anyway.
 func (s *Steps) readOnlyVolume(p *corev1.Pod, name string) bool {
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		if v.Name == name {
-			return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil
+			return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil || v.Image != nil ||
+				v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly || v.NFS != nil && v.NFS.ReadOnly
 		}
 	}
 	return false

@@ -192,6 +192,26 @@ func fsGroup(p *corev1.Pod) *int64 {
 	return p.Spec.SecurityContext.FSGroup
 }
 
+// ownVolume gives a volume with data of its own to the pod's fsGroup. As such
+// may be large, the pod can ask to leave it when its root is right already.
+func ownVolume(p *corev1.Pod, root string) error {
+	g := fsGroup(p)
+	if g == nil {
+		return nil
+	}
+	if c := p.Spec.SecurityContext.FSGroupChangePolicy; c != nil && *c == corev1.FSGroupChangeOnRootMismatch {
+		var st unix.Stat_t
+		if err := unix.Stat(root, &st); err != nil {
+			return fmt.Errorf("cannot look at volume: %w", err)
+		}
+		const want = unix.S_ISGID | 0o660
+		if st.Gid == uint32(*g) && st.Mode&want == want {
+			return nil
+		}
+	}
+	return own(p, root, true)
+}
+
 // own gives everything below a path to the pod's fsGroup: readable, and
 // writable when the volume is; new files in it inherit the group.
 func own(p *corev1.Pod, root string, writable bool) error {

@@ -19,14 +19,18 @@ func (hostPath) Handles(v *corev1.Volume) bool { return v.HostPath != nil }
 
 func (hostPath) Live() bool { return false }
 
-func (hostPath) Mount(ctx context.Context, r *Request) (string, error) {
-	path := r.Volume.HostPath.Path
+func (hostPath) Mount(_ context.Context, r *Request) (string, error) {
+	return hostPathAt(r.Volume.HostPath)
+}
+
+func hostPathAt(s *corev1.HostPathVolumeSource) (string, error) {
+	path := s.Path
 	if !filepath.IsAbs(path) {
 		return "", fmt.Errorf("hostPath %q is not absolute", path)
 	}
 	want := corev1.HostPathUnset
-	if r.Volume.HostPath.Type != nil {
-		want = *r.Volume.HostPath.Type
+	if s.Type != nil {
+		want = *s.Type
 	}
 	switch want {
 	case corev1.HostPathUnset:

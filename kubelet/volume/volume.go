@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -39,6 +40,10 @@ type Config struct {
 	MemoryDir string
 	// Allocatable of the node, for resourceFieldRef.
 	Allocatable func() corev1.ResourceList
+	// DiskDir is where the volumes of the built-in driver are.
+	DiskDir string
+	// Storage finds what is behind claims; nil on a node without.
+	Storage Storage
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -81,6 +86,9 @@ var ErrUnsupported = errors.New("volume type is not supported by this node")
 // Manager makes and removes the volumes of pods. All methods may be called at
 // the same time; calls for one pod must not be.
 type Manager struct {
+	// Disk keeps the volumes of the built-in driver.
+	Disk LocalDisk
+
 	cfg     Config
 	objects Objects
 	tokens  *tokenCache
@@ -88,6 +96,8 @@ type Manager struct {
 
 	memory sync.Once
 	memErr error
+
+	mountCall func(source, target, fstype string, flags uintptr, data string) error
 }
 
 // NewManager returns a manager. It touches the disk only when asked to mount.
@@ -98,7 +108,7 @@ func NewManager(cfg Config, o Objects, t Tokens) *Manager {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{cfg: cfg, objects: o, tokens: newTokenCache(t, cfg.Now)}
+	m := &Manager{Disk: LocalDisk{Dir: cfg.DiskDir}, cfg: cfg, objects: o, tokens: newTokenCache(t, cfg.Now), mountCall: unix.Mount}
 	m.types = all(m)
 	return m
 }

@@ -292,7 +292,7 @@ func TestHostPathTypes(t *testing.T) {
 func TestUnsupportedTypesAreRefused(t *testing.T) {
 	m, _ := newManager(t)
 	for _, s := range []corev1.VolumeSource{
-		{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}, {NFS: &corev1.NFSVolumeSource{}}, {CSI: &corev1.CSIVolumeSource{}},
+		{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}, {CSI: &corev1.CSIVolumeSource{}},
 		{Image: &corev1.ImageVolumeSource{}}, {Ephemeral: &corev1.EphemeralVolumeSource{}},
 	} {
 		if _, err := m.Mount(t.Context(), podWith(s)); !errors.Is(err, ErrUnsupported) {
