@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -212,24 +213,26 @@ func (c *Codec) AppendStoredJSON(dst []byte, o Object) ([]byte, error) {
 	return appendBareJSON(dst, o)
 }
 
+// appendBareJSON appends an object without its TypeMeta.
 func appendBareJSON(dst []byte, o runtime.Object) ([]byte, error) {
-	b, err := marshalBare(o)
-	if err != nil {
-		return dst, fmt.Errorf("cannot encode %T: %w", o, err)
-	}
-	return append(dst, b...), nil
-}
-
-// marshalBare encodes an object without its TypeMeta.
-func marshalBare(o runtime.Object) ([]byte, error) {
 	k := o.GetObjectKind()
 	if gvk := k.GroupVersionKind(); !gvk.Empty() {
 		// Published objects carry no TypeMeta, so this one is the caller's own.
 		k.SetGroupVersionKind(schema.GroupVersionKind{})
 		defer k.SetGroupVersionKind(gvk)
 	}
-	return json.Marshal(o)
+	scratch := scratches.Get().(*[]byte)
+	defer scratches.Put(scratch)
+	b, err := appendTyped((*scratch)[:0], o)
+	if err != nil {
+		return dst, fmt.Errorf("cannot encode %T: %w", o, err)
+	}
+	*scratch = b
+	return append(dst, b...), nil
 }
+
+// scratches are for JSON whose length is not known before it is made.
+var scratches = sync.Pool{New: func() any { return new([]byte) }}
 
 // WholeJSON appends the JSON of a whole object to dst, made from its form
 // without kind and apiVersion.

@@ -80,6 +80,11 @@ func (d *Decoded) decodeJSON(into runtime.Object, data []byte, strict bool) erro
 		u.Object = nil
 		target = &u.Object
 	}
+	if !custom && fastDecode(target, data) {
+		d.GVK = into.GetObjectKind().GroupVersionKind()
+		clearKind(into)
+		return nil
+	}
 	if strict {
 		errs, err := kjson.UnmarshalStrict(data, target)
 		if err != nil {
