@@ -104,6 +104,9 @@ func bootstrap(ctx context.Context, cl client.Client, c config.Config) error {
 	if err := ensure(ctx, cl, objs[4:]); err != nil {
 		return err
 	}
+	if err := ensureStorage(ctx, cl); err != nil {
+		return err
+	}
 	wanted := []object.Object{factsConfigMap(c)}
 	// An API that listens on loopback alone has no address for pods.
 	if !netip.MustParseAddrPort(AdvertisedAPI(c)).Addr().IsLoopback() {

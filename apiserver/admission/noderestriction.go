@@ -36,6 +36,10 @@ func (n NodeRestriction) Admit(ctx context.Context, a *resource.Attributes) erro
 		return n.node(a, node)
 	case "/serviceaccounts":
 		return n.token(ctx, a, node)
+	case "/persistentvolumeclaims":
+		return n.claimStatus(a, node)
+	case "/persistentvolumes":
+		return n.volume(a, node)
 	case coordinationv1.GroupName + "/leases":
 		if a.Namespace != corev1.NamespaceNodeLease {
 			return forbidden(a, "can only access leases in the %q system namespace", corev1.NamespaceNodeLease)

@@ -28,15 +28,11 @@ var refusedGroups = map[string]string{
 
 // storedKinds are kept, so that manifests apply as a whole.
 var storedKinds = map[schema.GroupResource]string{
-	{Resource: "limitranges"}:                                    "limit ranges are stored but not applied to pods yet",
-	{Resource: "resourcequotas"}:                                 "resource quotas are stored but not enforced yet",
-	{Resource: "persistentvolumes"}:                              "persistent volumes are stored but not bound yet",
-	{Resource: "persistentvolumeclaims"}:                         "persistent volume claims are stored but not bound yet: a pod that uses one stays Pending",
-	{Group: "storage.k8s.io", Resource: "storageclasses"}:        "storage classes are stored but nothing provisions volumes yet",
-	{Group: "storage.k8s.io", Resource: "volumeattachments"}:     "volume attachments are stored but nothing attaches volumes yet",
-	{Group: "networking.k8s.io", Resource: "networkpolicies"}:    "network policies are stored but NOT ENFORCED yet: traffic is not restricted",
-	{Group: "networking.k8s.io", Resource: "ingresses"}:          "ingresses are stored but not served yet: use a Service of type NodePort",
-	{Group: "autoscaling", Resource: "horizontalpodautoscalers"}: "horizontal pod autoscalers are stored but nothing scales by them yet",
+	{Resource: "limitranges"}:                                 "limit ranges are stored but not applied to pods yet",
+	{Resource: "resourcequotas"}:                              "resource quotas are stored but not enforced yet",
+	{Group: "storage.k8s.io", Resource: "volumeattachments"}:  "volume attachments are stored but nothing attaches volumes yet",
+	{Group: "networking.k8s.io", Resource: "networkpolicies"}: "network policies are stored but NOT ENFORCED yet: traffic is not restricted",
+	{Group: "networking.k8s.io", Resource: "ingresses"}:       "ingresses are stored but not served yet: use a Service of type NodePort",
 }
 
 // Admit implements Mutator, to speak before anything else does.

@@ -20,15 +20,16 @@ const NodeUserPrefix = "system:node:"
 // ConfigMaps, claims and service-account tokens only where a pod on that very
 // node uses them. https://kubernetes.io/docs/reference/access-authn-authz/node/
 type Node struct {
-	pods  *reconcile.View[*corev1.Pod]
-	nodes *reconcile.View[*corev1.Node]
+	pods    *reconcile.View[*corev1.Pod]
+	nodes   *reconcile.View[*corev1.Node]
+	volumes *reconcile.View[*corev1.PersistentVolume]
 }
 
 const byUse = "authz.use"
 
 // NewNode indexes the hub's pods by what they use on which node.
 func NewNode(h *reconcile.Hub) *Node {
-	n := &Node{pods: reconcile.ViewOf[*corev1.Pod](h), nodes: reconcile.ViewOf[*corev1.Node](h)}
+	n := &Node{pods: reconcile.ViewOf[*corev1.Pod](h), nodes: reconcile.ViewOf[*corev1.Node](h), volumes: reconcile.ViewOf[*corev1.PersistentVolume](h)}
 	n.pods.Index(byUse, podUses)
 	return n
 }
@@ -53,7 +54,14 @@ func (n *Node) Authorize(_ context.Context, a authorizer.Attributes) (authorizer
 	}
 	if a.IsResourceRequest() && a.GetAPIGroup() == "" {
 		switch a.GetResource() {
-		case "secrets", "configmaps", "persistentvolumeclaims":
+		case "persistentvolumeclaims":
+			if a.GetSubresource() == "status" {
+				return n.claimStatus(node, a)
+			}
+			return n.readUsed(node, a)
+		case "persistentvolumes":
+			return n.volume(node, a)
+		case "secrets", "configmaps":
 			return n.readUsed(node, a)
 		case "serviceaccounts":
 			if a.GetSubresource() == "token" && a.GetVerb() == "create" {
