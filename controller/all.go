@@ -30,6 +30,9 @@ type Deps struct {
 	// RootCA is the PEM of the authorities that sign the API server's
 	// certificates, published to every namespace.
 	RootCA []byte
+	// ReadAPI reads custom and external metrics for autoscalers; nil when nobody
+	// serves them.
+	ReadAPI scaling.ReadAPI
 }
 
 // All returns every controller, in no order that matters.
@@ -45,6 +48,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		workloads.NewCronJob(d.Hub, events("cronjob-controller")),
 		scaling.NewDisruption(d.Hub, events("controllermanager")),
 		scaling.NewStaleDisruption(d.Hub),
+		scaling.NewHorizontalPodAutoscaler(d.Hub, events("horizontal-pod-autoscaler"), d.ReadAPI),
 		services.NewEndpointSlice(d.Hub, events("endpoint-slice-controller")),
 		services.NewEndpoints(d.Hub, events("endpoint-controller")),
 		services.NewEndpointSliceMirroring(d.Hub, events("endpoint-slice-mirroring-controller")),

@@ -42,6 +42,12 @@ type cluster struct {
 
 func start(t *testing.T, extra ...reconcile.Controller) *cluster {
 	t.Helper()
+	return startWith(t, controller.Deps{}, extra...)
+}
+
+// startWith fills in what the cluster knows of the controllers' dependencies.
+func startWith(t *testing.T, d controller.Deps, extra ...reconcile.Controller) *cluster {
+	t.Helper()
 	now := metav1.Now()
 	c := fake.New(object.NewScheme(kinds.All()...),
 		namespace("default"), namespace("kube-node-lease"),
@@ -53,10 +59,9 @@ func start(t *testing.T, extra ...reconcile.Controller) *cluster {
 		})
 	hub := reconcile.NewHub(c, quiet)
 	rec := reconcile.NewRecorder(c, quiet)
-	all, err := controller.All(controller.Deps{
-		Hub: hub, Events: rec, Log: quiet, RootCA: []byte("PEM"),
-		ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeCIDRBits: 24,
-	})
+	d.Hub, d.Events, d.Log, d.RootCA = hub, rec, quiet, []byte("PEM")
+	d.ClusterCIDR, d.NodeCIDRBits = netip.MustParsePrefix("10.244.0.0/16"), 24
+	all, err := controller.All(d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +153,8 @@ func (a *agent) Reconcile(ctx context.Context, w client.Client, k object.Key) (r
 			_, err := client.UpdateStatus(ctx, w, next)
 			return reconcile.Result{}, err
 		}
-		next.Status.Phase, next.Status.PodIP, next.Status.PodIPs = corev1.PodRunning, ip, []corev1.PodIP{{IP: ip}}
+		now := metav1.Now()
+		next.Status.Phase, next.Status.StartTime, next.Status.PodIP, next.Status.PodIPs = corev1.PodRunning, &now, ip, []corev1.PodIP{{IP: ip}}
 		next.Status.Conditions = append(next.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
 		_, err := client.UpdateStatus(ctx, w, next)
 		return reconcile.Result{}, err

@@ -46,6 +46,19 @@ func (k *keeper) Reconcile(ctx context.Context, w client.Client, key object.Key)
 	return reconcile.Result{After: 10 * time.Second}, err
 }
 
+// keep has a keeper renew the leases of the cluster's nodes until stop.
+func (c *cluster) keep(k *keeper) (stop func()) {
+	k.nodes = reconcile.ViewOf[*corev1.Node](c.hub)
+	e := reconcile.NewEngine(c.c, quiet, nil)
+	if err := e.Add(k); err != nil {
+		c.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = e.Run(ctx) }()
+	return func() { cancel(); <-done }
+}
+
 // TestSilentNode has one of two nodes fall silent, in virtual time: its state
 // becomes unknown, its pods unready and, once they no longer tolerate it, they
 // are replaced on the other; when the node is deleted its pods go with it.
@@ -61,15 +74,7 @@ func TestSilentNode(t *testing.T) {
 			}
 		}}
 		c := start(t)
-		k.nodes = reconcile.ViewOf[*corev1.Node](c.hub)
-		e := reconcile.NewEngine(c.c, quiet, nil)
-		if err := e.Add(k); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = e.Run(ctx) }()
-		defer func() { cancel(); <-done }()
+		defer c.keep(k)()
 
 		ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now()}
 		if err := c.c.Seed(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{ready}}}); err != nil {

@@ -40,6 +40,7 @@ type Recorder struct {
 	mu      sync.Mutex
 	queued  []*corev1.Event
 	dropped int
+	last    int64         // the newest stamp given
 	wake    chan struct{} // one slot: there is something to write
 }
 
@@ -59,6 +60,15 @@ func NewRecorder(c client.Client, log *slog.Logger) *Recorder {
 		}
 	}
 	return r
+}
+
+// stamp is a time in nanoseconds that no event before was given: two of one
+// moment would have the same name, and only one would be kept.
+func (r *Recorder) stamp(now time.Time) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = max(r.last+1, now.UnixNano())
+	return r.last
 }
 
 // For returns the recorder of a component such as "deployment-controller". host
@@ -99,7 +109,7 @@ func (c *componentRecorder) EventForField(regarding object.Object, fieldPath, ev
 		message = message[:maxMessage-3] + "..."
 	}
 	c.r.queue(&corev1.Event{
-		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: eventName(ref.Name, now)},
+		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: eventName(ref.Name, c.r.stamp(now))},
 		InvolvedObject: ref,
 		Reason:         reason, Message: message, Type: eventType,
 		Source:         corev1.EventSource{Component: c.component, Host: c.host},
@@ -110,8 +120,8 @@ func (c *componentRecorder) EventForField(regarding object.Object, fieldPath, ev
 
 // eventName is upstream's "<name>.<hex nanoseconds>", shortened where the name
 // would become too long for one.
-func eventName(name string, t time.Time) string {
-	stamp := fmt.Sprintf(".%x", t.UnixNano())
+func eventName(name string, nanos int64) string {
+	stamp := fmt.Sprintf(".%x", nanos)
 	if most := validation.DNS1123SubdomainMaxLength - len(stamp); len(name) > most {
 		name = name[:most]
 	}
