@@ -59,7 +59,7 @@ func benchServer(b *testing.B, fields bool) *apiserver.Server {
 	s := store.OpenMemory(store.Options{Tag: engine.Tag})
 	o := engine.Options{Store: s, Scheme: object.NewScheme(kinds.All()...)}
 	if fields {
-		o.Fields = object.NewFieldManagers(nil)
+		o.Fields = object.NewFieldManagers()
 	}
 	srv := apiserver.New(apiserver.Options{Engine: engine.New(o), MaxWriting: 10000, MaxReading: 10000})
 	b.Cleanup(func() { s.Close() })

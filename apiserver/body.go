@@ -136,7 +136,11 @@ func (q *request) decodeObject(t resource.Target, validation string) (object.Obj
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if t.Custom() {
-		err = q.strict(object.Prune(t.Definition, obj), v.GroupVersionKind, v.GroupVersionKind, validation)
+		unknown, bad := object.Prune(t.Definition, obj)
+		if bad != nil {
+			return nil, wrongKind(v.GroupVersionKind, v.GroupVersionKind, bad)
+		}
+		err = q.strict(unknown, v.GroupVersionKind, v.GroupVersionKind, validation)
 	} else {
 		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	}

@@ -16,13 +16,13 @@ func widget() *object.Definition {
 		return map[string]any{"apiVersion": "example.org/v1", "kind": kind}
 	}
 	return &object.Definition{
-		Hooks: object.Hooks{Prune: func(o object.Object) []string {
+		Hooks: object.Hooks{Prune: func(o object.Object) ([]string, error) {
 			spec, ok := o.(*unstructured.Unstructured).Object["spec"].(map[string]any)
 			if _, has := spec["secret"]; !ok || !has {
-				return nil
+				return nil, nil
 			}
 			delete(spec, "secret")
-			return []string{"spec.secret"}
+			return []string{"spec.secret"}, nil
 		}},
 		Group: "example.org", Version: "v1", Kind: "Widget", Resource: "widgets", Singular: "widget", Namespaced: true, Status: true, Generation: true,
 		New: func() object.Object { return &unstructured.Unstructured{Object: fresh("Widget")} },

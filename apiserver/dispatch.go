@@ -28,6 +28,9 @@ func (q *request) serveResource() {
 		q.unknownResource()
 		return
 	}
+	if d := def.Dynamic; d != nil && d.Deprecation != "" {
+		q.warn(d.Deprecation)
+	}
 	k := q.s.engine.Kind(def)
 	v := k.Codec.Version(in.GV)
 	if v == nil {

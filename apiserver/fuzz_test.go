@@ -91,4 +91,4 @@ func FuzzRequest(f *testing.F) {
 }
 
 // fuzzFields are shared, for their schemas take long to compile.
-var fuzzFields = object.NewFieldManagers(nil)
+var fuzzFields = object.NewFieldManagers()

@@ -44,7 +44,7 @@ func start(t *testing.T, change ...func(*apiserver.Options)) *cluster {
 func startAt(t *testing.T, now func() time.Time, change ...func(*apiserver.Options)) *cluster {
 	t.Helper()
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(nil), Now: now})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(), Now: now})
 	o := apiserver.Options{Engine: e}
 	for _, f := range change {
 		f(&o)

@@ -132,7 +132,7 @@ func (s *server) openAPI() error {
 	scheme := object.NewScheme(kinds.All()...)
 	s.engine = resource.New(resource.Options{
 		Store: s.store, Scheme: scheme, Admission: &s.admission, Log: s.log.With("room", "api"),
-		Fields: object.NewFieldManagers(nil),
+		Fields: object.NewFieldManagers(),
 	})
 	s.system = direct.New(s.engine, &user.DefaultInfo{Name: "system:apiserver", Groups: []string{user.SystemPrivilegedGroup}}, "sagong", nil)
 	s.hub = reconcile.NewHub(s.system, s.log)

@@ -78,6 +78,9 @@ func (c *Codec) add(gvk schema.GroupVersionKind, s *ServedVersion) {
 			v.ListKind = t.Name()
 		}
 	}
+	if s == nil && c.def.Dynamic != nil {
+		v.ListKind = c.def.Dynamic.ListKind
+	}
 	v.head = fmt.Appendf(nil, `{"kind":%q,"apiVersion":%q`, gvk.Kind, gvk.GroupVersion().String())
 	c.versions = append(c.versions, v)
 }
@@ -141,6 +144,18 @@ func (v *Version) FromStorage(o Object) (runtime.Object, error) {
 // resourceVersion.
 func (c *Codec) Encode(o Object) ([]byte, error) {
 	if c.custom {
+		m, err := c.def.Dynamic.encode(o.(*unstructured.Unstructured).Object)
+		if err != nil {
+			return nil, err
+		}
+		return encodeCustom(m)
+	}
+	return Marshal(o)
+}
+
+// Form is like Encode, but in the codec's own version: for comparing objects.
+func (c *Codec) Form(o Object) ([]byte, error) {
+	if c.custom {
 		return encodeCustom(o.(*unstructured.Unstructured).Object)
 	}
 	return Marshal(o)
@@ -153,6 +168,9 @@ func (c *Codec) Decode(value []byte, r Revision) (Object, error) {
 		m, err := decodeMap(value)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read stored %s: %w", c.def.Kind, err)
+		}
+		if m, err = c.def.Dynamic.decode(m); err != nil {
+			return nil, err
 		}
 		o.(*unstructured.Unstructured).Object = m
 	} else {

@@ -142,15 +142,15 @@ func knownMetadata(u *unstructured.Unstructured) (unknown []error, err error) {
 
 // Prune runs the kind's own pruning on an object and returns what it removed as
 // strict decoding errors.
-func Prune(d *Definition, o Object) []error {
+func Prune(d *Definition, o Object) (unknown []error, err error) {
 	if d.Prune == nil {
-		return nil
+		return nil, nil
 	}
-	var errs []error
-	for _, path := range d.Prune(o) {
-		errs = append(errs, fmt.Errorf("unknown field %q", path))
+	paths, err := d.Prune(o)
+	for _, path := range paths {
+		unknown = append(unknown, fmt.Errorf("unknown field %q", path))
 	}
-	return errs
+	return unknown, err
 }
 
 func clearKind(o runtime.Object) { o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{}) }

@@ -46,6 +46,11 @@ type Definition struct {
 	// core/v1 of Event) with their conversion to and from the storage version.
 	Served []ServedVersion
 
+	// Dynamic is set for kinds made at run time, whose further served versions are
+	// Others.
+	Dynamic *Dynamic
+	Others  []*Definition
+
 	// Status is true when the kind has a status subresource: writes to the main
 	// resource then keep the old status, and writes to status keep all else.
 	Status bool
@@ -87,10 +92,10 @@ type Hooks struct {
 	// idempotent.
 	Default func(Object)
 	// Prune removes fields that the kind's schema does not know and returns
-	// their paths, such as "spec.foo". Only kinds made at run time have one: a
-	// Go type knows its fields. It runs on every object that comes from
-	// outside, before Default.
-	Prune func(Object) (unknown []string)
+	// their paths, such as "spec.foo"; an error means that the object cannot be
+	// read. Only kinds made at run time have one: a Go type knows its fields. It
+	// runs on every object that comes from outside, before Default.
+	Prune func(Object) (unknown []string, err error)
 	// PrepareCreate runs after mutating admission, before validation: it
 	// clears what a client may not set on create (status, for kinds with one).
 	PrepareCreate func(context.Context, Object)
@@ -100,6 +105,10 @@ type Hooks struct {
 	// PrepareStatusUpdate runs for status writes, after the engine has put
 	// back all but status and metadata.
 	PrepareStatusUpdate func(ctx context.Context, new, old Object)
+	// BeginDelete changes an object whose deletion begins: it may add finalizers
+	// and set conditions. It gets a copy whose metadata it may change field by
+	// field; all else it must replace.
+	BeginDelete func(Object)
 	// Validate checks a new object, ValidateUpdate a changed one (the engine
 	// calls only ValidateUpdate for updates; it must include what Validate
 	// checks), ValidateStatusUpdate a write to status. ObjectMeta is checked by
@@ -141,7 +150,10 @@ type ServedVersion struct {
 // Scale maps a kind to autoscaling/v1 Scale.
 type Scale struct {
 	Get func(Object) *autoscalingv1.Scale
-	Set func(Object, int32) // changes spec.replicas
+	// Missing is an error for objects that have no number of replicas yet; nil
+	// means that there always is one.
+	Missing func(Object) error
+	Set     func(Object, int32) // changes spec.replicas
 }
 
 // Subresource is one that discovery and RBAC must list, such as pods/log.
@@ -211,6 +223,7 @@ type Kind[T Object] struct {
 	AllowCreateOnUpdate       bool
 	RefuseUnconditionalUpdate bool
 	BeforeDelete              func(T, *metav1.DeleteOptions) bool
+	BeginDelete               func(T)
 	DefaultPropagation        metav1.DeletionPropagation
 }
 
@@ -282,6 +295,9 @@ func (k Kind[T]) Definition() *Definition {
 			old, _ := o.(T)
 			return k.Warnings(n.(T), old)
 		}
+	}
+	if k.BeginDelete != nil {
+		d.BeginDelete = func(o Object) { k.BeginDelete(o.(T)) }
 	}
 	if k.BeforeDelete != nil {
 		d.BeforeDelete = func(o Object, opts *metav1.DeleteOptions) bool { return k.BeforeDelete(o.(T), opts) }

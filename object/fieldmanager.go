@@ -21,8 +21,6 @@ import (
 // starting up does not wait for them.
 type FieldManagers struct {
 	converter func() managedfields.TypeConverter
-	// custom gives the schema of kinds made at run time; nil means none.
-	custom func(*Definition) managedfields.TypeConverter
 
 	mu     sync.RWMutex
 	known  map[managerKey]*managedfields.FieldManager
@@ -38,16 +36,14 @@ type managerKey struct {
 	subresource string
 }
 
-// NewFieldManagers makes a set of field managers. custom finds the schema of a
-// kind made at run time, nil for one without; it may be nil itself.
-func NewFieldManagers(custom func(*Definition) managedfields.TypeConverter) *FieldManagers {
+// NewFieldManagers makes a set of field managers.
+func NewFieldManagers() *FieldManagers {
 	return &FieldManagers{
 		converter: sync.OnceValue(func() managedfields.TypeConverter {
 			return managedfields.NewSchemeTypeConverter(clientscheme.Scheme, builtinFields())
 		}),
-		custom: custom,
-		known:  map[managerKey]*managedfields.FieldManager{},
-		typed:  map[*Codec]*typed.TypedValue{},
+		known: map[managerKey]*managedfields.FieldManager{},
+		typed: map[*Codec]*typed.TypedValue{},
 
 		filters: map[managerKey]fieldpath.Filter{},
 	}
@@ -68,9 +64,9 @@ func (m *FieldManagers) For(c *Codec, v *Version, subresource string) (*managedf
 	var err error
 	if c.custom {
 		conv := managedfields.NewDeducedTypeConverter()
-		if m.custom != nil {
-			if own := m.custom(c.def); own != nil {
-				conv = own
+		if d := c.def.Dynamic; d != nil && d.Fields != nil {
+			if conv, err = d.Fields(); err != nil {
+				return nil, fmt.Errorf("cannot manage fields of %s: %w", v.Kind, err)
 			}
 		}
 		f, err = managedfields.NewDefaultCRDFieldManager(conv, adapter, adapter, adapter, v.GroupVersionKind, hub, subresource, reset)
@@ -103,6 +99,9 @@ func resetFields(c *Codec, v *Version, subresource string) map[fieldpath.APIVers
 		// Which top-level fields there are is the schema's business; metadata and
 		// status remain by what the write keeps.
 		set.Insert(fieldpath.MakePathOrDie("spec"))
+		if c.def.Dynamic != nil {
+			set.Insert(fieldpath.MakePathOrDie("metadata"))
+		}
 	default:
 		t := reflect.TypeOf(v.New()).Elem()
 		for i := range t.NumField() {
@@ -176,11 +175,11 @@ func (c *Codec) unchanged(old, obj Object) (bool, error) {
 	if len(managed) == 0 {
 		obj.SetManagedFields(was.GetManagedFields())
 	}
-	a, err := c.Encode(was)
+	a, err := c.Form(was)
 	if err != nil {
 		return false, err
 	}
-	b, err := c.Encode(obj)
+	b, err := c.Form(obj)
 	obj.SetResourceVersion(rv)
 	if err != nil {
 		obj.SetManagedFields(managed)
@@ -222,6 +221,12 @@ func (k versionConverter) ConvertToVersion(in runtime.Object, gv runtime.GroupVe
 	target, ok := gv.KindForGroupVersionKinds([]schema.GroupVersionKind{gvk})
 	if !ok {
 		return nil, runtime.NewNotRegisteredErrForTarget("api", nil, gv)
+	}
+	if u, ok := in.(*unstructured.Unstructured); ok && k.c.def.Dynamic != nil {
+		if gvk == target {
+			return in, nil
+		}
+		return k.c.def.Dynamic.Convert(u, target.GroupVersion())
 	}
 	to := k.c.Version(target.GroupVersion())
 	from := k.c.Version(gvk.GroupVersion())
@@ -273,6 +278,11 @@ func (k versionConverter) Default(in runtime.Object) {
 
 // New implements runtime.ObjectCreater.
 func (k versionConverter) New(kind schema.GroupVersionKind) (runtime.Object, error) {
+	if k.c.def.Dynamic != nil {
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(kind)
+		return u, nil
+	}
 	v := k.c.Version(kind.GroupVersion())
 	if v == nil {
 		return nil, runtime.NewNotRegisteredErrForKind("api", kind)

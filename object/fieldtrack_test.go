@@ -59,7 +59,7 @@ func withoutTimes(o object.Object) []metav1.ManagedFieldsEntry {
 }
 
 func TestTrackEqualsLibrary(t *testing.T) {
-	fast := object.NewFieldManagers(nil)
+	fast := object.NewFieldManagers()
 	tested := 0
 	for _, d := range kinds.All() {
 		if d.Virtual || d.Kind == "CustomResourceDefinition" || d.Kind == "APIService" {

@@ -19,6 +19,8 @@ type Scheme struct {
 	byGVK  map[schema.GroupVersionKind]*Definition
 	byGVR  map[schema.GroupVersionResource]*Definition
 	byType map[reflect.Type]*Definition
+	// changed is closed at the next change; nil when nobody waits.
+	changed chan struct{}
 }
 
 // NewScheme holds the given kinds. It panics on two definitions of one kind,
@@ -38,34 +40,78 @@ func NewScheme(defs ...*Definition) *Scheme {
 }
 
 // Add makes a kind known, with all versions it is served in.
-func (s *Scheme) Add(d *Definition) error {
+func (s *Scheme) Add(d *Definition) error { return s.Replace(nil, d) }
+
+// Remove makes a kind unknown, with all its versions.
+func (s *Scheme) Remove(d *Definition) { _ = s.Replace(d, nil) }
+
+// Replace puts a kind in the place of another at once; either may be nil. When
+// the new one cannot be added, nothing changes.
+func (s *Scheme) Replace(old, d *Definition) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.byGVK[d.GVK()]; old != nil {
-		return fmt.Errorf("cannot add kind %s: it is defined already", d.GVK())
-	}
-	if old := s.byGVR[d.GVR()]; old != nil {
-		return fmt.Errorf("cannot add resource %s: it belongs to kind %s", d.GVR(), old.Kind)
-	}
-	s.all = append(s.all, d)
-	s.byGVK[d.GVK()] = d
-	s.byGVR[d.GVR()] = d
-	for _, v := range d.Served {
-		kind := v.Kind
-		if kind == "" {
-			kind = d.Kind
+	if d != nil {
+		for _, v := range d.Versions() {
+			if has := s.byGVK[v.GVK()]; has != nil && !isVersion(old, has) {
+				return fmt.Errorf("cannot add kind %s: it is defined already", v.GVK())
+			}
+			if has := s.byGVR[v.GVR()]; has != nil && !isVersion(old, has) {
+				return fmt.Errorf("cannot add resource %s: it belongs to kind %s", v.GVR(), has.Kind)
+			}
 		}
-		s.byGVK[schema.GroupVersionKind{Group: v.Group, Version: v.Version, Kind: kind}] = d
-		s.byGVR[schema.GroupVersionResource{Group: v.Group, Version: v.Version, Resource: d.Resource}] = d
 	}
-	t := reflect.TypeOf(d.New())
-	if _, taken := s.byType[t]; !taken {
-		s.byType[t] = d
+	if old != nil {
+		s.all = slices.DeleteFunc(slices.Clone(s.all), func(x *Definition) bool { return x == old })
+		for _, v := range old.Versions() {
+			delete(s.byGVK, v.GVK())
+			delete(s.byGVR, v.GVR())
+		}
+	}
+	if d != nil {
+		s.add(d)
+	}
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
 	}
 	return nil
 }
 
-// All returns the kinds in the order they were added.
+func isVersion(d, of *Definition) bool { return d != nil && slices.Contains(d.Versions(), of) }
+
+func (s *Scheme) add(d *Definition) {
+	s.all = append(s.all, d)
+	for _, o := range d.Versions() {
+		s.byGVK[o.GVK()] = o
+		s.byGVR[o.GVR()] = o
+		for _, v := range o.Served {
+			kind := v.Kind
+			if kind == "" {
+				kind = o.Kind
+			}
+			s.byGVK[schema.GroupVersionKind{Group: v.Group, Version: v.Version, Kind: kind}] = o
+			s.byGVR[schema.GroupVersionResource{Group: v.Group, Version: v.Version, Resource: o.Resource}] = o
+		}
+	}
+	t := reflect.TypeOf(d.New())
+	if _, taken := s.byType[t]; !taken && d.Dynamic == nil {
+		s.byType[t] = d
+	}
+}
+
+// Changed is closed when a kind is added, removed or replaced. Ask for it before
+// looking at the kinds.
+func (s *Scheme) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}
+
+// All returns the kinds in the order they were added. Kinds made at run time are
+// in it once, in the version that stands for them.
 func (s *Scheme) All() []*Definition {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -134,7 +134,9 @@ func (d *Discovery) render() map[string]document {
 		return byGV[gv]
 	}
 	for _, def := range d.scheme.All() {
-		at(def.Group, def.Version).add(def, def.Kind)
+		for _, v := range def.Versions() {
+			at(v.Group, v.Version).add(v, v.Kind)
+		}
 		for _, v := range def.Served {
 			kind := v.Kind
 			if kind == "" {
@@ -209,6 +211,9 @@ func (s *served) add(def *object.Definition, kind string) {
 		if def.Virtual {
 			verbs = []string{"create"}
 		}
+		if def.Dynamic != nil && def.Dynamic.Terminating {
+			verbs = []string{"delete", "deletecollection", "get", "list", "watch"}
+		}
 	}
 	res := metav1.APIResource{
 		Name: def.Resource, SingularName: def.Singular, Namespaced: def.Namespaced, Kind: kind,
@@ -255,7 +260,11 @@ func (s *served) add(def *object.Definition, kind string) {
 
 // storageHash tells clients when the stored version of a resource changes.
 func storageHash(def *object.Definition) string {
-	sum := sha512.Sum512([]byte(def.Group + "/" + def.Version + "/" + def.Kind))
+	stored := def.Version
+	if def.Dynamic != nil {
+		stored = def.Dynamic.Storage
+	}
+	sum := sha512.Sum512([]byte(def.Group + "/" + stored + "/" + def.Kind))
 	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/"
 	out := make([]byte, 11)
 	for i := range out {

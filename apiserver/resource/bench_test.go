@@ -20,7 +20,7 @@ import (
 func BenchmarkPodLife(b *testing.B) {
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	defer s.Close()
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(nil)})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers()})
 	c := direct.New(e, nil, "kube-controller-manager", nil)
 	agent := direct.New(e, nil, "kubelet", nil)
 	pods := object.Of[*corev1.Pod](c.Scheme())

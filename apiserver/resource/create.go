@@ -99,6 +99,9 @@ func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj obj
 			Message: "resourceVersion should not be set on objects to be created",
 		}}
 	}
+	if d := t.Dynamic; d != nil && d.Terminating {
+		return nil, apierrors.NewForbidden(t.gr(), obj.GetName(), errors.New("create not allowed while custom resource definition is terminating"))
+	}
 	obj.SetResourceVersion("")
 	obj.SetCreationTimestamp(metav1.Unix(e.now().Unix(), 0))
 	obj.SetUID(types.UID(uuid.NewString()))

@@ -133,6 +133,11 @@ func (e *Engine) decideDelete(t Target, opts *metav1.DeleteOptions, old object.O
 	}
 
 	finalizers, changed := e.deletionFinalizers(t, o, old)
+	if t.BeginDelete != nil && old.GetDeletionTimestamp() == nil {
+		obj.SetFinalizers(slices.Clone(finalizers))
+		t.BeginDelete(obj)
+		finalizers, changed = obj.GetFinalizers(), true
+	}
 	if changed {
 		obj.SetFinalizers(finalizers)
 	}

@@ -87,6 +87,7 @@ type Kind struct {
 	*object.Codec
 	prefix string // of the store's keys
 	shared sharing
+	alias  bool // another kind's objects in another version: records keep nothing for it
 }
 
 // Kind prepares a definition for use.
@@ -102,16 +103,26 @@ func (e *Engine) Kind(d *object.Definition) *Kind {
 	if k := e.kinds[d]; k != nil {
 		return k
 	}
-	k = &Kind{Definition: d, Codec: object.NewCodec(d), prefix: Prefix(d)}
-	e.kinds[d] = k
+	k = &Kind{Definition: d, Codec: object.NewCodec(d), prefix: Prefix(d), alias: d.Dynamic != nil && d.Dynamic.Alias}
+	if d.Gone() {
+		k.alias = true // a successor has the records
+	} else {
+		e.kinds[d] = k
+	}
 	return k
 }
 
-// Forget drops what was prepared for a kind that is no longer served.
+// Forget drops what was prepared for a kind that is no longer served, in all its
+// versions. Its Life must have ended.
 func (e *Engine) Forget(d *object.Definition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.kinds, d)
+	for _, v := range d.Versions() {
+		if k := e.kinds[v]; k != nil && e.fields != nil {
+			e.fields.Forget(k.Codec)
+		}
+		delete(e.kinds, v)
+	}
 }
 
 // Prefix is the beginning of the store's keys of a kind.

@@ -111,7 +111,7 @@ func (e *Engine) scaleHandler() Handler {
 			if err != nil {
 				return nil, err
 			}
-			return scaleOf(t, o), nil
+			return scaleOf(t, o)
 		},
 		Update: func(ctx context.Context, c Caller, t Target, body runtime.Object, o *metav1.UpdateOptions) (runtime.Object, error) {
 			return e.setScale(ctx, c, t, body.(*autoscalingv1.Scale), o)

@@ -23,7 +23,7 @@ import (
 func TestHooksLeaveOldAlone(t *testing.T) {
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	defer s.Close()
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(nil)})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers()})
 	c := direct.New(e, nil, "tester", nil)
 	ctx := t.Context()
 	for _, d := range kinds.All() {

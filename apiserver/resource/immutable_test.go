@@ -55,7 +55,7 @@ func (w *witness) see(t *testing.T, o object.Object) {
 func TestPublishedNeverChange(t *testing.T) {
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	defer s.Close()
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(nil)})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers()})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	c := direct.New(e, nil, "tester", nil)

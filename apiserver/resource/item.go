@@ -56,7 +56,11 @@ func (q *retired) add(r *store.Record) {
 }
 
 // Share makes the records of a kind keep their typed objects from now on.
-func (k *Kind) Share() { k.shared.on.Store(true) }
+func (k *Kind) Share() {
+	if !k.alias {
+		k.shared.on.Store(true)
+	}
+}
 
 // Item is one object: what a write or read results in. It gives the typed
 // object and its encodings, made at most once where they are kept.
@@ -86,7 +90,7 @@ func (i Item) Object() (object.Object, error) {
 	if i.obj != nil {
 		return i.obj, nil
 	}
-	if object.Revision(i.rec.ModRev) != i.rev {
+	if object.Revision(i.rec.ModRev) != i.rev || i.k.alias {
 		return i.decode()
 	}
 	m, _ := i.rec.Memo().(*memo)
@@ -125,7 +129,10 @@ func (i Item) Meta() (metav1.Object, error) {
 	if i.obj != nil {
 		return i.obj, nil
 	}
-	if object.Revision(i.rec.ModRev) == i.rev {
+	if d := i.k.Dynamic; d != nil && d.Converts {
+		return i.Object()
+	}
+	if object.Revision(i.rec.ModRev) == i.rev && !i.k.alias {
 		if m, _ := i.rec.Memo().(*memo); m != nil && m.obj != nil {
 			return m.obj, nil
 		}
@@ -155,7 +162,7 @@ func (i Item) matches(s object.Selector) (bool, error) {
 // JSON is the object in version v without kind and apiVersion, as it stands in
 // lists. It must not be changed.
 func (i Item) JSON(v *object.Version) ([]byte, error) {
-	if !v.Storage() || i.rec == nil || object.Revision(i.rec.ModRev) != i.rev {
+	if !v.Storage() || i.rec == nil || object.Revision(i.rec.ModRev) != i.rev || i.k.alias {
 		o, err := i.Object()
 		if err != nil {
 			return nil, err

@@ -33,7 +33,7 @@ func TestMemoryOfAPod(t *testing.T) {
 	const pods = 4000
 	s := store.OpenMemory(store.Options{Tag: resource.Tag, HistoryBytes: 1})
 	defer s.Close()
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(nil)})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers()})
 	c := direct.New(e, nil, "kube-controller-manager", nil)
 	d := object.Of[*corev1.Pod](c.Scheme())
 	e.Kind(d).Share()

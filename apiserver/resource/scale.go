@@ -58,15 +58,20 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	return scaleOf(t, obj), nil
+	return scaleOf(t, obj)
 }
 
 // scaleOf is an object's Scale with its metadata.
-func scaleOf(t Target, obj object.Object) *autoscalingv1.Scale {
+func scaleOf(t Target, obj object.Object) (*autoscalingv1.Scale, error) {
+	if missing := t.Definition.Scale.Missing; missing != nil {
+		if err := missing(obj); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+	}
 	s := t.Definition.Scale.Get(obj)
 	s.ObjectMeta = metav1.ObjectMeta{
 		Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
 		ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
 	}
-	return s
+	return s, nil
 }

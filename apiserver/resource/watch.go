@@ -34,10 +34,15 @@ type Watch struct {
 	w   store.Watcher
 	sel object.Selector
 	out []Event
+	// release undoes that the watch ends with its kind; nil for built-in kinds.
+	release func() bool
 }
 
 // Watch begins to follow the changes.
 func (e *Engine) Watch(ctx context.Context, t Target, o WatchOptions) (*Watch, error) {
+	if t.Gone() {
+		return nil, apierrors.NewNotFound(t.gr(), t.Name)
+	}
 	prefix := t.listPrefix(t.Namespace)
 	opts := store.WatchOptions{}
 	if name, ok := o.Selector.Exact("metadata.name"); ok && (t.Namespace != "" || !t.Namespaced) {
@@ -50,7 +55,11 @@ func (e *Engine) Watch(ctx context.Context, t Target, o WatchOptions) (*Watch, e
 	if err != nil {
 		return nil, watchError(ctx, err)
 	}
-	return &Watch{e: e, k: t.Kind, w: w, sel: o.Selector}, nil
+	out := &Watch{e: e, k: t.Kind, w: w, sel: o.Selector}
+	if d := t.Dynamic; d != nil && d.Life != nil {
+		out.release = context.AfterFunc(d.Life, w.Close)
+	}
+	return out, nil
 }
 
 // Next waits for at least one event that the selector shows, or for the end of
@@ -124,7 +133,12 @@ func (w *Watch) show(e *store.Event) (Event, bool, error) {
 func (w *Watch) Revision() object.Revision { return object.Revision(w.w.Rev()) }
 
 // Close ends the watch.
-func (w *Watch) Close() { w.w.Close() }
+func (w *Watch) Close() {
+	if w.release != nil {
+		w.release()
+	}
+	w.w.Close()
+}
 
 func watchError(ctx context.Context, err error) error {
 	var rev *store.RevError

@@ -21,7 +21,7 @@ func TestSuite(t *testing.T) {
 	clienttest.Run(t, func(t *testing.T) client.Client {
 		s := store.OpenMemory(store.Options{Tag: resource.Tag})
 		scheme := object.NewScheme(kinds.All()...)
-		e := resource.New(resource.Options{Store: s, Scheme: scheme, Fields: object.NewFieldManagers(nil)})
+		e := resource.New(resource.Options{Store: s, Scheme: scheme, Fields: object.NewFieldManagers()})
 		srv := apiserver.New(apiserver.Options{Engine: e})
 		hs := httptest.NewServer(srv)
 		t.Cleanup(func() {

@@ -74,11 +74,15 @@ func (c *garbageCollector) Run(ctx context.Context, w client.Client, enqueue fun
 		return ctx.Err()
 	}
 	g.start()
-	if crd := w.Scheme().ByKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}); crd != nil {
-		return reconcile.Follow(ctx, w, crd, "", client.ListOptions{}, c.log, crdFollower{k})
+	for {
+		changed := w.Scheme().Changed()
+		k.sync(nil)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	<-ctx.Done()
-	return ctx.Err()
 }
 
 // followers runs one follower for each kind of the scheme.
@@ -128,15 +132,6 @@ func (k *followers) sync(first func() func()) {
 func collectable(d *object.Definition) bool {
 	return deletable(d) && d.Kind != "Event" && (d.Verbs == nil || slices.Contains(d.Verbs, "watch"))
 }
-
-// crdFollower looks for new and vanished kinds whenever a definition changes.
-type crdFollower struct{ k *followers }
-
-// Replace implements reconcile.Follower.
-func (f crdFollower) Replace(client.List) { f.k.sync(nil) }
-
-// Apply implements reconcile.Follower.
-func (f crdFollower) Apply([]client.Event) { f.k.sync(nil) }
 
 // Reconcile decides about one object.
 func (c *garbageCollector) Reconcile(ctx context.Context, w client.Client, key object.Key) (reconcile.Result, error) {
