@@ -1,48 +1,20 @@
 package apiserver
 
 import (
-	"net"
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sagong/apiserver/audit"
+	"sagong/apiserver/resource"
+	"sagong/object"
 )
-
-// Stage is a point in a request's life at which audit is told of it.
-type Stage string
-
-// The stages, as upstream names them.
-const (
-	StageRequestReceived  Stage = "RequestReceived"
-	StageResponseStarted  Stage = "ResponseStarted"
-	StageResponseComplete Stage = "ResponseComplete"
-)
-
-// AuditEvent is what audit learns of a request at level Metadata.
-type AuditEvent struct {
-	ID           string
-	Stage        Stage
-	Info         *Info
-	RequestURI   string
-	User         user.Info
-	Impersonated user.Info // nil when nobody is
-	SourceIPs    []string
-	UserAgent    string
-	Received, At time.Time
-	Code         int            // 0 before the response
-	Status       *metav1.Status // of an error
-	// UID and ResourceVersion are those of the object written, when known.
-	UID             types.UID
-	ResourceVersion string
-	Annotations     map[string]string
-}
-
-// Audit is told of requests. It must be quick and must not keep the event.
-type Audit interface {
-	Audit(*AuditEvent)
-}
 
 // Metrics are told how a request ended.
 type Metrics interface {
@@ -51,43 +23,120 @@ type Metrics interface {
 	Watching(info *Info, delta int)
 }
 
-type auditedObject struct {
-	uid types.UID
-	rv  string
+// note adds an annotation to the request's audit events.
+func (q *request) note(key, value string) { q.audited.Note(key, value) }
+
+// beginAudit finds out what is written down of the request.
+func (q *request) beginAudit() {
+	if q.s.Audit != nil {
+		q.audited = q.s.Audit.Begin(q.r, q.id, q.start, q.attributes())
+	}
 }
 
-func (q *request) note(key, value string) {
-	if q.s.Audit == nil {
+// auditUnauthenticated writes down a request whose caller is not known, as
+// upstream does: one event, and no other.
+func (q *request) auditUnauthenticated(failure error) {
+	q.beginAudit()
+	s := statusOf(failure)
+	q.audited.Stage(audit.ResponseStarted, int(s.Code), &metav1.Status{Message: credentialsTried(q.r)})
+	q.audited = nil
+}
+
+func credentialsTried(r *http.Request) string {
+	var tried []string
+	if _, _, ok := r.BasicAuth(); ok {
+		tried = append(tried, "basic")
+	}
+	if scheme, _, ok := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); ok && strings.EqualFold(scheme, "bearer") {
+		tried = append(tried, "bearer")
+	}
+	if r.URL.Query().Get("access_token") != "" {
+		tried = append(tried, "access_token")
+	}
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		tried = append(tried, "x509")
+	}
+	if len(tried) == 0 {
+		return "Authentication failed, no credentials provided"
+	}
+	return "Authentication failed, attempted: " + strings.Join(tried, ", ")
+}
+
+// auditStart has the beginning of a long answer written down.
+func (q *request) auditStart() {
+	if q.audited != nil {
+		q.w.begun = func(code int) { q.audited.Stage(audit.ResponseStarted, code, q.errored) }
+	}
+}
+
+// auditEnd writes down how the request ended; panicked is nil unless it did so
+// in a panic.
+func (q *request) auditEnd(panicked any) {
+	if panicked != nil {
+		q.audited.Stage(audit.Panic, http.StatusInternalServerError, &metav1.Status{
+			Status: metav1.StatusFailure, Reason: metav1.StatusReasonInternalError, Message: fmt.Sprintf("APIServer panic'd: %v", panicked),
+		})
 		return
 	}
-	if q.notes == nil {
-		q.notes = map[string]string{}
+	if q.audited != nil && !q.w.wrote {
+		q.errored = &metav1.Status{Status: metav1.StatusSuccess, Message: "Connection closed early"}
 	}
-	q.notes[key] = value
+	q.audited.Stage(audit.ResponseComplete, q.w.code(), q.errored)
 }
 
-func (q *request) audit(stage Stage) {
-	if q.s.Audit == nil {
+// auditRequest writes down the body of a request, which was read from data into o.
+func (q *request) auditRequest(o runtime.Object, gvk schema.GroupVersionKind, data []byte, f object.Format) {
+	if q.audited == nil {
 		return
 	}
-	ev := &AuditEvent{
-		ID: q.id, Stage: stage, Info: &q.info, RequestURI: q.r.URL.RequestURI(), User: q.user,
-		SourceIPs: sourceIPs(q.r), UserAgent: q.r.UserAgent(), Received: q.start, At: time.Now(),
-		UID: q.object.uid, ResourceVersion: q.object.rv, Annotations: q.notes,
+	if m, ok := o.(metav1.Object); ok {
+		q.audited.Target(m)
 	}
-	if q.asked != nil {
-		ev.User, ev.Impersonated = q.asked, q.user
+	if !q.audited.WantsRequest() {
+		return
 	}
-	if stage != StageRequestReceived {
-		ev.Code, ev.Status = q.w.code(), q.errored
+	if f != object.JSON {
+		o = o.DeepCopyObject()
+		o.GetObjectKind().SetGroupVersionKind(gvk)
+		var err error
+		if data, err = json.Marshal(o); err != nil {
+			return
+		}
 	}
-	q.s.Audit.Audit(ev)
+	q.audited.RequestBody(data)
 }
 
-func sourceIPs(r *http.Request) []string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return nil
+// auditItem and auditList write down answers that are not sent as JSON.
+func (q *request) auditItem(t resource.Target, it resource.Item) {
+	if !q.audited.WantsResponse() {
+		return
 	}
-	return []string{host}
+	if bare, err := it.JSON(t.WireVersion()); err == nil {
+		q.audited.ResponseBody(t.WireVersion().WholeJSON(nil, bare))
+	}
+}
+
+func (q *request) auditList(t resource.Target, l resource.List) {
+	if !q.audited.WantsResponse() {
+		return
+	}
+	v := t.WireVersion()
+	parts := make([][]byte, len(l.Items))
+	for i, it := range l.Items {
+		b, err := it.JSON(v)
+		if err != nil {
+			return
+		}
+		parts[i] = b
+	}
+	q.audited.ResponseBody(jsonList(v.ListKind, v.GroupVersion().String(), l, parts, 256))
+}
+
+func (q *request) auditOther(o runtime.Object) {
+	if !q.audited.WantsResponse() {
+		return
+	}
+	if b, err := json.Marshal(o); err == nil {
+		q.audited.ResponseBody(b)
+	}
 }

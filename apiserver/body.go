@@ -84,6 +84,7 @@ func (q *request) decode(t resource.Target, into runtime.Object, want schema.Gro
 	if err := q.strict(d.Strict, d.GVK, want, validation); err != nil {
 		return nil, err
 	}
+	q.auditRequest(d.Object, want, data, f)
 	if t.Custom() && t.Subresource == "" || isCustom(into) {
 		into.GetObjectKind().SetGroupVersionKind(want)
 	}

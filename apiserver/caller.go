@@ -37,13 +37,22 @@ func (q *request) authenticate() error {
 	return nil
 }
 
-// authorize asks whether the user may do what the request is for.
-func (q *request) authorize() error {
+// attributes are what the path says the user wants to do.
+func (q *request) attributes() authorizer.AttributesRecord {
 	in := &q.info
 	a := authorizer.AttributesRecord{User: q.user, Verb: in.Verb, Path: in.Path, ResourceRequest: in.Resource}
 	if in.Resource {
 		a.Namespace, a.APIGroup, a.APIVersion = in.Namespace, in.GV.Group, in.GV.Version
 		a.Resource, a.Subresource, a.Name = in.Plural, in.Subresource, in.Name
+	}
+	return a
+}
+
+// authorize asks whether the user may do what the request is for.
+func (q *request) authorize() error {
+	in := &q.info
+	a := q.attributes()
+	if in.Resource {
 		switch in.Verb {
 		case "list", "watch", "deletecollection":
 			v := q.r.URL.Query()
@@ -63,32 +72,39 @@ func (q *request) authorize() error {
 			}
 		}
 	}
-	return q.allowed(q.r.Context(), a)
+	reason, err := q.allowed(q.r.Context(), a)
+	switch {
+	case q.s.Authorizer == nil || err != nil && !apierrors.IsForbidden(err):
+	case err == nil:
+		q.note("authorization.k8s.io/decision", "allow")
+		q.note("authorization.k8s.io/reason", reason)
+	default:
+		q.note("authorization.k8s.io/decision", "forbid")
+		q.note("authorization.k8s.io/reason", reason)
+	}
+	return err
 }
 
-func (q *request) allowed(ctx context.Context, a authorizer.AttributesRecord) error {
+// allowed returns why something is allowed, or the error that says it is not.
+func (q *request) allowed(ctx context.Context, a authorizer.AttributesRecord) (reason string, _ error) {
 	if q.s.Authorizer == nil {
-		return nil
+		return "", nil
 	}
 	decision, reason, err := q.s.Authorizer.Authorize(ctx, a)
 	if decision == authorizer.DecisionAllow {
-		q.note("authorization.k8s.io/decision", "allow")
-		q.note("authorization.k8s.io/reason", reason)
-		return nil
+		return reason, nil
 	}
 	if err != nil {
-		return apierrors.NewInternalError(err)
+		return reason, apierrors.NewInternalError(err)
 	}
-	q.note("authorization.k8s.io/decision", "forbid")
-	q.note("authorization.k8s.io/reason", reason)
 	if a.ResourceRequest {
-		return resource.ForbiddenResource(a.User, schema.GroupResource{Group: a.APIGroup, Resource: a.Resource}, a.Namespace, a.Name, a.Subresource, a.Verb, reason)
+		return reason, resource.ForbiddenResource(a.User, schema.GroupResource{Group: a.APIGroup, Resource: a.Resource}, a.Namespace, a.Name, a.Subresource, a.Verb, reason)
 	}
 	text := fmt.Sprintf("User %q cannot %s path %q", a.User.GetName(), a.Verb, a.Path)
 	if reason != "" {
 		text += ": " + reason
 	}
-	return apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf("%s", text))
+	return reason, apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf("%s", text))
 }
 
 const (
@@ -121,7 +137,8 @@ func (q *request) impersonate() error {
 	}
 	ask := func(a authorizer.AttributesRecord) error {
 		a.User, a.Verb, a.ResourceRequest, a.APIVersion = q.user, "impersonate", true, "v1"
-		return q.allowed(q.r.Context(), a)
+		_, err := q.allowed(q.r.Context(), a)
+		return err
 	}
 	as := &user.DefaultInfo{Name: name, UID: uid, Groups: slices.Clone(groups)}
 	a := authorizer.AttributesRecord{Resource: "users", Name: name}
@@ -163,6 +180,7 @@ func (q *request) impersonate() error {
 		as.Groups = append(as.Groups, user.AllAuthenticated)
 	}
 	q.asked, q.user = q.user, as
+	q.audited.Impersonated(as)
 	for k := range h {
 		if strings.HasPrefix(k, "Impersonate-") {
 			h.Del(k)

@@ -10,11 +10,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver"
+	"sagong/apiserver/audit"
 	"sagong/client"
 	"sagong/client/direct"
 )
@@ -41,24 +44,29 @@ type auditTrail struct {
 	events []string
 }
 
-func (a *auditTrail) Audit(e *apiserver.AuditEvent) {
+func (a *auditTrail) Write(e *auditv1.Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	who := "-"
-	if e.User != nil {
-		who = e.User.GetName()
+	if e.User.Username != "" {
+		who = e.User.Username
 	}
-	if e.Impersonated != nil {
-		who += " as " + e.Impersonated.GetName()
+	if e.ImpersonatedUser != nil {
+		who += " as " + e.ImpersonatedUser.Username
 	}
-	a.events = append(a.events, string(e.Stage)+" "+who+" "+e.Info.Verb+" "+e.Annotations["authorization.k8s.io/decision"])
+	a.events = append(a.events, string(e.Stage)+" "+who+" "+e.Verb+" "+e.Annotations["authorization.k8s.io/decision"])
+}
+
+// everything is the auditor that writes down all of all requests.
+func everything(sinks ...audit.Sink) *audit.Auditor {
+	return &audit.Auditor{Policy: &auditinternal.Policy{Rules: []auditinternal.PolicyRule{{Level: auditinternal.LevelRequestResponse}}}, Sinks: sinks}
 }
 
 func TestCallers(t *testing.T) {
 	allowed := rules{"alice list pods default", "alice impersonate users", "bob get configmaps default", "alice get /healthz"}
 	trail := &auditTrail{}
 	c := start(t, func(o *apiserver.Options) {
-		o.Audit = trail
+		o.Audit = everything(trail)
 		o.Authorizer = allowed
 		o.Authenticator = authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
 			name, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Test ")
@@ -93,7 +101,7 @@ func TestCallers(t *testing.T) {
 	if code, b := c.do("GET", "/api/v1/pods", ""); code != 401 || decodeStatus(t, b).Message != "Unauthorized" {
 		t.Errorf("no credentials: %d %s", code, b)
 	}
-	if !slices.Contains(trail.events, "ResponseComplete alice as bob get forbid") || !slices.Contains(trail.events, "RequestReceived alice list ") || !slices.Contains(trail.events, "ResponseComplete - list ") {
+	if !slices.Contains(trail.events, "ResponseComplete alice as bob get forbid") || !slices.Contains(trail.events, "RequestReceived alice list ") || !slices.Contains(trail.events, "ResponseStarted - list ") {
 		t.Errorf("audit heard %q", trail.events)
 	}
 	d := direct.New(c.engine, &user.DefaultInfo{Name: "alice"}, "alice", allowed)

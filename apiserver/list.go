@@ -57,8 +57,12 @@ func (q *request) sendList(a accepted, t resource.Target, l resource.List) error
 	case a.as == asTable:
 		return q.sendTable(a, http.StatusOK, t, l)
 	case a.as == asMetadata:
+		if a.format == object.Protobuf {
+			q.auditList(t, l)
+		}
 		return q.sendPartials(a, l)
 	case a.format == object.Protobuf:
+		q.auditList(t, l)
 		size, write, err := protobufList(v, l)
 		if err != nil {
 			return apierrors.NewInternalError(err)

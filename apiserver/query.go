@@ -127,6 +127,7 @@ func (q *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		if d.GVK.Kind != "" && d.GVK.Kind != "DeleteOptions" {
 			return nil, apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
 		}
+		q.auditRequest(o, schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, data, f)
 	} else {
 		v := q.r.URL.Query()
 		if o.GracePeriodSeconds, err = integer(v, "gracePeriodSeconds"); err != nil {

@@ -25,9 +25,18 @@ type response struct {
 	status  int
 	written int64
 	wrote   bool
+	begun   func(code int) // called once, before the first byte; may be nil
+}
+
+func (w *response) begin(code int) {
+	if f := w.begun; f != nil && code >= 101 && code != http.StatusProcessing && code != http.StatusEarlyHints {
+		w.begun = nil
+		f(code)
+	}
 }
 
 func (w *response) WriteHeader(code int) {
+	w.begin(code)
 	if w.status == 0 || w.status < 200 {
 		w.status = code
 	}
@@ -38,6 +47,7 @@ func (w *response) WriteHeader(code int) {
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
+		w.begin(w.status)
 	}
 	w.wrote = true
 	n, err := w.ResponseWriter.Write(b)
@@ -61,6 +71,7 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
 		w.status, w.wrote = http.StatusSwitchingProtocols, true
+		w.begin(w.status)
 	}
 	return conn, rw, err
 }

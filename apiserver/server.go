@@ -23,6 +23,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"sagong/apiserver/audit"
 	"sagong/apiserver/resource"
 )
 
@@ -34,8 +35,8 @@ type Options struct {
 	Authenticator authenticator.Request
 	// Authorizer decides what they may do; nil allows everything.
 	Authorizer authorizer.UnconditionalAuthorizer
-	// Audit is told of every request; nil is no audit.
-	Audit Audit
+	// Audit writes down who asked for what; nil is no audit.
+	Audit *audit.Auditor
 	// Metrics are told of every request; nil is none.
 	Metrics Metrics
 	Log     *slog.Logger
@@ -187,8 +188,7 @@ type request struct {
 	asked   user.Info
 	start   time.Time
 	errored *metav1.Status
-	notes   map[string]string // audit annotations
-	object  auditedObject
+	audited *audit.Request // nil when nothing of it is written down
 }
 
 // ServeHTTP implements http.Handler.
@@ -209,6 +209,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if p == http.ErrAbortHandler {
 				panic(p)
 			}
+			q.auditEnd(p)
+			q.audited = nil
 			s.log.Error("request caused a panic", "method", r.Method, "path", r.URL.Path, "id", q.id, "panic", p, "stack", string(debug.Stack()))
 			if !q.w.wrote {
 				q.fail(apierrors.NewInternalError(errPanic))
@@ -221,10 +223,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve is the chain every request goes through.
 func (q *request) serve() {
 	if err := q.authenticate(); err != nil {
+		q.auditUnauthenticated(err)
 		q.fail(err)
 		return
 	}
-	q.audit(StageRequestReceived)
+	q.beginAudit()
+	q.audited.Stage(audit.RequestReceived, 0, nil)
 	if err := q.impersonate(); err != nil {
 		q.fail(err)
 		return
@@ -246,6 +250,7 @@ func (q *request) serve() {
 		defer cancel()
 		q.r = q.r.WithContext(ctx)
 	} else {
+		q.auditStart()
 		ctx, cancel := context.WithCancel(q.r.Context())
 		defer cancel()
 		stop := context.AfterFunc(q.s.closing, cancel)
@@ -314,7 +319,7 @@ func (q *request) notFound() {
 
 // finish tells audit and metrics how it ended.
 func (q *request) finish() {
-	q.audit(StageResponseComplete)
+	q.auditEnd(nil)
 	if m := q.s.Metrics; m != nil {
 		m.Request(&q.info, q.w.code(), time.Since(q.start), q.w.written)
 	}

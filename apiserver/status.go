@@ -70,6 +70,7 @@ func (q *request) fail(err error) {
 // Status, Scale, a review.
 func (q *request) other(a accepted, code int, o runtime.Object) {
 	if a.format == object.Protobuf {
+		q.auditOther(o)
 		if b, err := object.Marshal(o); err == nil {
 			gvk := o.GetObjectKind().GroupVersionKind()
 			apiVersion := gvk.GroupVersion().String()
@@ -90,6 +91,7 @@ func (q *request) other(a accepted, code int, o runtime.Object) {
 
 // writeJSON sends JSON as it is, indented, or as YAML.
 func (q *request) writeJSON(a accepted, code int, b []byte) {
+	q.audited.ResponseBody(b)
 	switch {
 	case a.format == object.YAML:
 		if y, err := yaml.JSONToYAML(b); err == nil {

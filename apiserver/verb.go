@@ -116,6 +116,7 @@ func (q *request) readPatch(t resource.Target) (resource.Patch, *metav1.PatchOpt
 	p.Validation = validationDirective(v)
 	var err error
 	p.Data, err = q.readBody()
+	q.audited.Patch(p.Data)
 	return p, o, err
 }
 
@@ -257,9 +258,6 @@ func (q *request) deleteCollection(t resource.Target) error {
 // item sends one object.
 func (q *request) item(a accepted, code int, t resource.Target, it resource.Item) error {
 	v := t.WireVersion()
-	if m, err := it.Meta(); err == nil {
-		q.object = auditedObject{m.GetUID(), m.GetResourceVersion()}
-	}
 	switch a.as {
 	case asTable:
 		return q.sendTable(a, code, t, resource.List{Items: []resource.Item{it}, Revision: it.Revision()})
@@ -269,6 +267,7 @@ func (q *request) item(a accepted, code int, t resource.Target, it resource.Item
 			return err
 		}
 		if a.format == object.Protobuf {
+			q.auditItem(t, it)
 			q.write(a, code, b)
 		} else {
 			q.writeJSON(a, code, append(b, '\n'))
@@ -276,6 +275,7 @@ func (q *request) item(a accepted, code int, t resource.Target, it resource.Item
 		return nil
 	}
 	if a.format == object.Protobuf {
+		q.auditItem(t, it)
 		value, tail, err := it.Protobuf(v)
 		if err != nil {
 			return apierrors.NewInternalError(err)

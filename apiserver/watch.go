@@ -83,7 +83,6 @@ func (q *request) watch(t resource.Target) error {
 		m.Watching(&q.info, 1)
 		defer m.Watching(&q.info, -1)
 	}
-	q.audit(StageResponseStarted)
 	out := &watchWriter{a: a, v: t.WireVersion(), w: bufio.NewWriterSize(q.w, 16<<10), flush: http.NewResponseController(q.w).Flush}
 	if err != nil {
 		// Upstream reports an expired revision inside the stream.

@@ -73,7 +73,7 @@ type server struct {
 	events    *reconcile.Recorder
 	rules     *authz.RBAC
 	api       *apiserver.Server
-	audit     *auditLog
+	audit     *auditing
 	metrics   *metrics
 	http      *http.Server
 	listeners []net.Listener
@@ -154,7 +154,7 @@ func (s *server) openAPI() error {
 	})...)
 	reviews.Access{Authorizer: authorizer, Rules: s.rules}.Register(s.engine)
 	reviews.Tokens{Authenticator: tokens, Accounts: accounts, Client: s.system, Now: time.Now}.Register(s.engine)
-	if s.audit, err = openAuditLog(c, s.log); err != nil {
+	if s.audit, err = openAudit(c, s.log); err != nil {
 		return err
 	}
 	if s.metrics, err = newMetrics(scheme); err != nil {
@@ -163,7 +163,7 @@ func (s *server) openAPI() error {
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
 		Authenticator: authn.Chain{authn.NewCertificates(s.ids.ca.Pool(), time.Now), tokens, authn.Anonymous{}},
-		Authorizer:    authorizer, Audit: s.audit.hook(), Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
+		Authorizer:    authorizer, Audit: s.audit.auditor, Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
 	})

@@ -51,7 +51,18 @@ type Config struct {
 
 	EncryptionProviderConfig string `json:"encryptionProviderConfig" flag:"encryption-provider-config" usage:"file with an EncryptionConfiguration (default: Secrets are encrypted with a key of the cluster's own)"`
 
-	AuditLog string `json:"auditLog" flag:"audit-log" usage:"file for the audit log (default DATA-DIR/audit.log; 'off' for none)"`
+	AuditLog              string `json:"auditLogPath" flag:"audit-log-path" usage:"file for the audit log, '-' for standard output (default DATA-DIR/audit.log; 'off' for none)"`
+	AuditPolicy           string `json:"auditPolicyFile" flag:"audit-policy-file" usage:"file with an audit Policy (default: the metadata of all requests but health checks)"`
+	AuditLogFormat        string `json:"auditLogFormat" flag:"audit-log-format" usage:"json or legacy"`
+	AuditLogMaxSize       int    `json:"auditLogMaxSize" flag:"audit-log-maxsize" usage:"megabytes at which the audit log is put aside; 0 never"`
+	AuditLogMaxBackup     int    `json:"auditLogMaxBackup" flag:"audit-log-maxbackup" usage:"how many audit logs put aside are kept; 0 all"`
+	AuditLogMaxAge        int    `json:"auditLogMaxAge" flag:"audit-log-maxage" usage:"days that audit logs put aside are kept; 0 for ever"`
+	AuditWebhook          string `json:"auditWebhookConfigFile" flag:"audit-webhook-config-file" usage:"kubeconfig file of a service that receives audit events"`
+	AuditWebhookBatchSize int    `json:"auditWebhookBatchMaxSize" flag:"audit-webhook-batch-max-size" usage:"how many audit events one request to the service holds"`
+	AuditWebhookBatchWait string `json:"auditWebhookBatchMaxWait" flag:"audit-webhook-batch-max-wait" usage:"how long an audit event waits for others"`
+	AuditWebhookBuffer    int    `json:"auditWebhookBatchBufferSize" flag:"audit-webhook-batch-buffer-size" usage:"how many audit events wait for the service before they are dropped"`
+	AuditWebhookBackoff   string `json:"auditWebhookInitialBackoff" flag:"audit-webhook-initial-backoff" usage:"time before a request to the service is repeated"`
+
 	LogLevel string `json:"logLevel" flag:"log-level" usage:"debug, info, warn or error"`
 
 	Mirrors    []string `json:"mirrors" flag:"mirror" usage:"ask another registry first: registry.example=http://mirror.local:5000"`
@@ -65,6 +76,8 @@ func Defaults() Config {
 		Name: DefaultName, ClusterCIDR: "10.244.0.0/16", NodeMaskSize: 24, ServiceCIDR: "10.96.0.0/16",
 		ClusterDomain: "cluster.local", NodePorts: "30000-32767", KubeletPort: 10250, MaxPods: 110,
 		Store: "embedded", Runtime: "native", LogLevel: "info",
+		AuditLogFormat: "json", AuditLogMaxSize: 64, AuditLogMaxBackup: 4,
+		AuditWebhookBatchSize: 400, AuditWebhookBatchWait: "30s", AuditWebhookBuffer: 10_000, AuditWebhookBackoff: "10s",
 	}
 }
 
