@@ -28,6 +28,7 @@ import (
 	"sagong/reconcile"
 	"sagong/runtime/image"
 	"sagong/runtime/native"
+	"sagong/simulate"
 )
 
 // node is the agent of this machine's node with all it stands on.
@@ -323,6 +324,9 @@ func (n *node) followPeers(ctx context.Context) error {
 		}
 		var peers []pod.Peer
 		for _, o := range nodes.All() {
+			if strings.HasPrefix(o.Spec.ProviderID, simulate.ProviderScheme) {
+				continue
+			}
 			if p := peerOf(o); o.Name != n.cfg.NodeName && p.NodeIP.IsValid() && len(p.PodCIDRs) > 0 {
 				peers = append(peers, p)
 			}

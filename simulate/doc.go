@@ -28,6 +28,10 @@ const (
 	// StateCutOff is a machine without network: its containers go on.
 	StateCutOff = "cut-off"
 
+	// ProviderScheme begins the provider ID of a simulated node: real agents lay
+	// no way to its pods.
+	ProviderScheme = "simulate://"
+
 	// LabelFleet on a node names the fleet it belongs to.
 	LabelFleet = domain + "fleet"
 )

@@ -110,7 +110,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for range f.cfg.Writers {
 		wg.Go(func() { drain(work, f.podWork, f.servePod) })
 	}
-	for range max(1, f.cfg.Writers/4) {
+	for range f.cfg.Writers {
 		wg.Go(func() { drain(work, f.nodeWork, f.serveNode) })
 	}
 	wg.Go(func() { f.timers.Run(work) })

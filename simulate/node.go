@@ -143,7 +143,7 @@ func (f *Fleet) register(ctx context.Context, n *node) error {
 		ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: f.labels(n)},
 		Spec: corev1.NodeSpec{
 			Taints: slices.Clone(f.cfg.Taints), PodCIDR: n.pods.String(), PodCIDRs: []string{n.pods.String()},
-			ProviderID: "simulate://" + n.name,
+			ProviderID: ProviderScheme + n.name,
 		},
 	}
 	f.fillStatus(n, &fresh.Status)

@@ -97,6 +97,8 @@ func (f *Fleet) newPod(n *node, o *corev1.Pod) *pod {
 		if len(o.Status.ContainerStatuses) > 0 && o.Status.ContainerStatuses[0].State.Running != nil {
 			p.began = o.Status.ContainerStatuses[0].State.Running.StartedAt.Time
 		}
+		p.see(o)
+		f.push(p)
 		f.planEnd(p)
 	default:
 		if refused != "" {
@@ -125,6 +127,13 @@ func (p *pod) see(o *corev1.Pod) {
 	for _, c := range o.Status.Conditions {
 		if !slices.Contains(ownConditions, c.Type) {
 			p.conditions = append(p.conditions, c)
+		}
+	}
+	if p.stage == running && p.version == p.reported {
+		// While a node is silent others say that its pods are not ready.
+		i := slices.IndexFunc(o.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
+		if i < 0 || o.Status.Conditions[i].Status != corev1.ConditionTrue {
+			p.version++
 		}
 	}
 }
