@@ -2,9 +2,6 @@ package scheduler
 
 import (
 	"container/heap"
-	"encoding/binary"
-	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,18 +9,11 @@ import (
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 
 	"sagong/scheduler/plugins"
-	"sagong/scheduler/state"
 )
 
-// Back-off of a pod that did not fit and is tried again: upstream's 1 s,
-// doubling up to 10 s.
-const (
-	firstBackoff = time.Second
-	maxBackoff   = 10 * time.Second
-	// patience is how long a pod stays unschedulable before it is tried again
-	// although nothing that could help has happened.
-	patience = 5 * time.Minute
-)
+// patience is how long a pod stays unschedulable before it is tried again
+// although nothing that could help has happened: upstream's.
+const patience = 5 * time.Minute
 
 // queued is a pod that waits for a node.
 type queued struct {
@@ -33,35 +23,53 @@ type queued struct {
 	since    time.Time
 	attempts int
 	failed   time.Time // when it last fitted nowhere
+	at       time.Time // when it is tried again whatever happens
 	waitsFor plugins.Change
 	said     string // why it does not fit, as its condition should say
 	place    whereabouts
-	index    int // in the active heap
+	index    int // in the heap of its place
+	member   int // in its class's list while active
 }
 
 type whereabouts uint8
 
 const (
-	active        whereabouts = iota // in the heap, to be placed now
+	active        whereabouts = iota // to be placed now
 	inFlight                         // being bound
 	unschedulable                    // waits for a change
 	backingOff                       // a change came, but too soon
+	failing                          // backs off from an error
 )
 
 // queue orders the pods to place: by priority, then by age. It belongs to one
 // goroutine, which places pods as it takes them: nothing changes between next
 // and fail.
 type queue struct {
-	pods   map[types.UID]*queued
-	active byPriority
+	first, most time.Duration // of back-off
+	pods        map[types.UID]*queued
+	active      byPriority
 	// classes lists the active pods of a class, oldest first.
-	classes map[string][]*queued
-	// parked are the pods that are unschedulable or backing off.
-	parked map[*queued]struct{}
+	classes map[string]*members
+	// parked are the pods that are not active, by when they are tried again:
+	// those that wait for a change, those whose back-off is cut short when there
+	// is nothing else to do, and those that failed.
+	parked [failing + 1]byTime
+	// waiting are the unschedulable pods by class.
+	waiting map[string]map[*queued]struct{}
 }
 
-func newQueue() *queue {
-	return &queue{pods: map[types.UID]*queued{}, classes: map[string][]*queued{}, parked: map[*queued]struct{}{}}
+// members is a list with holes.
+type members struct {
+	pods []*queued
+	from int // none before this
+	live int
+}
+
+// newQueue makes a queue with upstream's back-off unless told otherwise.
+func newQueue(first, most time.Duration) *queue {
+	return &queue{
+		first: first, most: most, pods: map[types.UID]*queued{}, classes: map[string]*members{}, waiting: map[string]map[*queued]struct{}{},
+	}
 }
 
 // put adds or refreshes a pod and returns it. An update that changes what a
@@ -69,22 +77,22 @@ func newQueue() *queue {
 func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 	x := q.pods[p.UID]
 	if x == nil {
-		x = &queued{pod: p, class: classKey(p), priority: corev1helpers.PodPriority(p), since: now}
+		x = &queued{pod: p, class: classKey(p), priority: corev1helpers.PodPriority(p), since: now, place: inFlight}
 		q.pods[p.UID] = x
 		q.activate(x)
 		return x
 	}
 	class := classKey(p)
-	changed := x.class != class
-	if x.place == active {
-		q.leaveClass(x)
+	if class == x.class { // which holds the priority
+		x.pod = p
+		return x
+	}
+	was := x.place
+	if was != inFlight {
+		q.unplace(x)
 	}
 	x.pod, x.class, x.priority = p, class, corev1helpers.PodPriority(p)
-	switch {
-	case x.place == active:
-		q.classes[class] = append(q.classes[class], x)
-		heap.Fix(&q.active, x.index)
-	case changed && x.place != inFlight:
+	if was != inFlight {
 		q.activate(x)
 	}
 	return x
@@ -98,102 +106,153 @@ func (q *queue) refresh(p *corev1.Pod, now time.Time) {
 	}
 }
 
+// activate puts a pod that is nowhere among those to place.
 func (q *queue) activate(x *queued) {
-	delete(q.parked, x)
 	x.place = active
 	heap.Push(&q.active, x)
-	q.classes[x.class] = append(q.classes[x.class], x)
+	m := q.classes[x.class]
+	if m == nil {
+		m = &members{}
+		q.classes[x.class] = m
+	}
+	if m.from > 1024 && m.from > len(m.pods)/2 {
+		m.pods = append([]*queued(nil), m.pods[m.from:]...)
+		m.from = 0
+		for i, o := range m.pods {
+			if o != nil {
+				o.member = i
+			}
+		}
+	}
+	x.member = len(m.pods)
+	m.pods = append(m.pods, x)
+	m.live++
+}
+
+// unplace takes a pod from where it is; it is in flight then.
+func (q *queue) unplace(x *queued) {
+	switch x.place {
+	case active:
+		m := q.classes[x.class]
+		m.pods[x.member] = nil
+		if m.live--; m.live == 0 {
+			delete(q.classes, x.class)
+		}
+		heap.Remove(&q.active, x.index)
+	case inFlight:
+	default:
+		heap.Remove(&q.parked[x.place], x.index)
+		if x.place == unschedulable {
+			if delete(q.waiting[x.class], x); len(q.waiting[x.class]) == 0 {
+				delete(q.waiting, x.class)
+			}
+		}
+	}
+	x.place = inFlight
 }
 
 // remove forgets a pod that is gone or placed.
 func (q *queue) remove(uid types.UID) {
-	x := q.pods[uid]
-	if x == nil {
-		return
-	}
-	delete(q.pods, uid)
-	delete(q.parked, x)
-	if x.place == active {
-		q.leaveClass(x)
-		heap.Remove(&q.active, x.index)
+	if x := q.pods[uid]; x != nil {
+		q.unplace(x)
+		delete(q.pods, uid)
 	}
 }
 
-func (q *queue) leaveClass(x *queued) {
-	list := q.classes[x.class]
-	if i := slices.Index(list, x); i >= 0 {
-		list = slices.Delete(list, i, i+1)
-	}
-	if len(list) == 0 {
-		delete(q.classes, x.class)
-	} else {
-		q.classes[x.class] = list
-	}
-}
-
-// next takes the first pod and up to limit-1 more of its class and priority.
+// next takes the first pod and up to limit-1 more of its class. When none is
+// active, back-offs end early.
 func (q *queue) next(limit int) []*queued {
+	if q.active.Len() == 0 {
+		q.hasten(limit)
+	}
 	if q.active.Len() == 0 {
 		return nil
 	}
 	first := q.active[0]
-	members := q.classes[first.class]
-	batch := make([]*queued, 0, min(limit, len(members)))
-	batch = append(batch, first)
-	for _, x := range members {
-		if len(batch) == limit {
-			break
-		}
-		if x != first && x.priority == first.priority {
-			batch = append(batch, x)
-		}
-	}
-	taken := make(map[*queued]bool, len(batch))
-	for _, x := range batch {
-		taken[x] = true
-		heap.Remove(&q.active, x.index)
-		x.place = inFlight
+	m := q.classes[first.class]
+	batch := make([]*queued, 0, min(limit, m.live))
+	take := func(x *queued) {
+		q.unplace(x)
 		x.attempts++
+		batch = append(batch, x)
 	}
-	if rest := slices.DeleteFunc(members, func(x *queued) bool { return taken[x] }); len(rest) == 0 {
-		delete(q.classes, first.class)
-	} else {
-		q.classes[first.class] = rest
+	take(first)
+	for ; m.from < len(m.pods) && m.live > 0 && len(batch) < limit; m.from++ {
+		if x := m.pods[m.from]; x != nil {
+			take(x)
+		}
 	}
 	return batch
 }
 
+// hasten ends the back-off of the pods that have waited longest, errors apart.
+func (q *queue) hasten(limit int) {
+	for h := &q.parked[backingOff]; h.Len() > 0 && limit > 0; limit-- {
+		x := (*h)[0]
+		q.unplace(x)
+		q.activate(x)
+	}
+}
+
 // fail parks a pod that fits nowhere until a change that may help.
 func (q *queue) fail(x *queued, helps plugins.Change, now time.Time) {
-	q.park(x, unschedulable, helps, now)
+	x.failed, x.waitsFor = now, helps
+	q.park(x, unschedulable, now.Add(patience))
 }
 
 // retry parks a pod whose binding was refused for its back-off only.
-func (q *queue) retry(x *queued, now time.Time) { q.park(x, backingOff, 0, now) }
+func (q *queue) retry(x *queued, now time.Time) {
+	x.failed = now
+	q.park(x, failing, q.ready(x))
+}
 
-func (q *queue) park(x *queued, place whereabouts, helps plugins.Change, now time.Time) {
+func (q *queue) park(x *queued, place whereabouts, at time.Time) {
 	if q.pods[x.pod.UID] != x {
 		return // deleted meanwhile
 	}
-	x.place, x.failed, x.waitsFor = place, now, helps
-	q.parked[x] = struct{}{}
+	q.unplace(x)
+	x.place, x.at = place, at
+	heap.Push(&q.parked[place], x)
+	if place == unschedulable {
+		if q.waiting[x.class] == nil {
+			q.waiting[x.class] = map[*queued]struct{}{}
+		}
+		q.waiting[x.class][x] = struct{}{}
+	}
 }
 
 // waits tells whether a pod was found to fit nowhere and has not been tried
 // since.
-func (q *queue) waits(x *queued) bool { _, ok := q.parked[x]; return ok }
+func (q *queue) waits(x *queued) bool { return x.place > inFlight }
 
-// wake moves the pods that a change may help back towards placement.
-func (q *queue) wake(c plugins.Change, now time.Time) {
-	for x := range q.parked {
-		if x.place != unschedulable || x.waitsFor&c == 0 {
-			continue
+// wake moves the pods that a change may help back towards placement. helps
+// judges a class by one of its pods; nil means that all changes help.
+func (q *queue) wake(c plugins.Change, now time.Time, helps func(string, *queued, plugins.Change) bool) {
+	for class, pods := range q.waiting {
+		asked := false
+		for x := range pods {
+			if x.waitsFor&c == 0 {
+				continue
+			}
+			if !asked && helps != nil && !helps(class, x, c) {
+				break
+			}
+			asked = true
+			q.wakeOne(x, now)
 		}
-		if now.Before(x.ready()) {
-			x.place = backingOff
-		} else {
-			q.activate(x)
-		}
+	}
+}
+
+// wakeOne moves one unschedulable pod back towards placement.
+func (q *queue) wakeOne(x *queued, now time.Time) {
+	if x.place != unschedulable {
+		return
+	}
+	if at := q.ready(x); now.Before(at) {
+		q.park(x, backingOff, at)
+	} else {
+		q.unplace(x)
+		q.activate(x)
 	}
 }
 
@@ -201,134 +260,26 @@ func (q *queue) wake(c plugins.Change, now time.Time) {
 // next one will (zero when none waits).
 func (q *queue) due(now time.Time) time.Time {
 	var next time.Time
-	for x := range q.parked {
-		at := x.ready()
-		if x.place == unschedulable {
-			at = x.failed.Add(patience)
-		}
-		if !now.Before(at) {
+	for place := unschedulable; place <= failing; place++ {
+		h := &q.parked[place]
+		for h.Len() > 0 && !now.Before((*h)[0].at) {
+			x := (*h)[0]
+			q.unplace(x)
 			q.activate(x)
-		} else if next.IsZero() || at.Before(next) {
-			next = at
+		}
+		if h.Len() > 0 && (next.IsZero() || (*h)[0].at.Before(next)) {
+			next = (*h)[0].at
 		}
 	}
 	return next
 }
 
-// ready is when the back-off of a pod that failed has ended.
-func (x *queued) ready() time.Time {
-	d := firstBackoff << min(max(x.attempts, 1)-1, 10)
-	return x.failed.Add(min(d, maxBackoff))
-}
-
-// byPriority is a heap: higher priority first, then the older.
-type byPriority []*queued
-
-func (h byPriority) Len() int { return len(h) }
-func (h byPriority) Less(i, j int) bool {
-	if h[i].priority != h[j].priority {
-		return h[i].priority > h[j].priority
+// ready is when the back-off of a pod that failed has ended: it doubles from the
+// first to the longest.
+func (q *queue) ready(x *queued) time.Time {
+	d := q.first
+	for i := 1; i < x.attempts && d < q.most; i++ {
+		d *= 2
 	}
-	return h[i].since.Before(h[j].since)
-}
-func (h byPriority) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-func (h *byPriority) Push(x any) {
-	q := x.(*queued)
-	q.index = len(*h)
-	*h = append(*h, q)
-}
-func (h *byPriority) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return last
-}
-
-// classKey is equal for pods that place alike: everything that any rule reads.
-func classKey(p *corev1.Pod) string {
-	hard, compared := state.Requests(p)
-	b := make([]byte, 0, 256)
-	num := func(ns ...int64) {
-		for _, n := range ns {
-			b = binary.AppendVarint(b, n)
-		}
-	}
-	text := func(s string) {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	texts := func(m map[string]string) {
-		keys := make([]string, 0, len(m))
-		for k := range m {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		num(int64(len(keys)))
-		for _, k := range keys {
-			text(k)
-			text(m[k])
-		}
-	}
-	num(hard.MilliCPU, hard.Memory, hard.Ephemeral, compared.MilliCPU, compared.Memory, int64(corev1helpers.PodPriority(p)), int64(len(hard.Other)))
-	if len(hard.Other) > 0 {
-		other := map[string]string{}
-		for k, v := range hard.Other {
-			other[string(k)] = fmt.Sprint(v)
-		}
-		texts(other)
-	}
-	text(p.Namespace)
-	texts(p.Labels)
-	texts(p.Spec.NodeSelector)
-	text(p.Spec.NodeName)
-	var affinity string
-	if a := p.Spec.Affinity; a != nil {
-		if enc, err := a.Marshal(); err == nil {
-			affinity = string(enc)
-		}
-	}
-	text(affinity)
-	num(int64(len(p.Spec.Tolerations)))
-	for i := range p.Spec.Tolerations {
-		t := p.Spec.Tolerations[i]
-		if enc, err := t.Marshal(); err == nil {
-			text(string(enc))
-		}
-	}
-	num(int64(len(p.Spec.TopologySpreadConstraints)))
-	for i := range p.Spec.TopologySpreadConstraints {
-		if enc, err := p.Spec.TopologySpreadConstraints[i].Marshal(); err == nil {
-			text(string(enc))
-		}
-	}
-	ports := state.Ports(p)
-	num(int64(len(ports)))
-	for _, x := range ports {
-		text(x.Address + "/" + string(x.Protocol))
-		num(int64(x.Port))
-	}
-	num(int64(len(p.Spec.InitContainers)), int64(len(p.Spec.Containers)))
-	for i := range p.Spec.InitContainers {
-		text(p.Spec.InitContainers[i].Image)
-	}
-	for i := range p.Spec.Containers {
-		text(p.Spec.Containers[i].Image)
-	}
-	for i := range p.Spec.Volumes {
-		v := &p.Spec.Volumes[i]
-		switch {
-		case v.Ephemeral != nil:
-			text(p.Name) // its claim is its own
-		case v.ConfigMap != nil, v.Secret != nil, v.EmptyDir != nil, v.Projected != nil, v.DownwardAPI != nil, v.HostPath != nil, v.Image != nil:
-			continue // no rule of placement reads these
-		}
-		if enc, err := v.Marshal(); err == nil {
-			text(string(enc))
-		}
-	}
-	return string(b)
+	return x.failed.Add(min(d, q.most))
 }

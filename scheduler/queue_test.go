@@ -26,7 +26,7 @@ func names(batch []*queued) string {
 func priority(n int32) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.Priority = &n } }
 
 func TestQueueTakesByPriorityThenAgeAClassAtATime(t *testing.T) {
-	q := newQueue()
+	q := newQueue(time.Second, 10*time.Second)
 	for i, p := range []*corev1.Pod{
 		testPod("a1"), testPod("b1", requests("1", "1Gi")), testPod("a2"), testPod("urgent", priority(5)), testPod("a3"), testPod("b2", requests("1", "1Gi")),
 	} {
@@ -52,17 +52,17 @@ func TestQueueTakesByPriorityThenAgeAClassAtATime(t *testing.T) {
 }
 
 func TestBackoffDoublesToTenSeconds(t *testing.T) {
-	q := newQueue()
+	q := newQueue(time.Second, 10*time.Second)
 	now := epoch
 	q.put(testPod("a"), now)
 	for _, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
 		x := q.next(1)[0]
 		q.fail(x, plugins.NodeChanged, now)
-		q.wake(plugins.PodGone, now)
+		q.wake(plugins.PodGone, now, nil)
 		if next := q.due(now); next != now.Add(patience) {
 			t.Fatalf("a change that does not help moved the pod: due at %v", next)
 		}
-		q.wake(plugins.NodeChanged, now)
+		q.wake(plugins.NodeChanged, now, nil)
 		next := q.due(now)
 		if next.Sub(now) != want*time.Second {
 			t.Fatalf("backs off for %v, want %v", next.Sub(now), want*time.Second)
@@ -74,7 +74,7 @@ func TestBackoffDoublesToTenSeconds(t *testing.T) {
 }
 
 func TestPatienceEnds(t *testing.T) {
-	q := newQueue()
+	q := newQueue(time.Second, 10*time.Second)
 	q.put(testPod("a"), epoch)
 	q.fail(q.next(1)[0], 0, epoch)
 	if q.due(epoch.Add(patience - 1)); q.active.Len() != 0 {
@@ -86,7 +86,7 @@ func TestPatienceEnds(t *testing.T) {
 }
 
 func TestRefusedBindingIsTriedAgainWithTheNewestPod(t *testing.T) {
-	q := newQueue()
+	q := newQueue(time.Second, 10*time.Second)
 	q.put(testPod("a"), epoch)
 	x := q.next(1)[0]
 	changed := testPod("a", requests("1", "1Gi"))
@@ -95,7 +95,7 @@ func TestRefusedBindingIsTriedAgainWithTheNewestPod(t *testing.T) {
 		t.Fatal("a pod whose binding is under way became active")
 	}
 	q.retry(x, epoch)
-	q.due(epoch.Add(firstBackoff))
+	q.due(epoch.Add(time.Second))
 	if got := q.next(1); len(got) != 1 || got[0].pod != changed {
 		t.Fatalf("next gave %q", names(got))
 	}
@@ -106,7 +106,7 @@ func TestRefusedBindingIsTriedAgainWithTheNewestPod(t *testing.T) {
 }
 
 func TestUpdateActivatesOnlyWhenDemandsChange(t *testing.T) {
-	q := newQueue()
+	q := newQueue(time.Second, 10*time.Second)
 	q.put(testPod("a"), epoch)
 	q.fail(q.next(1)[0], 0, epoch)
 	q.put(testPod("a", func(p *corev1.Pod) { p.Annotations = map[string]string{"x": "y"} }), epoch)
@@ -114,7 +114,7 @@ func TestUpdateActivatesOnlyWhenDemandsChange(t *testing.T) {
 		t.Error("an annotation made the pod active")
 	}
 	q.put(testPod("a", requests("1", "1Gi")), epoch)
-	if q.active.Len() != 1 || len(q.parked) != 0 {
+	if q.active.Len() != 1 || len(q.waiting) != 0 || q.parked[unschedulable].Len() != 0 {
 		t.Error("a pod that demands something else is not active")
 	}
 	q.remove("a")
@@ -126,7 +126,7 @@ func TestUpdateActivatesOnlyWhenDemandsChange(t *testing.T) {
 // Any order of calls leaves every pod in exactly one place.
 func TestQueueKeepsEveryPodInOnePlace(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	q, now := newQueue(), epoch
+	q, now := newQueue(time.Second, 10*time.Second), epoch
 	flying := map[*queued]bool{}
 	for range 5000 {
 		now = now.Add(time.Duration(r.IntN(2000)) * time.Millisecond)
@@ -151,15 +151,16 @@ func TestQueueKeepsEveryPodInOnePlace(t *testing.T) {
 				}
 			}
 		case 5:
-			q.wake(plugins.PodGone, now)
+			q.wake(plugins.PodGone, now, nil)
 			q.due(now)
 		}
 		members := 0
-		for _, list := range q.classes {
-			members += len(list)
+		for _, m := range q.classes {
+			members += m.live
 		}
-		if len(q.pods) != q.active.Len()+len(q.parked)+len(flying) || members != q.active.Len() {
-			t.Fatalf("%d pods: %d active (%d in classes), %d parked, %d being bound", len(q.pods), q.active.Len(), members, len(q.parked), len(flying))
+		parked := q.parked[unschedulable].Len() + q.parked[backingOff].Len() + q.parked[failing].Len()
+		if len(q.pods) != q.active.Len()+parked+len(flying) || members != q.active.Len() {
+			t.Fatalf("%d pods: %d active (%d in classes), %d parked, %d being bound", len(q.pods), q.active.Len(), members, parked, len(flying))
 		}
 	}
 }
@@ -197,7 +198,7 @@ func TestPodsOfOneClassHaveEqualVerdicts(t *testing.T) {
 		}
 		verdict := ""
 		for _, n := range s.Nodes() {
-			for _, x := range plugins.All(plugins.Deps{}) {
+			for _, x := range bare(t, s).profiles[Name].rules {
 				if f, ok := x.(plugins.Filter); ok {
 					verdict += fmt.Sprint(n.Name, x.Name(), f.Filter(c, n), ";")
 				}

@@ -28,7 +28,10 @@ func start(t *testing.T, objs ...object.Object) (client.Client, *reconcile.View[
 	hub := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	s := New(Config{Client: c, Hub: hub, Recorder: noEvents{}, Log: slog.New(slog.DiscardHandler)})
+	s, err := New(Config{Client: c, Hub: hub, Recorder: func(string) client.Recorder { return noEvents{} }, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	view := reconcile.ViewOf[*corev1.Pod](hub)
 	wg.Go(func() { _ = hub.Run(ctx) })
 	wg.Go(func() { _ = s.Run(ctx) })
@@ -76,8 +79,8 @@ func TestBindsWhatFitsAndSaysWhyTheRestDoesNot(t *testing.T) {
 	c, v := start(t, objs...)
 	bound := func(p *corev1.Pod) bool { return p.Spec.NodeName == "n1" }
 	refused := func(p *corev1.Pod) bool {
-		x := scheduledCondition(p)
-		return p.Spec.NodeName == "" && x != nil && x.Reason == "Unschedulable" && x.Message == "0/1 nodes are available: 1 Insufficient cpu."
+		x := conditionOf(p, corev1.PodScheduled)
+		return p.Spec.NodeName == "" && x != nil && x.Reason == "Unschedulable" && x.Message == "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 	}
 	until(t, v, "four bound, one refused", func(all []*corev1.Pod) bool { return count(all, bound) == 4 && count(all, refused) == 1 })
 	// Room on another node wakes the pod that waits.
@@ -99,7 +102,7 @@ func TestPlacedPodWakesThoseThatWantToBeBesideIt(t *testing.T) {
 	}
 	c, v := start(t, &corev1.Namespace{ObjectMeta: node("default").ObjectMeta}, node("n1"), testPod("follower", beside))
 	until(t, v, "the follower waits", func(all []*corev1.Pod) bool {
-		return count(all, func(p *corev1.Pod) bool { return scheduledCondition(p) != nil }) == 1
+		return count(all, func(p *corev1.Pod) bool { return conditionOf(p, corev1.PodScheduled) != nil }) == 1
 	})
 	if _, err := client.Create(t.Context(), c, testPod("leader", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "leader"} })); err != nil {
 		t.Fatal(err)

@@ -6,12 +6,13 @@ import (
 	"sagong/scheduler/state"
 )
 
-// ImageLocality prefers nodes that have the pod's images already.
+// ImageLocality prefers nodes that have the pod's images already. An image that
+// few nodes have counts for less, so that its pods do not all go there.
 type ImageLocality struct{}
 
 const (
-	imageThreshold    = 23 << 20   // bytes below which an image counts for nothing
-	imageMaxThreshold = 1000 << 20 // bytes a container's image counts for at most
+	imageThreshold    = 23 << 20   // bytes below which images count for nothing
+	imageMaxThreshold = 1000 << 20 // bytes that one image counts for at most
 )
 
 // Name implements Plugin.
@@ -20,41 +21,41 @@ func (ImageLocality) Name() string { return "ImageLocality" }
 // Helps implements Plugin.
 func (ImageLocality) Helps() Change { return 0 }
 
-// Weight implements Static.
-func (ImageLocality) Weight() int64 { return 1 }
-
-// Score implements Static: bytes of the pod's images present on the node, as a
-// share of what its containers may count for.
-func (ImageLocality) Score(c *Class, n *state.Node) int64 {
-	var sum int64
-	containers := int64(len(c.Pod.Spec.Containers) + len(c.Pod.Spec.InitContainers))
-	for _, x := range c.Pod.Spec.Containers {
-		sum += imageSize(n, x.Image)
+// Scorer implements Absolute: bytes of the pod's images present, each scaled by
+// the part of the nodes that have it, as a share of what they may count for.
+func (ImageLocality) Scorer(c *Class, s *state.State) func(*state.Node) int64 {
+	var images []string
+	for i := range c.Pod.Spec.InitContainers {
+		images = append(images, tagged(c.Pod.Spec.InitContainers[i].Image))
 	}
-	for _, x := range c.Pod.Spec.InitContainers {
-		sum += imageSize(n, x.Image)
+	for i := range c.Pod.Spec.Containers {
+		images = append(images, tagged(c.Pod.Spec.Containers[i].Image))
 	}
-	top := imageMaxThreshold * containers
-	sum = min(max(sum, imageThreshold), top)
-	if top <= imageThreshold {
-		return 0
-	}
-	return MaxScore * (sum - imageThreshold) / (top - imageThreshold)
-}
-
-// Normalize implements Static: scores are 0..100 as they are.
-func (ImageLocality) Normalize([]int64) {}
-
-func imageSize(n *state.Node, image string) int64 {
-	if !strings.Contains(image[strings.LastIndexByte(image, '/')+1:], ":") {
-		image += ":latest"
-	}
-	for _, im := range n.Object.Status.Images {
-		for _, name := range im.Names {
-			if name == image {
-				return im.SizeBytes
-			}
+	for i := range c.Pod.Spec.Volumes {
+		if v := c.Pod.Spec.Volumes[i].Image; v != nil {
+			images = append(images, tagged(v.Reference))
 		}
 	}
-	return 0
+	top := int64(imageMaxThreshold * len(images))
+	if top == 0 {
+		return nil
+	}
+	return func(n *state.Node) int64 {
+		var sum int64
+		for _, name := range images {
+			if size := n.Image(name); size > 0 {
+				sum += int64(float64(size) * (float64(s.ImageNodes(name)) / float64(len(s.Nodes()))))
+			}
+		}
+		sum = min(max(sum, imageThreshold), top)
+		return MaxScore * (sum - imageThreshold) / (top - imageThreshold)
+	}
+}
+
+// tagged is an image's name as nodes report it.
+func tagged(image string) string {
+	if strings.LastIndexByte(image, ':') <= strings.LastIndexByte(image, '/') {
+		return image + ":latest"
+	}
+	return image
 }

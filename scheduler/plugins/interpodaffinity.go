@@ -1,48 +1,61 @@
 package plugins
 
 import (
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/selection"
 
 	"sagong/scheduler/state"
 )
 
 // InterPodAffinity puts pods near to, or away from, pods with certain labels.
 type InterPodAffinity struct {
-	// NamespaceLabels returns the labels of a namespace, for terms with a
-	// namespaceSelector.
-	NamespaceLabels func(namespace string) labels.Set
+	namespaces Namespaces
+	version    func() uint64 // changes with the labels of namespaces
+	hardWeight int64         // of the required affinity of pods that are placed
+	ignoreSoft bool          // pods without preferences are not scored at all
+}
+
+// NewInterPodAffinity makes the rule. version changes when what namespaces
+// returns may have.
+func NewInterPodAffinity(namespaces Namespaces, version func() uint64, hardWeight int32, ignorePreferred bool) InterPodAffinity {
+	return InterPodAffinity{namespaces, version, int64(hardWeight), ignorePreferred}
 }
 
 // Name implements Plugin.
 func (InterPodAffinity) Name() string { return "InterPodAffinity" }
 
 // Helps implements Plugin.
-func (InterPodAffinity) Helps() Change { return NodeChanged | PodGone | PodPlaced | PodChanged }
-
-type domain struct{ key, value string }
-
-type affinityCounting struct {
-	required     []term
-	anti         []term
-	preferred    []weighted
-	requiredHits []map[string]int // per required term: pods a domain
-	antiHits     []map[string]int
-	preferHits   []map[string]int
-	// forbidden counts the placed pods whose own anti-affinity speaks against
-	// this class, a domain.
-	forbidden map[domain]int
+func (InterPodAffinity) Helps() Change {
+	return NodeChanged | PodGone | PodPlaced | PodChanged | NamespaceChanged
 }
 
-type term struct {
-	namespaces func(string) bool
-	selector   labels.Selector
-	key        string
-	self       bool // pods of the class match the term themselves
+var (
+	notNear    = RefuseFinally("node(s) didn't match pod affinity rules")
+	notAway    = Refuse("node(s) didn't match pod anti-affinity rules")
+	notWelcome = Refuse("node(s) didn't satisfy existing pods anti-affinity rules")
+)
+
+// affinityCounting counts for one class. Terms over the same label share a
+// tally where their sums mean the same.
+type affinityCounting struct {
+	f        InterPodAffinity
+	c        *Class
+	s        *state.State
+	required []term
+	anti     []term
+	soft     []weighted
+	near     []*tally // by required term: placed pods that match all of them
+	away     []*tally // by anti term: placed pods that match
+	selfNear bool     // pods of the class match all their own required terms
+
+	// hostile counts placed pods whose own anti-affinity means the class, liking
+	// sums the weights of preferences in both directions; by label of nodes.
+	hostile, liking tallies
+
+	cohorts map[*state.Cohort]*relation
+	mark    state.AffineMark
+	version uint64
+	stale   bool
+	sums    []int64
 }
 
 type weighted struct {
@@ -50,191 +63,295 @@ type weighted struct {
 	weight int64
 }
 
-// Begin implements Global.
-func (f InterPodAffinity) Begin(c *Class, s *state.State) Counting {
-	a := &affinityCounting{forbidden: map[domain]int{}}
+type tallies struct {
+	keys []string
+	of   []*tally
+}
+
+func (t *tallies) index(s *state.State, key string) (i int, fresh bool) {
+	for i, k := range t.keys {
+		if k == key {
+			return i, false
+		}
+	}
+	t.keys, t.of = append(t.keys, key), append(t.of, newTally(s, key))
+	return len(t.keys) - 1, true
+}
+
+// relation is what a cohort of placed pods means to the class.
+type relation struct {
+	near    bool
+	away    []bool
+	hostile []int // tallies of hostile, one entry a term
+	liking  []liking
+}
+
+type liking struct {
+	tally  int
+	weight int64
+}
+
+// Count implements Global.
+func (f InterPodAffinity) Count(c *Class, s *state.State) Counting {
+	a := &affinityCounting{f: f, c: c, s: s, cohorts: map[*state.Cohort]*relation{}}
+	if f.version != nil {
+		a.version = f.version()
+	}
 	p := c.Pod
 	if aff := p.Spec.Affinity; aff != nil {
 		if aff.PodAffinity != nil {
-			a.required = f.terms(p, aff.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution, p)
-			a.preferred = append(a.preferred, f.weightedTerms(p, aff.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution, 1)...)
+			a.required = f.namespaces.readAll(p.Namespace, p.Labels, aff.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution)
+			a.prefer(aff.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution, 1)
 		}
 		if aff.PodAntiAffinity != nil {
-			a.anti = f.terms(p, aff.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution, p)
-			a.preferred = append(a.preferred, f.weightedTerms(p, aff.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution, -1)...)
+			a.anti = f.namespaces.readAll(p.Namespace, p.Labels, aff.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution)
+			a.prefer(aff.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution, -1)
 		}
 	}
-	for _, q := range s.AntiAffine() {
-		n := s.Node(q.Node)
-		if n == nil {
-			continue
-		}
-		for _, t := range f.terms(q.Object, q.Object.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution, p) {
-			if v, ok := n.Object.Labels[t.key]; ok && t.self {
-				a.forbidden[domain{t.key, v}]++
-			}
-		}
-	}
-	if len(a.required)+len(a.anti)+len(a.preferred)+len(a.forbidden) == 0 {
-		return nil
-	}
-	count := func(t *term, counts func(*corev1.Pod) bool) map[string]int {
-		hits := map[string]int{}
-		for _, n := range s.Nodes() {
-			v, ok := n.Object.Labels[t.key]
-			if !ok {
-				continue
-			}
-			for _, q := range n.Pods {
-				if counts(q.Object) {
-					hits[v]++
-				}
-			}
-		}
-		return hits
-	}
-	// A pod counts for required affinity only when it matches every term.
-	all := func(q *corev1.Pod) bool {
-		return !slices.ContainsFunc(a.required, func(t term) bool { return !t.matches(q) })
-	}
+	a.selfNear = true
 	for i := range a.required {
-		a.requiredHits = append(a.requiredHits, count(&a.required[i], all))
+		a.near = append(a.near, newTally(s, a.required[i].key))
+		a.selfNear = a.selfNear && a.required[i].matches(p.Namespace, p.Labels)
 	}
 	for i := range a.anti {
-		a.antiHits = append(a.antiHits, count(&a.anti[i], a.anti[i].matches))
+		a.away = append(a.away, newTally(s, a.anti[i].key))
 	}
-	for i := range a.preferred {
-		a.preferHits = append(a.preferHits, count(&a.preferred[i].term, a.preferred[i].matches))
+	for i := range a.soft {
+		a.liking.index(s, a.soft[i].key)
 	}
+	var affine []*state.Cohort
+	affine, a.mark = s.Affine(state.AffineMark{})
+	for _, x := range affine {
+		a.relate(x)
+	}
+	a.stale = false
 	return a
 }
 
-// terms reads the terms of owner; self tells whether candidate matches each.
-func (f InterPodAffinity) terms(owner *corev1.Pod, in []corev1.PodAffinityTerm, candidate *corev1.Pod) []term {
-	out := make([]term, 0, len(in))
+func (a *affinityCounting) prefer(in []corev1.WeightedPodAffinityTerm, sign int64) {
 	for i := range in {
-		out = append(out, f.term(owner, &in[i], candidate))
+		a.soft = append(a.soft, weighted{a.f.namespaces.read(a.c.Pod.Namespace, a.c.Pod.Labels, &in[i].PodAffinityTerm), sign * int64(in[i].Weight)})
 	}
-	return out
 }
 
-func (f InterPodAffinity) weightedTerms(p *corev1.Pod, in []corev1.WeightedPodAffinityTerm, sign int64) []weighted {
-	out := make([]weighted, 0, len(in))
-	for i := range in {
-		out = append(out, weighted{f.term(p, &in[i].PodAffinityTerm, p), sign * int64(in[i].Weight)})
-	}
-	return out
+// idle tells whether there is nothing to count, as yet.
+func (a *affinityCounting) idle() bool {
+	return len(a.required)+len(a.anti)+len(a.soft)+len(a.hostile.keys)+len(a.liking.keys) == 0
 }
 
-func (f InterPodAffinity) term(owner *corev1.Pod, t *corev1.PodAffinityTerm, candidate *corev1.Pod) term {
-	selector, err := metav1.LabelSelectorAsSelector(t.LabelSelector)
-	if err != nil {
-		selector = labels.Nothing()
+// relate works out what a cohort means to the class, once.
+func (a *affinityCounting) relate(x *state.Cohort) *relation {
+	r := a.cohorts[x]
+	if r != nil {
+		return r
 	}
-	add := func(keys []string, op selection.Operator) {
-		for _, k := range keys {
-			if v, ok := owner.Labels[k]; ok {
-				if r, err := labels.NewRequirement(k, op, []string{v}); err == nil {
-					selector = selector.Add(*r)
-				}
+	r = &relation{near: len(a.required) > 0}
+	for i := range a.required {
+		r.near = r.near && a.required[i].matches(x.Namespace, x.Labels)
+	}
+	for i := range a.anti {
+		r.away = append(r.away, a.anti[i].matches(x.Namespace, x.Labels))
+	}
+	like := func(key string, weight int64) {
+		if weight != 0 {
+			i, fresh := a.liking.index(a.s, key)
+			a.stale = a.stale || fresh
+			r.liking = append(r.liking, liking{i, weight})
+		}
+	}
+	for i := range a.soft {
+		if a.soft[i].matches(x.Namespace, x.Labels) {
+			like(a.soft[i].key, a.soft[i].weight)
+		}
+	}
+	if x.Affinity != nil {
+		a.relateBack(x, r, like)
+	}
+	if len(a.cohorts) > 4096 {
+		clear(a.cohorts) // most are gone by now
+	}
+	a.cohorts[x] = r
+	return r
+}
+
+// relateBack reads what the cohort's own affinity says of the class.
+func (a *affinityCounting) relateBack(x *state.Cohort, r *relation, like func(string, int64)) {
+	p := a.c.Pod
+	means := func(t *corev1.PodAffinityTerm) bool {
+		read := a.f.namespaces.read(x.Namespace, x.Labels, t)
+		return read.matches(p.Namespace, p.Labels)
+	}
+	near, away := x.Affinity.PodAffinity, x.Affinity.PodAntiAffinity
+	for i := range away.RequiredDuringSchedulingIgnoredDuringExecution {
+		if t := &away.RequiredDuringSchedulingIgnoredDuringExecution[i]; means(t) {
+			k, fresh := a.hostile.index(a.s, t.TopologyKey)
+			a.stale = a.stale || fresh
+			r.hostile = append(r.hostile, k)
+		}
+	}
+	if a.f.ignoreSoft && len(a.soft) == 0 {
+		return
+	}
+	if a.f.hardWeight > 0 {
+		for i := range near.RequiredDuringSchedulingIgnoredDuringExecution {
+			if t := &near.RequiredDuringSchedulingIgnoredDuringExecution[i]; means(t) {
+				like(t.TopologyKey, a.f.hardWeight)
 			}
 		}
 	}
-	add(t.MatchLabelKeys, selection.In)
-	add(t.MismatchLabelKeys, selection.NotIn)
-	var byLabels labels.Selector
-	if t.NamespaceSelector != nil {
-		if byLabels, err = metav1.LabelSelectorAsSelector(t.NamespaceSelector); err != nil {
-			byLabels = labels.Nothing()
+	for i := range near.PreferredDuringSchedulingIgnoredDuringExecution {
+		if t := &near.PreferredDuringSchedulingIgnoredDuringExecution[i]; means(&t.PodAffinityTerm) {
+			like(t.PodAffinityTerm.TopologyKey, int64(t.Weight))
 		}
 	}
-	out := term{selector: selector, key: t.TopologyKey, namespaces: func(ns string) bool {
-		if len(t.Namespaces) == 0 && byLabels == nil {
-			return ns == owner.Namespace
+	for i := range away.PreferredDuringSchedulingIgnoredDuringExecution {
+		if t := &away.PreferredDuringSchedulingIgnoredDuringExecution[i]; means(&t.PodAffinityTerm) {
+			like(t.PodAffinityTerm.TopologyKey, -int64(t.Weight))
 		}
-		if slices.Contains(t.Namespaces, ns) {
-			return true
-		}
-		return byLabels != nil && (byLabels.Empty() || f.NamespaceLabels != nil && byLabels.Matches(f.NamespaceLabels(ns)))
-	}}
-	out.self = out.matches(candidate)
-	return out
+	}
 }
 
-func (t *term) matches(p *corev1.Pod) bool {
-	return t.namespaces(p.Namespace) && t.selector.Matches(labels.Set(p.Labels))
+// Recount implements Counting.
+func (a *affinityCounting) Recount(slot int, n *state.Node) {
+	if a.idle() {
+		return
+	}
+	var near int64
+	k := len(a.away) + len(a.hostile.of)
+	if k += len(a.liking.of); cap(a.sums) < k {
+		a.sums = make([]int64, k)
+	}
+	sums := a.sums[:k]
+	clear(sums)
+	away, hostile, likes := sums[:len(a.away)], sums[len(a.away):len(a.away)+len(a.hostile.of)], sums[len(a.away)+len(a.hostile.of):]
+	if n != nil {
+		for _, share := range n.Cohorts {
+			r, pods := a.relate(share.Cohort), int64(share.Pods)
+			if a.stale {
+				return
+			}
+			if r.near {
+				near += pods
+			}
+			for i, yes := range r.away {
+				if yes {
+					away[i] += pods
+				}
+			}
+			for _, k := range r.hostile {
+				hostile[k] += pods
+			}
+			for _, l := range r.liking {
+				likes[l.tally] += l.weight * pods
+			}
+		}
+	}
+	for _, t := range a.near {
+		t.set(slot, n != nil, near)
+	}
+	for i, t := range a.away {
+		t.set(slot, n != nil, away[i])
+	}
+	for i, t := range a.hostile.of {
+		t.set(slot, n != nil, hostile[i])
+	}
+	for i, t := range a.liking.of {
+		t.set(slot, n != nil, likes[i])
+	}
 }
+
+// Sign implements Counting.
+func (a *affinityCounting) Sign(b []byte, n *state.Node) []byte {
+	for _, list := range [][]*tally{a.near, a.away, a.hostile.of, a.liking.of} {
+		for _, t := range list {
+			b = t.sign(b, n.Slot)
+		}
+	}
+	return b
+}
+
+// Filters implements Counting.
+func (a *affinityCounting) Filters() bool { return len(a.near)+len(a.away)+len(a.hostile.of) > 0 }
 
 // Filter implements Counting.
 func (a *affinityCounting) Filter(n *state.Node) *No {
-	if len(a.required) > 0 && !a.requiredAt(n) {
-		return RefuseFinally("node(s) didn't match pod affinity rules")
+	if len(a.near) > 0 && !a.beside(n) {
+		return notNear
 	}
-	for i := range a.anti {
-		if v, ok := n.Object.Labels[a.anti[i].key]; ok && a.antiHits[i][v] > 0 {
-			return Refuse("node(s) didn't match pod anti-affinity rules")
+	for _, t := range a.away {
+		if k, _ := t.of(n.Slot); k > 0 {
+			return notAway
 		}
 	}
-	for d := range a.forbidden {
-		if v, ok := n.Object.Labels[d.key]; ok && v == d.value {
-			return Refuse("node(s) didn't satisfy existing pods anti-affinity rules")
+	for _, t := range a.hostile.of {
+		if k, _ := t.of(n.Slot); k > 0 {
+			return notWelcome
 		}
 	}
 	return nil
 }
 
-// requiredAt holds when every required term has a match in the node's domain,
-// or when no pod anywhere matches and the class matches its own terms: the
-// first of a group that wants to be together.
-func (a *affinityCounting) requiredAt(n *state.Node) bool {
+// beside holds when every required term has a match in the node's domain, or
+// when no pod anywhere matches and the class matches its own terms: the first of
+// a group that wants to be together.
+func (a *affinityCounting) beside(n *state.Node) bool {
 	all, any := true, false
-	for i := range a.required {
-		v, ok := n.Object.Labels[a.required[i].key]
+	for _, t := range a.near {
+		k, ok := t.of(n.Slot)
 		if !ok {
 			return false
 		}
-		if a.requiredHits[i][v] == 0 {
-			all = false
-		}
-		any = any || len(a.requiredHits[i]) > 0
+		all = all && k > 0
+		any = any || t.total > 0
 	}
-	if all {
+	return all || !any && a.selfNear
+}
+
+// Scores implements Counting.
+func (a *affinityCounting) Scores(groups []Group, scores []int64) bool {
+	if len(a.liking.of) == 0 {
+		return false
+	}
+	var low, high int64
+	for i, g := range groups {
+		scores[i] = 0
+		for _, t := range a.liking.of {
+			k, _ := t.of(g.Node.Slot)
+			scores[i] += k
+		}
+		low, high = min(low, scores[i]), max(high, scores[i])
+	}
+	for i := range groups {
+		if high > low {
+			scores[i] = int64(MaxScore * (float64(scores[i]-low) / float64(high-low)))
+		} else {
+			scores[i] = 0
+		}
+	}
+	return true
+}
+
+// Stale implements Counting: cohorts have come that mean something to the class
+// by a label that was not counted over, or the labels of namespaces changed.
+func (a *affinityCounting) Stale() bool {
+	if a.f.version != nil && a.f.version() != a.version {
 		return true
 	}
-	return !any && !slices.ContainsFunc(a.required, func(t term) bool { return !t.self })
-}
-
-// Score implements Counting.
-func (a *affinityCounting) Score(n *state.Node) int64 {
-	var sum int64
-	for i := range a.preferred {
-		if v, ok := n.Object.Labels[a.preferred[i].key]; ok {
-			sum += a.preferred[i].weight * int64(a.preferHits[i][v])
+	was := a.idle()
+	fresh, mark := a.s.Affine(a.mark)
+	a.mark = mark
+	for _, x := range fresh {
+		a.relate(x)
+	}
+	if a.stale || was != a.idle() {
+		return true
+	}
+	for _, list := range [][]*tally{a.near, a.away, a.hostile.of, a.liking.of} {
+		for _, t := range list {
+			if t.stale() {
+				return true
+			}
 		}
 	}
-	return sum
-}
-
-// Weight implements Counting.
-func (a *affinityCounting) Weight() int64 { return 2 }
-
-// Placed implements Counting.
-func (a *affinityCounting) Placed(n *state.Node) {
-	note := func(t *term, hits map[string]int) {
-		if v, ok := n.Object.Labels[t.key]; ok && t.self {
-			hits[v]++
-		}
-	}
-	if !slices.ContainsFunc(a.required, func(t term) bool { return !t.self }) {
-		for i := range a.required {
-			note(&a.required[i], a.requiredHits[i])
-		}
-	}
-	for i := range a.anti {
-		// A pod of the class forbids the next one too: both directions are one count.
-		note(&a.anti[i], a.antiHits[i])
-	}
-	for i := range a.preferred {
-		note(&a.preferred[i].term, a.preferHits[i])
-	}
+	return false
 }

@@ -16,5 +16,7 @@ func (NodeName) Filter(c *Class, n *state.Node) *No {
 	if want := c.Pod.Spec.NodeName; want == "" || want == n.Name {
 		return nil
 	}
-	return RefuseFinally("node(s) didn't match the requested node name")
+	return otherNode
 }
+
+var otherNode = RefuseFinally("node(s) didn't match the requested node name")

@@ -15,8 +15,10 @@ func (NodePorts) Helps() Change { return NodeChanged | PodGone }
 func (NodePorts) Filter(c *Class, n *state.Node) *No {
 	for _, p := range c.Ports {
 		if !n.PortFree(p) {
-			return Refuse("node(s) didn't have free ports for the requested pod ports")
+			return portTaken
 		}
 	}
 	return nil
 }
+
+var portTaken = Refuse("node(s) didn't have free ports for the requested pod ports")

@@ -1,86 +1,198 @@
 package plugins
 
 import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	configv1 "k8s.io/kube-scheduler/config/v1"
+
 	"sagong/scheduler/state"
 )
 
 // NodeResourcesFit keeps pods off nodes without room for their requests, and
-// prefers the node with the larger part left free (LeastAllocated).
-type NodeResourcesFit struct{}
+// prefers nodes by how full they are.
+type NodeResourcesFit struct {
+	ignored   []string // extended resources that others look after
+	groups    []string // prefixes of such
+	strategy  func(requested, capacity int64) int64
+	roundOff  bool // whether parts that score nothing do not count
+	resources []configv1.ResourceSpec
+}
+
+// NewNodeResourcesFit makes the rule from complete arguments.
+func NewNodeResourcesFit(a *configv1.NodeResourcesFitArgs) *NodeResourcesFit {
+	f := &NodeResourcesFit{ignored: a.IgnoredResources, groups: a.IgnoredResourceGroups, resources: a.ScoringStrategy.Resources}
+	switch a.ScoringStrategy.Type {
+	case configv1.MostAllocated:
+		f.strategy = mostAllocated
+	case configv1.RequestedToCapacityRatio:
+		f.strategy, f.roundOff = ratioOf(a.ScoringStrategy.RequestedToCapacityRatio.Shape), true
+	default:
+		f.strategy = leastAllocated
+	}
+	return f
+}
 
 // Name implements Plugin.
-func (NodeResourcesFit) Name() string { return "NodeResourcesFit" }
+func (*NodeResourcesFit) Name() string { return "NodeResourcesFit" }
 
 // Helps implements Plugin.
-func (NodeResourcesFit) Helps() Change { return NodeChanged | PodGone | PodChanged }
+func (*NodeResourcesFit) Helps() Change { return NodeChanged | PodGone | PodChanged }
 
-// Weight implements Dynamic.
-func (NodeResourcesFit) Weight() int64 { return 1 }
+// The reasons that are the same for all: most pods that wait, wait for these.
+var (
+	tooManyPods = Refuse("Too many pods")
+	lackCPU     = Refuse("Insufficient cpu")
+	lackMemory  = Refuse("Insufficient memory")
+)
 
-// Filter implements Filter.
-func (NodeResourcesFit) Filter(c *Class, n *state.Node) *No {
-	want, have, used := &c.Requests, &n.Capacity, &n.Used
-	var lacking []string
+// Filter implements Filter. What exceeds even the empty node is refused for good.
+func (f *NodeResourcesFit) Filter(c *Class, n *state.Node) *No {
+	want, have, used := &c.Hard, &n.Capacity, &n.Used
+	var first *No
+	var more []*No
+	say := func(no *No) {
+		if first == nil {
+			first = no
+		} else {
+			more = append(more, no)
+		}
+	}
 	if used.Pods+1 > have.Pods {
-		lacking = append(lacking, "Too many pods")
+		say(tooManyPods)
 	}
 	if want.MilliCPU > 0 && want.MilliCPU > have.MilliCPU-used.MilliCPU {
-		lacking = append(lacking, "Insufficient cpu")
+		say(lacking(lackCPU, want.MilliCPU > have.MilliCPU))
 	}
 	if want.Memory > 0 && want.Memory > have.Memory-used.Memory {
-		lacking = append(lacking, "Insufficient memory")
+		say(lacking(lackMemory, want.Memory > have.Memory))
 	}
 	if want.Ephemeral > 0 && want.Ephemeral > have.Ephemeral-used.Ephemeral {
-		lacking = append(lacking, "Insufficient ephemeral-storage")
+		say(&No{[]string{"Insufficient ephemeral-storage"}, want.Ephemeral > have.Ephemeral})
 	}
 	for name, q := range want.Other {
-		if q > 0 && q > have.Other[name]-used.Other[name] {
-			lacking = append(lacking, "Insufficient "+string(name))
+		if q > 0 && q > have.Other[name]-used.Other[name] && !f.ignores(name) {
+			say(&No{[]string{"Insufficient " + string(name)}, q > have.Other[name]})
 		}
 	}
-	if lacking == nil {
-		return nil
+	if more == nil {
+		return first
 	}
-	return &No{Reasons: lacking}
+	sum := &No{Reasons: slices.Clone(first.Reasons), Final: first.Final}
+	for _, no := range more {
+		sum.Reasons = append(sum.Reasons, no.Reasons...)
+		sum.Final = sum.Final || no.Final
+	}
+	return sum
 }
 
-// ScoreAfter implements Dynamic: the mean of the free parts of CPU and memory.
-func (NodeResourcesFit) ScoreAfter(c *Class, n *state.Node) int64 {
-	free := func(capacity, used int64) int64 {
-		if capacity <= 0 || used > capacity {
+func lacking(no *No, always bool) *No {
+	if !always {
+		return no
+	}
+	return &No{Reasons: no.Reasons, Final: true}
+}
+
+func (f *NodeResourcesFit) ignores(name corev1.ResourceName) bool {
+	if !isExtended(name) {
+		return false
+	}
+	group, _, _ := strings.Cut(string(name), "/")
+	return slices.Contains(f.ignored, string(name)) || slices.Contains(f.groups, group)
+}
+
+// isExtended tells resources that somebody outside Kubernetes defines.
+func isExtended(name corev1.ResourceName) bool {
+	group, _, ok := strings.Cut(string(name), "/")
+	return ok && group != "kubernetes.io" && !strings.HasSuffix(group, ".kubernetes.io")
+}
+
+// Scorer implements Absolute: the weighted mean of what the strategy makes of
+// each resource.
+func (f *NodeResourcesFit) Scorer(c *Class, _ *state.State) func(*state.Node) int64 {
+	return func(n *state.Node) int64 {
+		var sum, weights int64
+		for i := range f.resources {
+			r := &f.resources[i]
+			capacity, _, with := amounts(c, n, corev1.ResourceName(r.Name), true)
+			if capacity == 0 {
+				continue
+			}
+			score := f.strategy(with, capacity)
+			if f.roundOff && score <= 0 {
+				continue
+			}
+			sum += score * r.Weight
+			weights += r.Weight
+		}
+		switch {
+		case weights == 0:
 			return 0
+		case f.roundOff:
+			return (2*sum + weights) / (2 * weights) // to the nearest
 		}
-		return (capacity - used) * MaxScore / capacity
+		return sum / weights
 	}
-	return (free(n.Capacity.MilliCPU, n.Compared.MilliCPU+c.Compared.MilliCPU) +
-		free(n.Capacity.Memory, n.Compared.Memory+c.Compared.Memory)) / 2
 }
 
-// BalancedAllocation prefers nodes where CPU and memory fill up alike.
-type BalancedAllocation struct{}
-
-// Name implements Plugin.
-func (BalancedAllocation) Name() string { return "NodeResourcesBalancedAllocation" }
-
-// Helps implements Plugin.
-func (BalancedAllocation) Helps() Change { return 0 }
-
-// Weight implements Dynamic.
-func (BalancedAllocation) Weight() int64 { return 1 }
-
-// ScoreAfter implements Dynamic: 1 minus the standard deviation of the two
-// fractions, which for two is half their difference.
-func (BalancedAllocation) ScoreAfter(c *Class, n *state.Node) int64 {
-	if c.Requests.MilliCPU == 0 && c.Requests.Memory == 0 {
-		return 0 // best effort pods tilt nothing
-	}
-	fraction := func(capacity, used int64) float64 {
-		if capacity <= 0 {
-			return 1
+// amounts returns how much of a resource a node has, how much is taken, and how
+// much would be with the pod; zeros for what the pod does not ask for unless
+// every pod takes some of it. compared counts defaults for pods that ask for
+// none.
+func amounts(c *Class, n *state.Node, name corev1.ResourceName, compared bool) (capacity, taken, with int64) {
+	switch name {
+	case corev1.ResourceCPU:
+		if compared {
+			return n.Capacity.MilliCPU, n.Compared.MilliCPU, n.Compared.MilliCPU + c.Compared.MilliCPU
 		}
-		return min(float64(used)/float64(capacity), 1)
+		return n.Capacity.MilliCPU, n.Used.MilliCPU, n.Used.MilliCPU + c.Hard.MilliCPU
+	case corev1.ResourceMemory:
+		if compared {
+			return n.Capacity.Memory, n.Compared.Memory, n.Compared.Memory + c.Compared.Memory
+		}
+		return n.Capacity.Memory, n.Used.Memory, n.Used.Memory + c.Hard.Memory
+	case corev1.ResourceEphemeralStorage:
+		return n.Capacity.Ephemeral, n.Used.Ephemeral, n.Used.Ephemeral + c.Hard.Ephemeral
 	}
-	cpu := fraction(n.Capacity.MilliCPU, n.Used.MilliCPU+c.Requests.MilliCPU)
-	memory := fraction(n.Capacity.Memory, n.Used.Memory+c.Requests.Memory)
-	return int64((1 - max(cpu-memory, memory-cpu)/2) * MaxScore)
+	want := c.Hard.Other[name]
+	if want == 0 {
+		return 0, 0, 0
+	}
+	return n.Capacity.Other[name], n.Used.Other[name], n.Used.Other[name] + want
+}
+
+func leastAllocated(requested, capacity int64) int64 {
+	if requested > capacity {
+		return 0
+	}
+	return (capacity - requested) * MaxScore / capacity
+}
+
+// mostAllocated takes more than there is, as pods that request nothing count
+// for something, as full.
+func mostAllocated(requested, capacity int64) int64 {
+	return min(requested, capacity) * MaxScore / capacity
+}
+
+// ratioOf interpolates a shape, whose scores go to 10, by the part requested.
+func ratioOf(shape []configv1.UtilizationShapePoint) func(requested, capacity int64) int64 {
+	return func(requested, capacity int64) int64 {
+		used := int64(MaxScore)
+		if requested <= capacity {
+			used = requested * MaxScore / capacity
+		}
+		for i := range shape {
+			at, score := int64(shape[i].Utilization), int64(shape[i].Score)*MaxScore/10
+			if used > at {
+				continue
+			}
+			if i == 0 || used == at {
+				return score
+			}
+			before, from := int64(shape[i-1].Utilization), int64(shape[i-1].Score)*MaxScore/10
+			return from + (score-from)*(used-before)/(at-before)
+		}
+		return int64(shape[len(shape)-1].Score) * MaxScore / 10
+	}
 }

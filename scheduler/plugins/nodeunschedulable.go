@@ -24,5 +24,7 @@ func (NodeUnschedulable) Filter(c *Class, n *state.Node) *No {
 	if tolerated(c.Pod.Spec.Tolerations, &taint) {
 		return nil
 	}
-	return RefuseFinally("node(s) were unschedulable")
+	return cordoned
 }
+
+var cordoned = RefuseFinally("node(s) were unschedulable")

@@ -1,39 +1,14 @@
 // Package plugins holds the rules of placement, one file a rule, under the names
-// and weights that upstream gives them. All lists them in order.
+// that upstream gives them. All lists them in order.
+//
+// Rules are asked about classes of pods, not pods, and are asked again about a
+// node only when it changed: what they answer must follow from the class, the
+// node and, for those that count over groups of nodes, from their own counts.
 package plugins
 
 import (
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
-
 	"sagong/scheduler/state"
 )
-
-// Class is what all pods with the same demands have in common; they are placed
-// together.
-type Class struct {
-	Pod      *corev1.Pod // one of them
-	Requests state.Resources
-	Compared state.Resources
-	Ports    []state.Port
-
-	required  nodeaffinity.RequiredNodeAffinity
-	preferred *nodeaffinity.PreferredSchedulingTerms
-}
-
-// NewClass reads a pod's demands. It fails on an affinity that cannot be parsed.
-func NewClass(p *corev1.Pod) (*Class, error) {
-	c := &Class{Pod: p, Ports: state.Ports(p), required: nodeaffinity.GetRequiredNodeAffinity(p)}
-	c.Requests, c.Compared = state.Requests(p)
-	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil {
-		terms, err := nodeaffinity.NewPreferredSchedulingTerms(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
-		if err != nil {
-			return nil, err
-		}
-		c.preferred = terms
-	}
-	return c, nil
-}
 
 // Change is a kind of event that may make room for a pod that did not fit.
 type Change uint16
@@ -45,6 +20,7 @@ const (
 	PodPlaced
 	PodChanged
 	VolumeChanged
+	NamespaceChanged
 )
 
 // Plugin is one rule.
@@ -76,61 +52,57 @@ type Filter interface {
 	Filter(c *Class, n *state.Node) *No
 }
 
-// Static is a Score that depends on the node object alone: it is worked out
-// once for all pods of a class placed together.
-type Static interface {
+// Relative is a score that counts only in comparison: the engine scales it by
+// the best among the nodes a pod fits on.
+type Relative interface {
 	Plugin
-	Weight() int64
-	// Score returns a raw count; Normalize brings those of all feasible nodes
-	// to 0..100.
+	// Prefers tells whether the rule has a preference for the class at all.
+	Prefers(c *Class) bool
+	// Score is a count of 0 or more.
 	Score(c *Class, n *state.Node) int64
-	Normalize(scores []int64)
+	// Reverse says that less is better.
+	Reverse() bool
 }
 
-// Dynamic is a score that changes with each pod placed; 0..100.
-type Dynamic interface {
+// Absolute is a score of 0..MaxScore that follows from the node alone, with what
+// is on it before the pod is.
+type Absolute interface {
 	Plugin
-	Weight() int64
-	ScoreAfter(c *Class, n *state.Node) int64
+	// Scorer returns the score for a class, nil when the rule has none for it.
+	Scorer(c *Class, s *state.State) func(n *state.Node) int64
 }
 
-// Global is a rule whose verdict on every node changes with each pod placed,
-// as it counts pods over groups of nodes.
+// Global is a rule that counts pods over groups of nodes.
 type Global interface {
 	Plugin
-	// Begin counts for a class; nil when the rule does not concern it.
-	Begin(c *Class, s *state.State) Counting
+	// Count begins to count for a class, all nodes still uncounted; nil when the
+	// rule does not concern the class.
+	Count(c *Class, s *state.State) Counting
 }
 
 // Counting is a Global rule at work on one class.
 type Counting interface {
+	// Recount brings the counts up to date with one node; n is nil when the slot
+	// has none any more.
+	Recount(slot int, n *state.Node)
+	// Sign appends what Filter and Scores depend on besides the counts of whole
+	// domains: nodes with equal signatures get equal answers.
+	Sign(b []byte, n *state.Node) []byte
+	// Filters tells whether Filter may refuse any node as things stand.
+	Filters() bool
+	// Filter returns why a pod of the class cannot go on a node, or nil.
 	Filter(n *state.Node) *No
-	// Score is a raw preference, to be maximised; Weight may be 0.
-	Score(n *state.Node) int64
-	Weight() int64
-	// Placed counts a pod of the class that was put on a node.
-	Placed(n *state.Node)
+	// Scores gives each group 0..MaxScore; false when the rule prefers none.
+	Scores(groups []Group, scores []int64) bool
+	// Stale says that counting must begin anew.
+	Stale() bool
+}
+
+// Group is nodes of one signature that a pod fits on.
+type Group struct {
+	Node  *state.Node // one of them
+	Nodes int
 }
 
 // MaxScore is the best score a rule can give before its weight.
 const MaxScore = 100
-
-// normalize scales counts to 0..MaxScore by the largest; reverse makes the
-// smallest count the best.
-func normalize(scores []int64, reverse bool) {
-	var top int64
-	for _, s := range scores {
-		top = max(top, s)
-	}
-	for i, s := range scores {
-		switch {
-		case top == 0 && reverse:
-			scores[i] = MaxScore
-		case top == 0:
-		case reverse:
-			scores[i] = MaxScore - s*MaxScore/top
-		default:
-			scores[i] = s * MaxScore / top
-		}
-	}
-}

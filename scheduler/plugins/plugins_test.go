@@ -1,12 +1,12 @@
 package plugins
 
 import (
-	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"sagong/scheduler/state"
 )
@@ -67,11 +67,6 @@ func TestTaintsThatFilterAndThatScore(t *testing.T) {
 	if got := (TaintToleration{}).Score(c, n); got != 1 {
 		t.Errorf("%d taints would rather not have it, want 1", got)
 	}
-	scores := []int64{0, 1, 2}
-	(TaintToleration{}).Normalize(scores)
-	if fmt.Sprint(scores) != "[100 50 0]" {
-		t.Errorf("scores %v", scores)
-	}
 }
 
 func TestHostPortsClashByAddressAndProtocol(t *testing.T) {
@@ -116,22 +111,35 @@ func TestPreferredAffinityAddsWeights(t *testing.T) {
 	if got := (NodeAffinity{}).Score(c, stateNode()); got != 15 {
 		t.Errorf("weight %d, want 15", got)
 	}
-	scores := []int64{0, 5, 10}
-	(NodeAffinity{}).Normalize(scores)
-	if fmt.Sprint(scores) != "[0 50 100]" {
-		t.Errorf("scores %v", scores)
-	}
 }
 
+// An image counts for less the fewer nodes have it.
 func TestImageLocality(t *testing.T) {
-	n := stateNode(func(n *corev1.Node) {
+	s := state.New()
+	s.SetNode(stateNode(func(n *corev1.Node) {
 		n.Status.Images = []corev1.ContainerImage{{Names: []string{"r.example:5000/big:latest"}, SizeBytes: 1000 << 20}, {Names: []string{"small:v1"}, SizeBytes: 10 << 20}}
-	})
+	}).Object)
 	for image, want := range map[string]int64{"r.example:5000/big": 100, "small:v1": 0, "absent": 0} {
-		if got := (ImageLocality{}).Score(classOf(t, corev1.PodSpec{Containers: []corev1.Container{{Image: image}}}), n); got != want {
+		score := (ImageLocality{}).Scorer(classOf(t, corev1.PodSpec{Containers: []corev1.Container{{Image: image}}}), s)
+		if got := score(s.Nodes()[0]); got != want {
 			t.Errorf("%s: %d, want %d", image, got, want)
 		}
 	}
+	s.SetNode(stateNode(func(n *corev1.Node) { n.Name = "other" }).Object)
+	score := (ImageLocality{}).Scorer(classOf(t, corev1.PodSpec{Containers: []corev1.Container{{Image: "r.example:5000/big"}}}), s)
+	if got := score(s.Node("n")); got != 48 {
+		t.Errorf("on one of two nodes: %d, want 48", got)
+	}
+}
+
+func fitArgs(kind configv1.ScoringStrategyType, shape ...configv1.UtilizationShapePoint) *configv1.NodeResourcesFitArgs {
+	a := &configv1.NodeResourcesFitArgs{ScoringStrategy: &configv1.ScoringStrategy{
+		Type: kind, Resources: []configv1.ResourceSpec{{Name: "cpu", Weight: 1}, {Name: "memory", Weight: 1}},
+	}}
+	if shape != nil {
+		a.ScoringStrategy.RequestedToCapacityRatio = &configv1.RequestedToCapacityRatioParam{Shape: shape}
+	}
+	return a
 }
 
 func TestResourcesFitAndBalance(t *testing.T) {
@@ -141,26 +149,52 @@ func TestResourcesFitAndBalance(t *testing.T) {
 		}}}}}
 	}
 	n := stateNode()
+	least, most := NewNodeResourcesFit(fitArgs(configv1.LeastAllocated)), NewNodeResourcesFit(fitArgs(configv1.MostAllocated))
+	ratio := NewNodeResourcesFit(fitArgs(configv1.RequestedToCapacityRatio, configv1.UtilizationShapePoint{Utilization: 0, Score: 0}, configv1.UtilizationShapePoint{Utilization: 50, Score: 10}, configv1.UtilizationShapePoint{Utilization: 100, Score: 2}))
+	balance := NewBalancedAllocation(&configv1.NodeResourcesBalancedAllocationArgs{Resources: fitArgs("").ScoringStrategy.Resources})
 	for _, x := range []struct {
-		spec           corev1.PodSpec
-		fits           bool
-		free, balanced int64
+		spec                 corev1.PodSpec
+		fits, never          bool
+		free, full, balanced int64
+		byRatio              int64
 	}{
-		{want("4", "8Gi"), true, 0, 100},
-		{want("4001m", "8Gi"), false, 0, 100},
-		{want("2", "4Gi"), true, 50, 100},
-		{want("4", "0"), true, 50, 50},
-		{want("1", "4Gi"), true, 62, 87},
+		{want("4", "8Gi"), true, false, 0, 100, 75, 20},
+		{want("4001m", "8Gi"), false, true, 0, 100, 75, 20},
+		{want("2", "4Gi"), true, false, 50, 50, 75, 100},
+		{want("4", "0"), true, false, 50, 50, 50, 20},
+		{want("1", "4Gi"), true, false, 62, 37, 68, 75},
 	} {
 		c := classOf(t, x.spec)
-		if no := (NodeResourcesFit{}).Filter(c, n); (no == nil) != x.fits {
-			t.Errorf("%v: %v", x.spec.Containers[0].Resources.Requests, no)
+		name := x.spec.Containers[0].Resources.Requests
+		if no := least.Filter(c, n); (no == nil) != x.fits || no != nil && no.Final != x.never {
+			t.Errorf("%v: %v", name, no)
 		}
-		if got := (NodeResourcesFit{}).ScoreAfter(c, n); got != x.free {
-			t.Errorf("%v: %d free, want %d", x.spec.Containers[0].Resources.Requests, got, x.free)
+		if got := least.Scorer(c, nil)(n); got != x.free {
+			t.Errorf("%v: %d free, want %d", name, got, x.free)
 		}
-		if got := (BalancedAllocation{}).ScoreAfter(c, n); got != x.balanced {
-			t.Errorf("%v: balanced %d, want %d", x.spec.Containers[0].Resources.Requests, got, x.balanced)
+		if got := most.Scorer(c, nil)(n); got != x.full {
+			t.Errorf("%v: %d full, want %d", name, got, x.full)
+		}
+		if got := ratio.Scorer(c, nil)(n); got != x.byRatio {
+			t.Errorf("%v: %d by ratio, want %d", name, got, x.byRatio)
+		}
+		if got := balance.Scorer(c, nil)(n); got != x.balanced {
+			t.Errorf("%v: balanced %d, want %d", name, got, x.balanced)
+		}
+	}
+	if balance.Scorer(classOf(t, corev1.PodSpec{}), nil) != nil {
+		t.Error("a pod that asks for nothing is scored by balance")
+	}
+}
+
+func TestIgnoredResources(t *testing.T) {
+	a := fitArgs(configv1.LeastAllocated)
+	a.IgnoredResources, a.IgnoredResourceGroups = []string{"a.example/x"}, []string{"b.example"}
+	f := NewNodeResourcesFit(a)
+	for name, fits := range map[corev1.ResourceName]bool{"a.example/x": true, "a.example/y": false, "b.example/z": true, "hugepages-2Mi": false} {
+		c := classOf(t, corev1.PodSpec{Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{name: resource.MustParse("1")}}}}})
+		if no := f.Filter(c, stateNode()); (no == nil) != fits {
+			t.Errorf("%s: %v", name, no)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package plugins
 
 import (
+	"encoding/binary"
+	"math"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -11,7 +14,29 @@ import (
 
 // PodTopologySpread keeps pods spread evenly over zones, nodes, or whatever
 // label names a domain.
-type PodTopologySpread struct{}
+type PodTopologySpread struct {
+	// defaults hold for pods that have no constraints of their own.
+	defaults []corev1.TopologySpreadConstraint
+	// system says that the defaults are upstream's own, which do not demand that
+	// a node has all the labels.
+	system bool
+	owners *Owners
+}
+
+// SystemDefaults are upstream's constraints for pods without any.
+var SystemDefaults = []corev1.TopologySpreadConstraint{
+	{TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway, MaxSkew: 3},
+	{TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.ScheduleAnyway, MaxSkew: 5},
+}
+
+// NewPodTopologySpread makes the rule with constraints for pods that have none;
+// owners finds the selector for those.
+func NewPodTopologySpread(defaults []corev1.TopologySpreadConstraint, system bool, owners *Owners) PodTopologySpread {
+	if system {
+		defaults = SystemDefaults
+	}
+	return PodTopologySpread{defaults, system, owners}
+}
 
 // Name implements Plugin.
 func (PodTopologySpread) Name() string { return "PodTopologySpread" }
@@ -19,32 +44,73 @@ func (PodTopologySpread) Name() string { return "PodTopologySpread" }
 // Helps implements Plugin.
 func (PodTopologySpread) Helps() Change { return NodeChanged | PodGone | PodPlaced | PodChanged }
 
+var (
+	noTopologyLabel = RefuseFinally("node(s) didn't match pod topology spread constraints (missing required label)")
+	skewed          = Refuse("node(s) didn't match pod topology spread constraints")
+)
+
 type spreading struct {
-	c           *Class
-	constraints []spreadConstraint
+	c          *Class
+	s          *state.State
+	hard, soft []*spreadConstraint
+	needAll    bool // soft constraints count only nodes with all their labels
+	cohorts    map[*state.Cohort][]bool
+	owners     *Owners
+	version    uint64
+	found      bool // the owner's selector was there
 }
 
 type spreadConstraint struct {
-	key        string
-	maxSkew    int32
-	minDomains int32
-	hard       bool
-	selfMatch  bool
-	nodes      func(*state.Node) bool // nodes whose domains count
-	domains    map[string]int32       // matching pods a domain
+	*tally
+	selector     labels.Selector
+	maxSkew      int64
+	minDomains   int
+	self         int64 // 1 when pods of the class match
+	byAffinity   bool
+	byTaints     bool
+	perNode      bool // a soft constraint over host names counts each node by itself
+	index        int
+	mine         []int64 // by slot, of perNode: pods that match
+	domainsStamp []uint32
+	stamp        uint32
 }
 
-// Begin implements Global.
-func (PodTopologySpread) Begin(c *Class, s *state.State) Counting {
-	p := c.Pod
-	if len(p.Spec.TopologySpreadConstraints) == 0 {
-		return nil
+// Count implements Global.
+func (f PodTopologySpread) Count(c *Class, s *state.State) Counting {
+	sp := &spreading{c: c, s: s, cohorts: map[*state.Cohort][]bool{}, owners: f.owners, found: true}
+	from, defaulted := c.Pod.Spec.TopologySpreadConstraints, labels.Selector(nil)
+	sp.needAll = len(from) > 0 || !f.system
+	if len(from) == 0 {
+		if len(f.defaults) == 0 || f.owners == nil {
+			return nil
+		}
+		sp.version = f.owners.Version()
+		defaulted, sp.found = f.owners.Selector(c.Pod)
+		if defaulted.Empty() {
+			if sp.found {
+				return awaitsOwners(f.owners, sp.version)
+			}
+			return sp
+		}
+		from = f.defaults
 	}
-	sp := &spreading{c: c}
-	for i := range p.Spec.TopologySpreadConstraints {
-		t := &p.Spec.TopologySpreadConstraints[i]
-		selector, err := metav1.LabelSelectorAsSelector(t.LabelSelector)
-		if err != nil {
+	for i := range from {
+		x := newSpreadConstraint(c.Pod, &from[i], defaulted, s)
+		x.index = i
+		if from[i].WhenUnsatisfiable == corev1.ScheduleAnyway {
+			x.perNode = x.topo.Key == corev1.LabelHostname
+			sp.soft = append(sp.soft, x)
+		} else {
+			sp.hard = append(sp.hard, x)
+		}
+	}
+	return sp
+}
+
+func newSpreadConstraint(p *corev1.Pod, t *corev1.TopologySpreadConstraint, selector labels.Selector, s *state.State) *spreadConstraint {
+	if selector == nil {
+		var err error
+		if selector, err = metav1.LabelSelectorAsSelector(t.LabelSelector); err != nil {
 			selector = labels.Nothing() // refused by validation; never reached
 		}
 		for _, k := range t.MatchLabelKeys {
@@ -54,96 +120,223 @@ func (PodTopologySpread) Begin(c *Class, s *state.State) Counting {
 				}
 			}
 		}
-		x := spreadConstraint{
-			key: t.TopologyKey, maxSkew: t.MaxSkew, minDomains: 1, hard: t.WhenUnsatisfiable != corev1.ScheduleAnyway,
-			selfMatch: selector.Matches(labels.Set(p.Labels)), domains: map[string]int32{},
-		}
-		if t.MinDomains != nil {
-			x.minDomains = *t.MinDomains
-		}
-		honourAffinity := t.NodeAffinityPolicy == nil || *t.NodeAffinityPolicy == corev1.NodeInclusionPolicyHonor
-		honourTaints := t.NodeTaintsPolicy != nil && *t.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor
-		x.nodes = func(n *state.Node) bool {
-			if _, ok := n.Object.Labels[x.key]; !ok {
-				return false
-			}
-			if honourAffinity && (NodeAffinity{}).Filter(c, n) != nil {
-				return false
-			}
-			return !honourTaints || (TaintToleration{}).Filter(c, n) == nil
-		}
-		for _, n := range s.Nodes() {
-			if !x.nodes(n) {
-				continue
-			}
-			domain := n.Object.Labels[x.key]
-			count := x.domains[domain]
-			for _, q := range n.Pods {
-				if q.Object.Namespace == p.Namespace && q.Object.DeletionTimestamp == nil && selector.Matches(labels.Set(q.Object.Labels)) {
-					count++
-				}
-			}
-			x.domains[domain] = count
-		}
-		sp.constraints = append(sp.constraints, x)
 	}
-	return sp
+	x := &spreadConstraint{tally: newTally(s, t.TopologyKey), selector: selector, maxSkew: int64(t.MaxSkew), minDomains: 1}
+	if selector.Matches(labels.Set(p.Labels)) {
+		x.self = 1
+	}
+	if t.MinDomains != nil {
+		x.minDomains = int(*t.MinDomains)
+	}
+	x.byAffinity = t.NodeAffinityPolicy == nil || *t.NodeAffinityPolicy == corev1.NodeInclusionPolicyHonor
+	x.byTaints = t.NodeTaintsPolicy != nil && *t.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor
+	return x
 }
 
-func (x *spreadConstraint) least() int32 {
-	if int32(len(x.domains)) < x.minDomains {
-		return 0
+// Recount implements Counting.
+func (sp *spreading) Recount(slot int, n *state.Node) {
+	hard, soft := n != nil && hasAll(sp.hard, slot), n != nil && (!sp.needAll || hasAll(sp.soft, slot))
+	affine, bearable := false, false
+	if hard || soft {
+		ok, err := sp.c.required.Match(n.Object)
+		affine = ok && err == nil
+		bearable = (TaintToleration{}).Filter(sp.c, n) == nil
 	}
-	first, low := true, int32(0)
-	for _, n := range x.domains {
-		if first || n < low {
-			first, low = false, n
-		}
+	for _, x := range sp.hard {
+		x.recount(sp, slot, n, hard && x.includes(affine, bearable))
 	}
-	return low
-}
-
-// Filter implements Counting.
-func (s *spreading) Filter(n *state.Node) *No {
-	for i := range s.constraints {
-		x := &s.constraints[i]
-		if !x.hard {
+	for _, x := range sp.soft {
+		if x.perNode {
+			for len(x.mine) <= slot {
+				x.mine = append(x.mine, 0)
+			}
+			x.mine[slot] = 0
+			if n != nil {
+				x.mine[slot] = x.count(sp, n)
+			}
 			continue
 		}
-		domain, ok := n.Object.Labels[x.key]
+		x.recount(sp, slot, n, soft && x.includes(affine, bearable))
+	}
+}
+
+func hasAll(constraints []*spreadConstraint, slot int) bool {
+	for _, x := range constraints {
+		if x.topo.Of(slot) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (x *spreadConstraint) includes(affine, bearable bool) bool {
+	return (affine || !x.byAffinity) && (bearable || !x.byTaints)
+}
+
+func (x *spreadConstraint) recount(sp *spreading, slot int, n *state.Node, counts bool) {
+	var k int64
+	if counts {
+		k = x.count(sp, n)
+	}
+	x.set(slot, counts, k)
+}
+
+// count is how many pods of the node match: those of the namespace that are not
+// on their way out.
+func (x *spreadConstraint) count(sp *spreading, n *state.Node) int64 {
+	var k int64
+	for _, share := range n.Cohorts {
+		if share.Terminating || share.Namespace != sp.c.Pod.Namespace {
+			continue
+		}
+		if sp.matches(share.Cohort)[x.index] {
+			k += int64(share.Pods)
+		}
+	}
+	return k
+}
+
+// matches tells by constraint whether a cohort's pods match.
+func (sp *spreading) matches(c *state.Cohort) []bool {
+	m, ok := sp.cohorts[c]
+	if !ok {
+		m = make([]bool, len(sp.hard)+len(sp.soft))
+		for _, list := range [][]*spreadConstraint{sp.hard, sp.soft} {
+			for _, x := range list {
+				m[x.index] = x.selector.Matches(labels.Set(c.Labels))
+			}
+		}
+		if len(sp.cohorts) > 4096 {
+			clear(sp.cohorts) // most are gone by now
+		}
+		sp.cohorts[c] = m
+	}
+	return m
+}
+
+// Sign implements Counting.
+func (sp *spreading) Sign(b []byte, n *state.Node) []byte {
+	for _, x := range sp.hard {
+		b = x.sign(b, n.Slot)
+	}
+	for _, x := range sp.soft {
+		if x.perNode {
+			b = append(b, bit(x.topo.Of(n.Slot) >= 0))
+			b = binary.AppendVarint(b, x.mine[n.Slot])
+		} else {
+			b = x.sign(b, n.Slot)
+		}
+	}
+	return b
+}
+
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Filters implements Counting.
+func (sp *spreading) Filters() bool { return len(sp.hard) > 0 }
+
+// Filter implements Counting: a domain may have maxSkew more matching pods than
+// the least of all.
+func (sp *spreading) Filter(n *state.Node) *No {
+	for _, x := range sp.hard {
+		count, ok := x.of(n.Slot)
 		if !ok {
-			return RefuseFinally("node(s) didn't match pod topology spread constraints (missing required label)")
+			return noTopologyLabel
 		}
-		self := int32(0)
-		if x.selfMatch {
-			self = 1
+		least := int64(0)
+		if x.domains >= x.minDomains {
+			least = x.least()
 		}
-		if x.domains[domain]+self-x.least() > x.maxSkew {
-			return Refuse("node(s) didn't match pod topology spread constraints")
+		if count+x.self-least > x.maxSkew {
+			return skewed
 		}
 	}
 	return nil
 }
 
-// Score implements Counting: fewer matching pods in the node's domains is better.
-func (s *spreading) Score(n *state.Node) int64 {
-	var sum int64
-	for i := range s.constraints {
-		if x := &s.constraints[i]; !x.hard {
-			sum -= int64(x.domains[n.Object.Labels[x.key]])
+// Scores implements Counting: fewer matching pods in the node's domains is
+// better, a domain of many being weighted down so that a few large ones are not
+// drowned by many small.
+func (sp *spreading) Scores(groups []Group, scores []int64) bool {
+	if len(sp.soft) == 0 {
+		return false
+	}
+	ignored := func(n *state.Node) bool { return sp.needAll && !hasAll(sp.soft, n.Slot) }
+	weights := make([]float64, len(sp.soft))
+	for i, x := range sp.soft {
+		weights[i] = math.Log(float64(x.size(groups, ignored) + 2))
+	}
+	low, high := int64(math.MaxInt64), int64(0)
+	for i, g := range groups {
+		scores[i] = -1
+		if ignored(g.Node) {
+			continue
+		}
+		var sum float64
+		for k, x := range sp.soft {
+			count, ok := x.of(g.Node.Slot)
+			if x.perNode && ok {
+				count = x.mine[g.Node.Slot]
+			}
+			if ok {
+				sum += float64(count)*weights[k] + float64(x.maxSkew-1)
+			}
+		}
+		scores[i] = int64(math.Round(sum))
+		low, high = min(low, scores[i]), max(high, scores[i])
+	}
+	for i := range groups {
+		switch {
+		case scores[i] < 0:
+			scores[i] = 0
+		case high == 0:
+			scores[i] = MaxScore
+		default:
+			scores[i] = MaxScore * (high + low - scores[i]) / high
 		}
 	}
-	return sum
+	return true
 }
 
-// Weight implements Counting.
-func (s *spreading) Weight() int64 { return 2 }
-
-// Placed implements Counting.
-func (s *spreading) Placed(n *state.Node) {
-	for i := range s.constraints {
-		if x := &s.constraints[i]; x.selfMatch && x.nodes(n) {
-			x.domains[n.Object.Labels[x.key]]++
+// size is how many domains the groups lie in.
+func (x *spreadConstraint) size(groups []Group, ignored func(*state.Node) bool) int {
+	k := 0
+	x.stamp++
+	for len(x.domainsStamp) <= x.topo.Len() {
+		x.domainsStamp = append(x.domainsStamp, 0)
+	}
+	for _, g := range groups {
+		switch d := x.topo.Of(g.Node.Slot) + 1; {
+		case ignored(g.Node):
+		case x.perNode, x.single && d > 0:
+			k += g.Nodes
+		case x.domainsStamp[d] != x.stamp:
+			x.domainsStamp[d] = x.stamp
+			k++
 		}
 	}
+	return k
+}
+
+// Stale implements Counting.
+func (sp *spreading) Stale() bool {
+	if sp.owners != nil && len(sp.c.Pod.Spec.TopologySpreadConstraints) == 0 && (!sp.found || sp.owners.Version() != sp.version) {
+		return true
+	}
+	for _, x := range sp.hard {
+		if x.stale() {
+			return true
+		}
+	}
+	for _, x := range sp.soft {
+		if !x.perNode && x.stale() {
+			return true
+		}
+	}
+	return false
 }

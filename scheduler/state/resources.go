@@ -1,8 +1,11 @@
 // Package state is what the scheduler knows of the nodes and of the pods on
-// them. It is changed event by event and never scanned anew.
+// them. It is changed event by event and never scanned anew: whoever keeps
+// something worked out from it follows the journal of the nodes that changed.
 package state
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	podresource "k8s.io/component-helpers/resource"
@@ -49,16 +52,21 @@ const (
 )
 
 // Requests returns what a pod takes of a node, and the same with the defaults
-// for comparing nodes.
+// for comparing nodes. While a pod is resized that is the largest of what it
+// asks for, what was allocated and what its containers have; a resize that its
+// node found infeasible does not count.
 func Requests(p *corev1.Pod) (hard, compared Resources) {
-	hard = FromList(podresource.PodRequests(p, podresource.PodResourcesOptions{UseStatusResources: true}))
+	o := podresource.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
+	hard = FromList(podresource.PodRequests(p, o))
 	hard.Pods = 1
-	nonMissing := corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewMilliQuantity(DefaultMilliCPU, resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(DefaultMemory, resource.BinarySI),
-	}
-	with := FromList(podresource.PodRequests(p, podresource.PodResourcesOptions{UseStatusResources: true, NonMissingContainerRequests: nonMissing}))
+	o.NonMissingContainerRequests = nonMissing
+	with := FromList(podresource.PodRequests(p, o))
 	return hard, Resources{MilliCPU: with.MilliCPU, Memory: with.Memory}
+}
+
+var nonMissing = corev1.ResourceList{
+	corev1.ResourceCPU:    *resource.NewMilliQuantity(DefaultMilliCPU, resource.DecimalSI),
+	corev1.ResourceMemory: *resource.NewQuantity(DefaultMemory, resource.BinarySI),
 }
 
 // Add adds o, sign times (1 or -1).
@@ -73,4 +81,16 @@ func (r *Resources) Add(o *Resources, sign int64) {
 		}
 		r.Other[name] += sign * n
 	}
+}
+
+// Clone is a copy that shares nothing.
+func (r *Resources) Clone() Resources {
+	c := *r
+	c.Other = maps.Clone(r.Other)
+	return c
+}
+
+// Equal tells whether two amounts are the same.
+func (r *Resources) Equal(o *Resources) bool {
+	return r.MilliCPU == o.MilliCPU && r.Memory == o.Memory && r.Ephemeral == o.Ephemeral && r.Pods == o.Pods && maps.Equal(r.Other, o.Other)
 }

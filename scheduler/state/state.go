@@ -1,114 +1,40 @@
 package state
 
 import (
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Port is a port of the node that a pod holds.
-type Port struct {
-	Address  string // 0.0.0.0 for all
-	Protocol corev1.Protocol
-	Port     int32
-}
-
-// Ports returns the host ports a pod asks for.
-func Ports(p *corev1.Pod) []Port {
-	var ports []Port
-	collect := func(c *corev1.Container) {
-		for _, x := range c.Ports {
-			if x.HostPort == 0 {
-				continue
-			}
-			port := Port{Address: x.HostIP, Protocol: x.Protocol, Port: x.HostPort}
-			if port.Address == "" || port.Address == "::" {
-				port.Address = "0.0.0.0"
-			}
-			if port.Protocol == "" {
-				port.Protocol = corev1.ProtocolTCP
-			}
-			if !slices.Contains(ports, port) {
-				ports = append(ports, port)
-			}
-		}
-	}
-	for i := range p.Spec.Containers {
-		collect(&p.Spec.Containers[i])
-	}
-	for i := range p.Spec.InitContainers {
-		if c := &p.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			collect(c)
-		}
-	}
-	return ports
-}
-
-// Pod is a pod that takes room on a node, or is about to.
-type Pod struct {
-	Object         *corev1.Pod // shared, immutable
-	Node           string
-	Assumed        bool // placed here by the scheduler, not yet seen bound
-	hard, compared Resources
-	ports          []Port
-}
-
-// Node is a node with what its pods take.
-type Node struct {
-	Name     string
-	Object   *corev1.Node // nil for a node that only its pods speak of
-	Capacity Resources    // allocatable
-	Used     Resources
-	Compared Resources // Used, with defaults for pods that request nothing
-	Pods     map[types.UID]*Pod
-	ports    map[Port]int
-}
-
-// PortFree tells whether a pod could take a host port. A port on all addresses
-// clashes with the same port on any.
-func (n *Node) PortFree(p Port) bool {
-	for have := range n.ports {
-		if have.Port == p.Port && have.Protocol == p.Protocol &&
-			(have.Address == p.Address || have.Address == "0.0.0.0" || p.Address == "0.0.0.0") {
-			return false
-		}
-	}
-	return true
-}
-
 // State is all nodes and the pods on them. It belongs to one goroutine.
 type State struct {
 	nodes map[string]*Node
 	order []*Node // nodes that exist, in a stable order
+	slots []*Node // by slot; nil where none
+	free  []int
 	pods  map[types.UID]*Pod
-	// antiAffine holds the pods with required anti-affinity: they speak against
-	// newcomers.
-	antiAffine map[types.UID]*Pod
+
 	claims     map[Claim]map[types.UID]*Pod
-}
+	nominees   map[types.UID]*Nominee
+	topologies map[string]*Topology
+	images     map[string]int // how many nodes have an image
 
-// Claim names a PersistentVolumeClaim.
-type Claim struct{ Namespace, Name string }
+	cohorts    map[string]*Cohort
+	affine     []*Cohort
+	affineGone int
+	affineEra  int
 
-// Claims returns the claims whose volumes a pod mounts, those of its ephemeral
-// volumes among them.
-func Claims(p *corev1.Pod) []Claim {
-	var names []Claim
-	for i := range p.Spec.Volumes {
-		switch v := &p.Spec.Volumes[i]; {
-		case v.PersistentVolumeClaim != nil:
-			names = append(names, Claim{p.Namespace, v.PersistentVolumeClaim.ClaimName})
-		case v.Ephemeral != nil:
-			names = append(names, Claim{p.Namespace, p.Name + "-" + v.Name})
-		}
-	}
-	return names
+	journal
 }
 
 // New is an empty cluster.
 func New() *State {
-	return &State{nodes: map[string]*Node{}, pods: map[types.UID]*Pod{}, antiAffine: map[types.UID]*Pod{}, claims: map[Claim]map[types.UID]*Pod{}}
+	return &State{
+		nodes: map[string]*Node{}, pods: map[types.UID]*Pod{}, claims: map[Claim]map[types.UID]*Pod{}, nominees: map[types.UID]*Nominee{},
+		topologies: map[string]*Topology{}, images: map[string]int{}, cohorts: map[string]*Cohort{},
+	}
 }
 
 // Nodes returns the nodes that exist. The slice is the state's own.
@@ -122,8 +48,16 @@ func (s *State) Node(name string) *Node {
 	return nil
 }
 
-// AntiAffine returns the placed pods with required anti-affinity.
-func (s *State) AntiAffine() map[types.UID]*Pod { return s.antiAffine }
+// Slots is more than any node's slot.
+func (s *State) Slots() int { return len(s.slots) }
+
+// At returns the node of a slot, nil when none that exists has it.
+func (s *State) At(slot int) *Node {
+	if n := s.slots[slot]; n != nil && n.Object != nil {
+		return n
+	}
+	return nil
+}
 
 // UsersOf returns the placed pods that mount a claim. The map is the state's own.
 func (s *State) UsersOf(c Claim) map[types.UID]*Pod { return s.claims[c] }
@@ -131,13 +65,29 @@ func (s *State) UsersOf(c Claim) map[types.UID]*Pod { return s.claims[c] }
 // Pod finds a placed pod.
 func (s *State) Pod(uid types.UID) *Pod { return s.pods[uid] }
 
+// ImageNodes is how many nodes have an image.
+func (s *State) ImageNodes(name string) int { return s.images[name] }
+
 // SetNode adds or replaces a node.
 func (s *State) SetNode(o *corev1.Node) {
 	n := s.node(o.Name)
 	if n.Object == nil {
 		s.order = append(s.order, n)
 	}
+	relabelled := n.Object == nil || !maps.Equal(n.Object.Labels, o.Labels)
 	n.Object, n.Capacity = o, FromList(o.Status.Allocatable)
+	if relabelled {
+		s.place(n)
+	}
+	s.setImages(n)
+	s.touch(n)
+}
+
+// RefreshNode notes a change that no rule reads, such as a heartbeat.
+func (s *State) RefreshNode(o *corev1.Node) {
+	if n := s.Node(o.Name); n != nil {
+		n.Object = o
+	}
 }
 
 // RemoveNode removes a node; its pods stay counted until they are gone.
@@ -148,34 +98,74 @@ func (s *State) RemoveNode(name string) {
 	}
 	n.Object, n.Capacity = nil, Resources{}
 	s.order = slices.DeleteFunc(s.order, func(x *Node) bool { return x == n })
+	s.place(n)
+	s.setImages(n)
+	s.touch(n)
 	s.drop(n)
+}
+
+// place tells the topologies where a node belongs.
+func (s *State) place(n *Node) {
+	for _, t := range s.topologies {
+		t.set(n)
+	}
+}
+
+func (s *State) setImages(n *Node) {
+	var images map[string]int64
+	if n.Object != nil {
+		images = make(map[string]int64, len(n.Object.Status.Images))
+		for _, im := range n.Object.Status.Images {
+			for _, name := range im.Names {
+				images[name] = im.SizeBytes
+			}
+		}
+	}
+	for name := range n.images {
+		if _, still := images[name]; !still {
+			if s.images[name]--; s.images[name] == 0 {
+				delete(s.images, name)
+			}
+		}
+	}
+	for name := range images {
+		if _, had := n.images[name]; !had {
+			s.images[name]++
+		}
+	}
+	n.images = images
 }
 
 // Place puts a pod on a node, moving or refreshing it if it is placed already.
 func (s *State) Place(o *corev1.Pod, node string, assumed bool) {
-	s.Remove(o.UID)
-	p := &Pod{Object: o, Node: node, Assumed: assumed, ports: Ports(o)}
-	p.hard, p.compared = Requests(o)
-	n := s.node(node)
-	s.pods[o.UID] = p
-	n.Pods[o.UID] = p
-	n.Used.Add(&p.hard, 1)
-	n.Compared.Add(&p.compared, 1)
-	for _, x := range p.ports {
-		if n.ports == nil {
-			n.ports = map[Port]int{}
+	s.PlaceLike(o, node, assumed, DemandOf(o))
+}
+
+// PlaceLike is Place for a pod whose demand is known.
+func (s *State) PlaceLike(o *corev1.Pod, node string, assumed bool, d *Demand) {
+	if old := s.pods[o.UID]; old != nil {
+		if old.Node == node && old.same(d) && old.cohort.holds(o) {
+			old.Object, old.Assumed = o, assumed
+			return
 		}
-		n.ports[x]++
+		s.Remove(o.UID)
 	}
-	for _, c := range Claims(o) {
+	n := s.node(node)
+	p := &Pod{Object: o, Node: node, Assumed: assumed, Demand: d, cohort: s.join(o)}
+	s.pods[o.UID] = p
+	for _, c := range d.claims {
 		if s.claims[c] == nil {
 			s.claims[c] = map[types.UID]*Pod{}
 		}
 		s.claims[c][o.UID] = p
 	}
-	if a := o.Spec.Affinity; a != nil && a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
-		s.antiAffine[o.UID] = p
-	}
+	n.Put(p)
+	s.touch(n)
+}
+
+// holds tells whether a pod is of the cohort, its affinity being unchangeable.
+func (c *Cohort) holds(p *corev1.Pod) bool {
+	return c.Terminating == (p.DeletionTimestamp != nil) && maps.Equal(c.Labels, p.Labels)
 }
 
 // Remove takes a pod off its node. It returns false when it was on none.
@@ -186,36 +176,40 @@ func (s *State) Remove(uid types.UID) bool {
 	}
 	n := s.nodes[p.Node]
 	delete(s.pods, uid)
-	delete(s.antiAffine, uid)
-	delete(n.Pods, uid)
-	for _, c := range Claims(p.Object) {
+	for _, c := range p.claims {
 		if delete(s.claims[c], uid); len(s.claims[c]) == 0 {
 			delete(s.claims, c)
 		}
 	}
-	n.Used.Add(&p.hard, -1)
-	n.Compared.Add(&p.compared, -1)
-	for _, x := range p.ports {
-		if n.ports[x]--; n.ports[x] == 0 {
-			delete(n.ports, x)
-		}
-	}
+	n.Take(p)
+	s.leave(p.cohort)
+	s.touch(n)
 	s.drop(n)
 	return true
 }
 
 func (s *State) node(name string) *Node {
 	n := s.nodes[name]
-	if n == nil {
-		n = &Node{Name: name, Pods: map[types.UID]*Pod{}}
-		s.nodes[name] = n
+	if n != nil {
+		return n
 	}
+	n = &Node{Name: name, Pods: map[types.UID]*Pod{}, Slot: len(s.slots)}
+	if k := len(s.free); k > 0 {
+		n.Slot = s.free[k-1]
+		s.free = s.free[:k-1]
+		s.slots[n.Slot] = n
+	} else {
+		s.slots = append(s.slots, n)
+	}
+	s.nodes[name] = n
 	return n
 }
 
 // drop forgets a node that neither exists nor has pods.
 func (s *State) drop(n *Node) {
-	if n.Object == nil && len(n.Pods) == 0 {
+	if n.Object == nil && len(n.Pods)+len(n.Nominated) == 0 {
 		delete(s.nodes, n.Name)
+		s.slots[n.Slot] = nil
+		s.free = append(s.free, n.Slot)
 	}
 }

@@ -1,0 +1,137 @@
+package scheduler
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"sagong/scheduler/plugins"
+)
+
+func (s *Scheduler) nodeChanged(old, new *corev1.Node) {
+	switch {
+	case new == nil:
+		s.state.RemoveNode(old.Name)
+		s.changes |= plugins.NodeChanged // fewer domains may mean less to spread over
+	case old == nil || nodeMatters(old, new):
+		s.state.SetNode(new)
+		s.changes |= plugins.NodeChanged
+	case !slices.EqualFunc(old.Status.Images, new.Status.Images, equalImages):
+		s.state.SetNode(new)
+	default:
+		s.state.RefreshNode(new)
+	}
+}
+
+// nodeMatters tells whether a change of a node may let a pod fit: heartbeats do not.
+func nodeMatters(old, new *corev1.Node) bool {
+	return old.Spec.Unschedulable != new.Spec.Unschedulable ||
+		!slices.EqualFunc(old.Spec.Taints, new.Spec.Taints, func(a, b corev1.Taint) bool { return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect }) ||
+		!labels.Equals(old.Labels, new.Labels) ||
+		!maps.EqualFunc(old.Status.Allocatable, new.Status.Allocatable, equalQuantities) ||
+		!maps.Equal(old.Annotations, new.Annotations)
+}
+
+func equalImages(a, b corev1.ContainerImage) bool {
+	return a.SizeBytes == b.SizeBytes && slices.Equal(a.Names, b.Names)
+}
+
+func (s *Scheduler) podChanged(old, new *corev1.Pod) {
+	now := s.cfg.Now()
+	switch {
+	case new == nil:
+		s.forget(old)
+	case new.Status.Phase == corev1.PodSucceeded || new.Status.Phase == corev1.PodFailed:
+		s.forget(new)
+	case new.Spec.NodeName != "":
+		s.queue.remove(new.UID)
+		s.state.Denominate(new.UID)
+		known := s.state.Pod(new.UID)
+		s.state.Place(new, new.Spec.NodeName, false)
+		switch {
+		case known == nil || known.Node != new.Spec.NodeName || old != nil && !labels.Equals(old.Labels, new.Labels):
+			s.changes |= plugins.PodPlaced
+		case old != nil && old.Spec.NodeName != "" && !sameRoom(old, new):
+			s.changes |= plugins.PodGone // it may take less now
+		}
+		if new.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil) {
+			s.changes |= plugins.PodGone // spreading counts it no longer
+		}
+	case s.ours(new):
+		if p := s.state.Pod(new.UID); p != nil && p.Assumed {
+			s.queue.refresh(new, now) // placed, its binding under way
+			return
+		}
+		s.renominate(old, new)
+		if x := s.queue.put(new, now); s.queue.waits(x) {
+			s.condition(x) // lost to another write, perhaps
+		}
+	default:
+		s.state.Denominate(new.UID)
+		s.queue.remove(new.UID)
+	}
+}
+
+// forget drops a pod that is gone or done.
+func (s *Scheduler) forget(p *corev1.Pod) {
+	s.queue.remove(p.UID)
+	if s.state.NominatedTo(p.UID) != "" {
+		s.state.Denominate(p.UID)
+		s.changes |= plugins.PodGone
+	}
+	if s.state.Remove(p.UID) {
+		s.changes |= plugins.PodGone
+	}
+}
+
+// sameRoom tells whether an update of a placed pod leaves what it takes as it
+// was, as far as a glance can tell.
+func sameRoom(old, new *corev1.Pod) bool {
+	same := func(a, b []corev1.Container) bool {
+		return slices.EqualFunc(a, b, func(a, b corev1.Container) bool {
+			return maps.EqualFunc(a.Resources.Requests, b.Resources.Requests, equalQuantities)
+		})
+	}
+	allocated := func(a, b []corev1.ContainerStatus) bool {
+		return slices.EqualFunc(a, b, func(a, b corev1.ContainerStatus) bool {
+			return maps.EqualFunc(a.AllocatedResources, b.AllocatedResources, equalQuantities)
+		})
+	}
+	return same(old.Spec.Containers, new.Spec.Containers) && same(old.Spec.InitContainers, new.Spec.InitContainers) &&
+		allocated(old.Status.ContainerStatuses, new.Status.ContainerStatuses)
+}
+
+// renominate follows status.nominatedNodeName, which others may set too. What
+// was nominated here holds until its write shows.
+func (s *Scheduler) renominate(old, new *corev1.Pod) {
+	name := new.Status.NominatedNodeName
+	if name == "" && (old == nil || old.Status.NominatedNodeName == "") {
+		if mine := s.state.NominatedTo(new.UID); mine != "" {
+			s.state.Nominate(new, mine) // the newest form of the pod
+		}
+		return
+	}
+	if name == "" {
+		s.changes |= plugins.PodGone
+	}
+	s.state.Nominate(new, name)
+}
+
+// ours tells whether a pod without a node waits for this scheduler.
+func (s *Scheduler) ours(p *corev1.Pod) bool {
+	return s.profiles[p.Spec.SchedulerName] != nil && p.DeletionTimestamp == nil && len(p.Spec.SchedulingGates) == 0
+}
+
+func (s *Scheduler) budgetChanged(old, new *policyv1.PodDisruptionBudget) {
+	if new == nil {
+		s.budgets.remove(old)
+	} else {
+		s.budgets.set(new)
+	}
+}
+
+func equalQuantities(a, b resource.Quantity) bool { return a.Cmp(b) == 0 }

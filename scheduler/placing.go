@@ -1,0 +1,192 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"sagong/scheduler/plugins"
+	"sagong/scheduler/state"
+)
+
+// placeBatch places the pods that are next; false when none wait.
+func (s *Scheduler) placeBatch(ctx context.Context) bool {
+	batch := s.queue.next(batchSize)
+	if len(batch) == 0 {
+		return false
+	}
+	p := s.profiles[batch[0].pod.Spec.SchedulerName]
+	pl, no := s.planFor(p, batch[0])
+	var bound []write
+	i := 0
+	for ; i < len(batch) && no == nil; i++ {
+		x := batch[i]
+		var at *state.Node
+		at, pl, no = s.find(p, pl, x)
+		if no == nil && at == nil {
+			no = pl.why()
+			break
+		}
+		if no != nil {
+			break
+		}
+		if w, refused := s.assume(ctx, p, pl, x, at); refused != nil {
+			s.park(p, x, refused, nil)
+		} else if w != nil {
+			bound = append(bound, *w)
+		}
+	}
+	if len(bound) > 0 {
+		s.writes <- bound
+	}
+	if no == nil {
+		s.wakeMore(batch[0].class)
+		return true
+	}
+	for ; i < len(batch); i++ {
+		s.park(p, batch[i], no, pl)
+	}
+	return true
+}
+
+// planFor returns the current plan of a pod's class, or why it fits nowhere.
+func (s *Scheduler) planFor(p *profile, x *queued) (*plan, *unfit) {
+	if pl := p.plans.get(x.class); pl != nil && pl.refresh() {
+		p.plans.touch(x.class)
+		return pl, nil
+	}
+	p.plans.drop(x.class)
+	if len(s.state.Nodes()) == 0 {
+		return nil, &unfit{helps: plugins.NodeChanged}
+	}
+	c, err := plugins.NewClass(x.pod)
+	if err != nil {
+		return nil, &unfit{pre: fmt.Sprintf("cannot read the pod's affinity: %v", err), final: true, nodes: len(s.state.Nodes()), helps: plugins.PodChanged}
+	}
+	pl, no := p.begin(c, s.state)
+	if no != nil {
+		return nil, no
+	}
+	if pl.only == nil {
+		p.plans.put(x.class, pl)
+	}
+	return pl, nil
+}
+
+// find chooses a node for a pod, its nominated one if that will do; nil when
+// none does. The plan it returns is current.
+func (s *Scheduler) find(p *profile, pl *plan, x *queued) (*state.Node, *plan, *unfit) {
+	if !pl.refresh() {
+		var no *unfit
+		if pl, no = s.planFor(p, x); no != nil {
+			return nil, nil, no
+		}
+	}
+	if n := s.state.Node(s.state.NominatedTo(x.pod.UID)); n != nil && !pl.confined(n) && pl.fits(n, x.pod.UID) == nil {
+		return n, pl, nil
+	}
+	return pl.pick(), pl, nil
+}
+
+// assume counts a pod where it was placed and returns the binding to write; nil
+// when rules have work to do before that.
+func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued, n *state.Node) (*write, *unfit) {
+	for i, r := range p.rules {
+		reserver, ok := r.(plugins.Reserver)
+		if !ok {
+			continue
+		}
+		if no := reserver.Reserve(pl.c, x.pod, n); no != nil {
+			for _, done := range p.rules[:i+1] {
+				if u, ok := done.(plugins.Reserver); ok {
+					u.Unreserve(x.pod, n.Name)
+				}
+			}
+			return nil, &unfit{pre: fmt.Sprint(no.Reasons[0]), final: true, helps: r.Helps(), nodes: len(s.state.Nodes())}
+		}
+	}
+	s.state.Denominate(x.pod.UID)
+	s.state.PlaceLike(x.pod, n.Name, true, pl.c.Demand)
+	w := write{x: x, pod: x.pod, node: n.Name, profile: p}
+	var before []plugins.PreBinder
+	for _, r := range p.rules {
+		if b, ok := r.(plugins.PreBinder); ok && b.Binds(x.pod, n.Name) {
+			before = append(before, b)
+		}
+	}
+	if len(before) == 0 {
+		return &w, nil
+	}
+	s.prepare(ctx, w, before)
+	return nil, nil
+}
+
+// wakeMore has the next of a class tried after all before them were placed:
+// there may be room for more than were woken.
+func (s *Scheduler) wakeMore(class string) {
+	k := 0
+	now := s.cfg.Now()
+	for x := range s.queue.waiting[class] {
+		if k++; k > batchSize {
+			return
+		}
+		s.queue.wakeOne(x, now)
+	}
+}
+
+// mayFit tells whether a class that fitted nowhere may fit after what changed.
+// Asking its plan costs what changed and saves trying in vain. A node that
+// changed may also have become one where others can be asked to go.
+func (s *Scheduler) mayFit(class string, x *queued, c plugins.Change) bool {
+	p := s.profiles[x.pod.Spec.SchedulerName]
+	pl := p.plans.get(class)
+	if pl == nil || c&plugins.NodeChanged != 0 || s.state.NominatedTo(x.pod.UID) != "" || !pl.refresh() {
+		return true
+	}
+	return pl.pick() != nil
+}
+
+// park sets a pod aside, having asked others to make room for it if it may, and
+// tells its owner why.
+func (s *Scheduler) park(p *profile, x *queued, why *unfit, pl *plan) {
+	u := *why
+	denominate := false
+	if p.preempts && u.nodes > 0 {
+		u.post, denominate = s.preempt(p, x, pl, why)
+	}
+	s.queue.fail(x, u.helps|plugins.PodChanged, s.cfg.Now())
+	x.said = u.message()
+	s.events[p.name].Eventf(x.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", x.said)
+	if denominate && s.state.NominatedTo(x.pod.UID) != "" {
+		s.state.Denominate(x.pod.UID)
+		s.changes |= plugins.PodGone // its room is anybody's
+	}
+	s.condition(x)
+}
+
+// preempt asks the least important pods to go whose end makes room for one that
+// fits nowhere. It returns what to tell when there are none, and whether the
+// pod's nomination has come to nothing.
+func (s *Scheduler) preempt(p *profile, x *queued, pl *plan, why *unfit) (message string, denominate bool) {
+	const asked = "preemption: "
+	if never := x.pod.Spec.PreemptionPolicy; never != nil && *never == corev1.PreemptNever {
+		return asked + "not eligible due to preemptionPolicy=Never.", false
+	}
+	if pl == nil || why.pre != "" {
+		return fmt.Sprintf("%s0/%d nodes are available: %s.", asked, why.nodes, histogram(map[string]int{notHelpful.Reasons[0]: why.nodes})), true
+	}
+	if !pl.refresh() {
+		return "", false // what it knew is out of date: tried again by what made it so
+	}
+	a := &preemptor{plan: pl, pod: x.pod, budgets: &s.budgets, now: s.cfg.Now()}
+	if ok, not := a.eligible(); !ok {
+		return asked + not, false
+	}
+	best, none := a.choose()
+	if best == nil {
+		return asked + none, true
+	}
+	s.evict(p, x, best)
+	return "", false
+}

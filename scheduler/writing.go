@@ -1,0 +1,126 @@
+package scheduler
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/client"
+	"sagong/object"
+	"sagong/scheduler/plugins"
+)
+
+// maxPreBinds bounds how many pods' rules write or wait before binding at a time.
+const maxPreBinds = 256
+
+// write is something to commit: a pod's node, its status, or its end.
+type write struct {
+	x       *queued
+	pod     *corev1.Pod
+	node    string // to bind to
+	profile *profile
+	victim  *eviction // whose status this is, to be deleted then
+}
+
+// writeAll commits what the placing goroutine decides, all that waits together.
+func (s *Scheduler) writeAll(ctx context.Context) {
+	for work := range s.writes {
+	more:
+		for len(work) < 4*batchSize {
+			select {
+			case next, open := <-s.writes:
+				if !open {
+					break more
+				}
+				work = append(work, next...)
+			default:
+				break more
+			}
+		}
+		s.commit(ctx, work)
+	}
+}
+
+func (s *Scheduler) commit(ctx context.Context, work []write) {
+	def := object.Of[*corev1.Pod](s.cfg.Client.Scheme())
+	writes := make([]client.Write, len(work))
+	for i, b := range work {
+		if b.node == "" {
+			writes[i] = client.Write{Op: client.OpUpdateStatus, Definition: def, Object: b.pod}
+			continue
+		}
+		writes[i] = client.Write{Op: client.OpBind, Definition: def, Object: &corev1.Binding{
+			ObjectMeta: metav1.ObjectMeta{Namespace: b.pod.Namespace, Name: b.pod.Name, UID: b.pod.UID},
+			Target:     corev1.ObjectReference{Kind: "Node", Name: b.node},
+		}}
+	}
+	var ends []*eviction
+	for i, r := range s.cfg.Client.Batch(ctx, writes) {
+		b := work[i]
+		switch {
+		case b.victim != nil:
+			if r.Err == nil {
+				ends = append(ends, b.victim)
+			} else {
+				s.post(func() { s.spare(b.victim, r.Err) })
+			}
+		case b.node == "":
+			// A condition that another write overtook is written again when
+			// the view shows that write: see podChanged.
+		case r.Err == nil:
+			s.events[b.profile.name].Eventf(b.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", b.pod.Namespace, b.pod.Name, b.node)
+		default:
+			s.post(func() { s.unbind(b, r.Err) })
+		}
+	}
+	if len(ends) > 0 {
+		s.end(ctx, ends)
+	}
+}
+
+// prepare has rules do their work before a pod is bound.
+func (s *Scheduler) prepare(ctx context.Context, w write, before []plugins.PreBinder) {
+	s.prebind.Go(func() {
+		select {
+		case s.tickets <- struct{}{}:
+			defer func() { <-s.tickets }()
+		case <-ctx.Done():
+			return
+		}
+		for _, b := range before {
+			if err := b.PreBind(ctx, w.pod, w.node); err != nil {
+				if ctx.Err() == nil {
+					s.post(func() { s.unbind(w, err) })
+				}
+				return
+			}
+		}
+		select {
+		case s.writes <- []write{w}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// unbind takes back a placement whose binding was refused.
+func (s *Scheduler) unbind(b write, err error) {
+	uid := b.pod.UID
+	for _, r := range b.profile.rules {
+		if u, ok := r.(plugins.Reserver); ok {
+			u.Unreserve(b.pod, b.node)
+		}
+	}
+	if p := s.state.Pod(uid); p != nil && p.Assumed {
+		s.state.Remove(uid)
+		s.changes |= plugins.PodGone
+	}
+	if apierrors.IsNotFound(err) {
+		s.queue.remove(uid)
+		return
+	}
+	s.cfg.Log.Warn("cannot bind pod, trying again", "pod", b.pod.Namespace+"/"+b.pod.Name, "node", b.node, "err", err)
+	s.events[b.profile.name].Eventf(b.x.pod, corev1.EventTypeWarning, "FailedScheduling", "%v", err)
+	s.queue.retry(b.x, s.cfg.Now())
+}
