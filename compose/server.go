@@ -214,9 +214,17 @@ func (s *server) openComponents() error {
 	if err := s.parts.Add(list...); err != nil {
 		return err
 	}
-	s.scheduler = scheduler.New(scheduler.Config{
-		Client: as("kube-scheduler"), Hub: s.hub, Recorder: s.events.For(scheduler.Name, ""), Log: s.log.With("room", "scheduler"),
+	scheduling, err := schedulerConfiguration(c, s.log)
+	if err != nil {
+		return err
+	}
+	s.scheduler, err = scheduler.New(scheduler.Config{
+		Client: as("kube-scheduler"), Hub: s.hub, Log: s.log.With("room", "scheduler"), Configuration: scheduling,
+		Recorder: func(profile string) client.Recorder { return s.events.For(profile, "") },
 	})
+	if err != nil {
+		return err
+	}
 	if c.NoAgent {
 		return nil
 	}

@@ -37,6 +37,8 @@ type Config struct {
 	ClusterDomain string   `json:"clusterDomain" flag:"cluster-domain" usage:"DNS domain of the cluster"`
 	NodePorts     string   `json:"nodePorts" flag:"node-ports" usage:"range of ports for Services of type NodePort"`
 
+	SchedulerConfig string `json:"schedulerConfig" flag:"scheduler-config" usage:"file with a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1): profiles, rules, weights"`
+
 	NoAgent     bool     `json:"noAgent" flag:"no-agent" usage:"serve the API without running pods on this machine"`
 	KubeletPort int      `json:"kubeletPort" flag:"kubelet-port" usage:"port on which a node serves logs and exec to the API server"`
 	MaxPods     int      `json:"maxPods" flag:"max-pods" usage:"how many pods this node takes"`
