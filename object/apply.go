@@ -13,23 +13,19 @@ import (
 // DecodeApply reads an apply configuration, JSON or YAML. With strict it also
 // lists unknown and duplicate fields.
 func DecodeApply(v *Version, data []byte, strict bool) (*unstructured.Unstructured, []error, error) {
+	// Most clients send JSON, and without fault: YAML is read at a tenth of the speed.
+	if !v.codec.custom && fastDecode(v.New(), data) {
+		u, err := applyConfiguration(v, data)
+		return u, nil, err
+	}
 	var unknown []error
 	asJSON, err := yaml.YAMLToJSON(data)
 	if err != nil {
 		return nil, nil, err
 	}
-	u := &unstructured.Unstructured{}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(asJSON, &u.Object); err != nil {
+	u, err := applyConfiguration(v, asJSON)
+	if err != nil {
 		return nil, nil, err
-	}
-	if u.Object == nil {
-		return nil, nil, errors.New("the configuration is not an object")
-	}
-	if u.GetKind() == "" {
-		return nil, nil, errors.New("Object 'Kind' is missing")
-	}
-	if u.GetKind() != v.Kind {
-		return nil, nil, fmt.Errorf("the kind of the configuration (%s) is not that of the resource (%s)", u.GetKind(), v.Kind)
 	}
 	if strict {
 		if _, err := yaml.YAMLToJSONStrict(data); err != nil {
@@ -43,6 +39,22 @@ func DecodeApply(v *Version, data []byte, strict bool) (*unstructured.Unstructur
 		}
 	}
 	return u, unknown, nil
+}
+
+func applyConfiguration(v *Version, data []byte) (*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &u.Object); err != nil {
+		return nil, err
+	}
+	switch {
+	case u.Object == nil:
+		return nil, errors.New("the configuration is not an object")
+	case u.GetKind() == "":
+		return nil, errors.New("Object 'Kind' is missing")
+	case u.GetKind() != v.Kind:
+		return nil, fmt.Errorf("the kind of the configuration (%s) is not that of the resource (%s)", u.GetKind(), v.Kind)
+	}
+	return u, nil
 }
 
 // Apply merges an apply configuration into live, which is shared and immutable,

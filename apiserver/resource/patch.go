@@ -53,6 +53,14 @@ func (e *Engine) patch(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 	warned := false
 	ch := func(_ context.Context, old object.Object) (object.Object, error) {
 		v := t.WireVersion()
+		if !t.Custom() {
+			if obj, ok := patchNamed(v, old, p); ok {
+				if t.Default != nil {
+					t.Default(obj)
+				}
+				return obj, nil
+			}
+		}
 		before, err := wholeObject(v, old)
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
@@ -164,13 +172,8 @@ func decodePatched(v *object.Version, data []byte, validation string) (object.Ob
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	unknown, err := object.Prune(v.Definition(), obj)
-	if err != nil {
-		return nil, nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
-			field.Invalid(field.NewPath("patch"), string(data), err.Error()),
-		})
-	}
-	return obj, append(d.Strict, unknown...), nil
+	d.Strict = append(d.Strict, object.Prune(v.Definition(), obj)...)
+	return obj, d.Strict, nil
 }
 
 // apply is server-side apply.
@@ -215,7 +218,7 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 		} else {
 			live = old
 		}
-		obj, err := e.fields.Apply(t.Codec, manager, live, applied.DeepCopy(), o.FieldManager, force)
+		obj, err := e.applyTo(t, manager, live, applied, o.FieldManager, force)
 		if err != nil {
 			var status apierrors.APIStatus
 			if errors.As(err, &status) {
@@ -228,9 +231,7 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 			}
 			return nil, apierrors.NewInternalError(err)
 		}
-		if _, err := object.Prune(t.Definition, obj); err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
+		object.Prune(t.Definition, obj)
 		switch rv := applied.GetResourceVersion(); {
 		case rv != "":
 			obj.SetResourceVersion(rv)
@@ -268,11 +269,11 @@ func (e *Engine) keepTimes(t Target, obj, old object.Object) {
 		}
 	}
 	obj.SetManagedFields(was)
-	value, err := t.Form(withoutRevision(obj))
+	value, err := t.Encode(withoutRevision(obj))
 	if err != nil {
 		return
 	}
-	before, err := t.Form(withoutRevision(old))
+	before, err := t.Encode(withoutRevision(old))
 	if err != nil || string(value) != string(before) {
 		obj.SetManagedFields(now)
 	}
