@@ -130,7 +130,7 @@ func TestApplyToPartEqualsWhole(t *testing.T) {
 	scheme := object.NewScheme(kinds.All()...)
 	def := scheme.ByKind(corev1.SchemeGroupVersion.WithKind("Pod"))
 	codec := object.NewCodec(def)
-	e := &Engine{fields: object.NewFieldManagers(nil)}
+	e := &Engine{fields: object.NewFieldManagers()}
 	target := Target{Kind: &Kind{Definition: def, Codec: codec}, Name: "p", Namespace: "n"}
 	manager, err := e.fields.For(codec, codec.Storage(), "")
 	if err != nil {

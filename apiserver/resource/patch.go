@@ -172,8 +172,13 @@ func decodePatched(v *object.Version, data []byte, validation string) (object.Ob
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	d.Strict = append(d.Strict, object.Prune(v.Definition(), obj)...)
-	return obj, d.Strict, nil
+	unknown, err := object.Prune(v.Definition(), obj)
+	if err != nil {
+		return nil, nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+			field.Invalid(field.NewPath("patch"), string(data), err.Error()),
+		})
+	}
+	return obj, append(d.Strict, unknown...), nil
 }
 
 // apply is server-side apply.
@@ -231,7 +236,9 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 			}
 			return nil, apierrors.NewInternalError(err)
 		}
-		object.Prune(t.Definition, obj)
+		if _, err := object.Prune(t.Definition, obj); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
 		switch rv := applied.GetResourceVersion(); {
 		case rv != "":
 			obj.SetResourceVersion(rv)
@@ -269,11 +276,11 @@ func (e *Engine) keepTimes(t Target, obj, old object.Object) {
 		}
 	}
 	obj.SetManagedFields(was)
-	value, err := t.Encode(withoutRevision(obj))
+	value, err := t.Form(withoutRevision(obj))
 	if err != nil {
 		return
 	}
-	before, err := t.Encode(withoutRevision(old))
+	before, err := t.Form(withoutRevision(old))
 	if err != nil || string(value) != string(before) {
 		obj.SetManagedFields(now)
 	}
