@@ -108,6 +108,7 @@ func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued,
 	}
 	s.state.Denominate(x.pod.UID)
 	s.state.PlaceLike(x.pod, n.Name, true, pl.c.Demand)
+	s.changes |= plugins.PodPlaced
 	w := write{x: x, pod: x.pod, node: n.Name, profile: p}
 	var before []plugins.PreBinder
 	for _, r := range p.rules {

@@ -180,7 +180,7 @@ func TestPodsOfOneClassHaveEqualVerdicts(t *testing.T) {
 	s.SetNode(node("n2", func(n *corev1.Node) { n.Labels["zone"] = "a" }))
 	s.SetNode(node("n3", cordoned))
 	s.Place(testPod("held", requests("3", "1Gi"), hostPort(80)), "n2", false)
-	verdicts := map[string]string{}
+	verdicts, rules := map[string]string{}, bare(t, s).profiles[Name].rules
 	for i := range 2000 {
 		p := testPod(fmt.Sprint("p", i),
 			choose(requests("2", "1Gi")), choose(hostPort(80)),
@@ -198,7 +198,7 @@ func TestPodsOfOneClassHaveEqualVerdicts(t *testing.T) {
 		}
 		verdict := ""
 		for _, n := range s.Nodes() {
-			for _, x := range bare(t, s).profiles[Name].rules {
+			for _, x := range rules {
 				if f, ok := x.(plugins.Filter); ok {
 					verdict += fmt.Sprint(n.Name, x.Name(), f.Filter(c, n), ";")
 				}

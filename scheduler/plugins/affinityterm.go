@@ -71,6 +71,3 @@ func (t *term) matches(namespace string, l map[string]string) bool {
 	}
 	return t.selector.Matches(labels.Set(l))
 }
-
-// selectsNamespaces tells whether labels of namespaces decide.
-func (t *term) selectsNamespaces() bool { return t.byLabels != nil && !t.byLabels.Empty() }

@@ -1,0 +1,384 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// cluster is a cluster as a list of facts, and the rules of placement written
+// down from their definition: it looks at everything each time, keeps nothing,
+// and shares no code with the scheduler. What the scheduler decides is checked
+// against it.
+type cluster struct {
+	nodes      []*corev1.Node
+	pods       map[string]*corev1.Pod // placed, by name
+	at         map[string]string      // node by name of pod
+	namespaces map[string]map[string]string
+	budgets    []*policyv1.PodDisruptionBudget
+}
+
+func (c *cluster) on(node string) (pods []*corev1.Pod) {
+	for name, p := range c.pods {
+		if c.at[name] == node {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
+func (c *cluster) node(name string) *corev1.Node {
+	for _, n := range c.nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// may tells whether every hard rule lets a pod go on a node.
+func (c *cluster) may(p *corev1.Pod, n *corev1.Node) bool {
+	return c.bears(p, n) && selects(p, n) && c.room(p, n) && c.spreads(p, n) && c.near(p, n) && c.apart(p, n) && c.welcome(p, n)
+}
+
+func bearsTaints(p *corev1.Pod, taints []corev1.Taint) bool {
+	for _, taint := range taints {
+		if taint.Effect == corev1.TaintEffectPreferNoSchedule {
+			continue
+		}
+		if !slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool {
+			return (t.Key == "" || t.Key == taint.Key) && (t.Effect == "" || t.Effect == taint.Effect) &&
+				(t.Operator == corev1.TolerationOpExists || t.Value == taint.Value)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *cluster) bears(p *corev1.Pod, n *corev1.Node) bool {
+	taints := n.Spec.Taints
+	if n.Spec.Unschedulable {
+		taints = append(slices.Clone(taints), corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule})
+	}
+	return bearsTaints(p, taints)
+}
+
+func selects(p *corev1.Pod, n *corev1.Node) bool {
+	for k, v := range p.Spec.NodeSelector {
+		if n.Labels[k] != v {
+			return false
+		}
+	}
+	if p.Spec.Affinity == nil || p.Spec.Affinity.NodeAffinity == nil || p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
+		return true
+	}
+	for _, term := range p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+		ok := len(term.MatchExpressions)+len(term.MatchFields) > 0
+		for _, r := range term.MatchExpressions {
+			v, has := n.Labels[r.Key]
+			switch r.Operator {
+			case corev1.NodeSelectorOpIn:
+				ok = ok && has && slices.Contains(r.Values, v)
+			case corev1.NodeSelectorOpNotIn:
+				ok = ok && !(has && slices.Contains(r.Values, v))
+			case corev1.NodeSelectorOpExists:
+				ok = ok && has
+			case corev1.NodeSelectorOpDoesNotExist:
+				ok = ok && !has
+			default:
+				panic("the test uses an operator that the checker does not know")
+			}
+		}
+		for _, r := range term.MatchFields {
+			ok = ok && slices.Contains(r.Values, n.Name)
+		}
+		if ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *cluster) room(p *corev1.Pod, n *corev1.Node) bool {
+	var cpu, memory int64
+	all := append(c.on(n.Name), p)
+	type port struct {
+		n     int32
+		proto corev1.Protocol
+	}
+	ports := map[port][]string{}
+	for _, q := range all {
+		cpu += q.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
+		memory += q.Spec.Containers[0].Resources.Requests.Memory().Value()
+	}
+	for _, q := range c.on(n.Name) {
+		for _, x := range q.Spec.Containers[0].Ports {
+			ports[port{x.HostPort, x.Protocol}] = append(ports[port{x.HostPort, x.Protocol}], x.HostIP)
+		}
+	}
+	for _, x := range p.Spec.Containers[0].Ports {
+		for _, ip := range ports[port{x.HostPort, x.Protocol}] {
+			if ip == x.HostIP || ip == "" || x.HostIP == "" || ip == "0.0.0.0" || x.HostIP == "0.0.0.0" {
+				return false
+			}
+		}
+	}
+	want := p.Spec.Containers[0].Resources.Requests
+	return int64(len(all)) <= n.Status.Allocatable.Pods().Value() &&
+		(want.Cpu().IsZero() || cpu <= n.Status.Allocatable.Cpu().MilliValue()) &&
+		(want.Memory().IsZero() || memory <= n.Status.Allocatable.Memory().Value())
+}
+
+func matches(s *metav1.LabelSelector, l map[string]string) bool {
+	if s == nil {
+		return false
+	}
+	for k, v := range s.MatchLabels {
+		if l[k] != v {
+			return false
+		}
+	}
+	for _, r := range s.MatchExpressions {
+		v, has := l[r.Key]
+		if (r.Operator == metav1.LabelSelectorOpIn) != (has && slices.Contains(r.Values, v)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *cluster) spreads(p *corev1.Pod, n *corev1.Node) bool {
+	for _, t := range p.Spec.TopologySpreadConstraints {
+		if t.WhenUnsatisfiable != corev1.DoNotSchedule {
+			continue
+		}
+		means := func(l map[string]string) bool {
+			for _, k := range t.MatchLabelKeys {
+				if v, ok := p.Labels[k]; ok && l[k] != v {
+					return false
+				}
+			}
+			return matches(t.LabelSelector, l)
+		}
+		here, ok := n.Labels[t.TopologyKey]
+		if !ok {
+			return false
+		}
+		domains := map[string]int32{}
+		for _, m := range c.nodes {
+			eligible := t.NodeAffinityPolicy != nil && *t.NodeAffinityPolicy == corev1.NodeInclusionPolicyIgnore || selects(p, m)
+			if t.NodeTaintsPolicy != nil && *t.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor {
+				eligible = eligible && bearsTaints(p, m.Spec.Taints)
+			}
+			for _, other := range p.Spec.TopologySpreadConstraints {
+				if _, has := m.Labels[other.TopologyKey]; !has && other.WhenUnsatisfiable == corev1.DoNotSchedule {
+					eligible = false
+				}
+			}
+			if !eligible {
+				continue
+			}
+			domains[m.Labels[t.TopologyKey]] += 0
+			for _, q := range c.on(m.Name) {
+				if q.Namespace == p.Namespace && q.DeletionTimestamp == nil && means(q.Labels) {
+					domains[m.Labels[t.TopologyKey]]++
+				}
+			}
+		}
+		least, first := int32(0), true
+		for _, k := range domains {
+			if first || k < least {
+				least, first = k, false
+			}
+		}
+		if t.MinDomains != nil && len(domains) < int(*t.MinDomains) {
+			least = 0
+		}
+		self := int32(0)
+		if means(p.Labels) {
+			self = 1
+		}
+		if domains[here]+self-least > t.MaxSkew {
+			return false
+		}
+	}
+	return true
+}
+
+// means tells whether a term of owner is about a pod.
+func (c *cluster) means(owner *corev1.Pod, t *corev1.PodAffinityTerm, q *corev1.Pod) bool {
+	space := slices.Contains(t.Namespaces, q.Namespace) || len(t.Namespaces) == 0 && t.NamespaceSelector == nil && q.Namespace == owner.Namespace ||
+		t.NamespaceSelector != nil && matches(t.NamespaceSelector, c.namespaces[q.Namespace])
+	for _, k := range t.MatchLabelKeys {
+		if v, ok := owner.Labels[k]; ok && q.Labels[k] != v {
+			return false
+		}
+	}
+	for _, k := range t.MismatchLabelKeys {
+		if v, ok := owner.Labels[k]; ok && q.Labels[k] == v {
+			return false
+		}
+	}
+	return space && matches(t.LabelSelector, q.Labels)
+}
+
+// sameDomain tells whether two nodes have the same value of a label.
+func sameDomain(a, b *corev1.Node, key string) bool {
+	x, ok := a.Labels[key]
+	y, too := b.Labels[key]
+	return ok && too && x == y
+}
+
+func (c *cluster) near(p *corev1.Pod, n *corev1.Node) bool {
+	if p.Spec.Affinity == nil || p.Spec.Affinity.PodAffinity == nil {
+		return true
+	}
+	terms := p.Spec.Affinity.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	all := func(q *corev1.Pod) bool {
+		for i := range terms {
+			if !c.means(p, &terms[i], q) {
+				return false
+			}
+		}
+		return true
+	}
+	satisfied, anywhere := true, false
+	for i := range terms {
+		if _, ok := n.Labels[terms[i].TopologyKey]; !ok {
+			return false
+		}
+		found := false
+		for name, q := range c.pods {
+			m := c.node(c.at[name])
+			if m == nil || !all(q) {
+				continue
+			}
+			if _, ok := m.Labels[terms[i].TopologyKey]; ok {
+				anywhere = true
+			}
+			found = found || sameDomain(m, n, terms[i].TopologyKey)
+		}
+		satisfied = satisfied && found
+	}
+	return satisfied || !anywhere && all(p)
+}
+
+func antiTerms(p *corev1.Pod) []corev1.PodAffinityTerm {
+	if p.Spec.Affinity == nil || p.Spec.Affinity.PodAntiAffinity == nil {
+		return nil
+	}
+	return p.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+}
+
+func (c *cluster) apart(p *corev1.Pod, n *corev1.Node) bool {
+	terms := antiTerms(p)
+	for i := range terms {
+		for name, q := range c.pods {
+			if m := c.node(c.at[name]); m != nil && sameDomain(m, n, terms[i].TopologyKey) && c.means(p, &terms[i], q) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (c *cluster) welcome(p *corev1.Pod, n *corev1.Node) bool {
+	for name, q := range c.pods {
+		m, terms := c.node(c.at[name]), antiTerms(q)
+		for i := range terms {
+			if m != nil && sameDomain(m, n, terms[i].TopologyKey) && c.means(q, &terms[i], p) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// loss is what pre-emption on a node costs, in the order it is compared by.
+type loss struct {
+	broken  int
+	highest int32
+	sum     int64
+	count   int
+	started time.Time
+	victims []string
+}
+
+func (l *loss) compare(o *loss) int {
+	return cmp.Or(cmp.Compare(l.broken, o.broken), cmp.Compare(l.highest, o.highest), cmp.Compare(l.sum, o.sum), cmp.Compare(l.count, o.count), o.started.Compare(l.started))
+}
+
+// cost takes all pods of lower priority off a node and spares, one by one, those
+// that need not go; nil when even their end makes no room, or there are none.
+func (c *cluster) cost(p *corev1.Pod, n *corev1.Node) *loss {
+	var lower []*corev1.Pod
+	for _, q := range c.on(n.Name) {
+		if *q.Spec.Priority < *p.Spec.Priority {
+			lower = append(lower, q)
+		}
+	}
+	defer func() {
+		for _, q := range lower {
+			c.pods[q.Name] = q
+		}
+	}()
+	for _, q := range lower {
+		delete(c.pods, q.Name)
+	}
+	if len(lower) == 0 || !c.may(p, n) {
+		return nil
+	}
+	slices.SortFunc(lower, func(a, b *corev1.Pod) int {
+		return cmp.Or(cmp.Compare(*b.Spec.Priority, *a.Spec.Priority), a.Status.StartTime.Time.Compare(b.Status.StartTime.Time), cmp.Compare(a.UID, b.UID))
+	})
+	left := map[string]int32{}
+	for _, b := range c.budgets {
+		left[b.Name] = b.Status.DisruptionsAllowed
+	}
+	var breaking, rest []*corev1.Pod
+	for _, q := range lower {
+		breaks := false
+		for _, b := range c.budgets {
+			if b.Namespace == q.Namespace && labels.SelectorFromSet(b.Spec.Selector.MatchLabels).Matches(labels.Set(q.Labels)) {
+				left[b.Name]--
+				breaks = breaks || left[b.Name] < 0
+			}
+		}
+		if breaks {
+			breaking = append(breaking, q)
+		} else {
+			rest = append(rest, q)
+		}
+	}
+	l := &loss{highest: -1 << 31}
+	for i, q := range append(slices.Clone(breaking), rest...) {
+		c.pods[q.Name] = q
+		if c.may(p, n) {
+			continue
+		}
+		delete(c.pods, q.Name)
+		if i < len(breaking) {
+			l.broken++
+		}
+		l.count++
+		l.sum += int64(*q.Spec.Priority) + 1<<31
+		l.victims = append(l.victims, q.Name)
+		switch at := q.Status.StartTime.Time; {
+		case *q.Spec.Priority > l.highest:
+			l.highest, l.started = *q.Spec.Priority, at
+		case *q.Spec.Priority == l.highest && at.Before(l.started):
+			l.started = at
+		}
+	}
+	slices.Sort(l.victims)
+	if l.count == 0 {
+		return nil
+	}
+	return l
+}
