@@ -3,9 +3,12 @@ package admission
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"sagong/apiserver/resource"
@@ -68,6 +71,21 @@ func automount(sa *corev1.ServiceAccount, pod *corev1.Pod) bool {
 	return sa.AutomountServiceAccountToken == nil || *sa.AutomountServiceAccountToken
 }
 
+// volumeSuffix is random, but the same for all pods of one controller: their
+// containers are then alike and share their memory.
+func volumeSuffix(pod *corev1.Pod) string {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	if owner == nil || owner.UID == "" {
+		return rand.String(suffixLength)
+	}
+	h := fnv.New32a()
+	h.Write([]byte(owner.UID))
+	suffix := rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 10) + "00000")
+	return suffix[:suffixLength]
+}
+
+const suffixLength = 5
+
 func mountToken(pod *corev1.Pod) {
 	var name string
 	for _, v := range pod.Spec.Volumes {
@@ -77,7 +95,7 @@ func mountToken(pod *corev1.Pod) {
 	}
 	fresh := name == ""
 	if fresh {
-		name = tokenVolumePrefix + rand.String(5)
+		name = tokenVolumePrefix + volumeSuffix(pod)
 	}
 	used := false
 	mount := func(c *corev1.Container) {

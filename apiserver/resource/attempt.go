@@ -122,6 +122,9 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 			s.obj.SetResourceVersion(it.rev.String())
 		}
 		it.obj = s.obj
+		if m, _ := s.op.Memo.(*memo); m != nil && !s.gone && !s.kind.Custom() {
+			e.alike.note(s.kind, s.obj, len(r.Record.Value))
+		}
 	}
 	return outcome{item: it, gone: s.gone}
 }
@@ -133,6 +136,9 @@ func (e *Engine) put(k *Kind, key string, expect store.Rev, obj object.Object, v
 		op.TTL = k.TTL(obj)
 	}
 	if k.shared.on.Load() {
+		if !k.Custom() {
+			e.alike.share(k, obj)
+		}
 		op.Memo = &memo{obj: obj}
 	}
 	return op

@@ -46,6 +46,7 @@ type Engine struct {
 	json      *jsonCache
 	retired   retired
 	interner  object.Interner
+	alike     alike
 	fields    *object.FieldManagers
 	parts     map[string]part // subresources that are a part of the object
 
@@ -154,6 +155,14 @@ type Caller struct {
 	Agent string
 	// Warn receives texts for Warning headers; nil drops them.
 	Warn func(text string)
+	// Annotate receives annotations for the audit record; nil drops them.
+	Annotate func(key, value string)
+}
+
+func (c Caller) annotate(key, value string) {
+	if c.Annotate != nil {
+		c.Annotate(key, value)
+	}
 }
 
 func (c Caller) warn(texts ...string) {

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -98,11 +99,14 @@ func (i Item) Object() (object.Object, error) {
 		return m.obj, nil
 	}
 	o, err := i.decode()
-	if err != nil || !i.k.shared.on.Load() {
+	// What was superseded is needed once more at most: history keeps bytes.
+	if err != nil || !i.k.shared.on.Load() || !i.e.newest(i.rec) {
 		return o, err
 	}
 	if !i.k.Custom() {
 		i.e.interner.Intern(o)
+		i.e.alike.share(i.k, o)
+		i.e.alike.note(i.k, o, len(i.rec.Value))
 	}
 	fresh := &memo{obj: o}
 	if m != nil {
@@ -110,6 +114,12 @@ func (i Item) Object() (object.Object, error) {
 	}
 	i.rec.SetMemo(fresh)
 	return o, nil
+}
+
+// newest reports whether a record is the present version of its key.
+func (e *Engine) newest(r *store.Record) bool {
+	now, _, err := e.store.Get(context.Background(), r.Key, 0)
+	return err == nil && now == r
 }
 
 // decode reads the stored bytes. Defaults come after, as upstream has it: what

@@ -93,7 +93,7 @@ func (g *graph) observe(d *object.Definition, o object.Object) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := g.node(o.GetUID())
-	wasForeground, wasOrphan := n.foreground, n.orphan
+	wasForeground, wasOrphan, known := n.foreground, n.orphan, n.real
 	n.def, n.key, n.real = d, object.KeyOf(o), true
 	n.deleting = o.GetDeletionTimestamp() != nil
 	n.foreground, n.orphan = false, false
@@ -103,7 +103,7 @@ func (g *graph) observe(d *object.Definition, o object.Object) {
 		n.orphan = slices.Contains(f, metav1.FinalizerOrphanDependents)
 	}
 	g.setOwners(n, o.GetOwnerReferences())
-	g.learn(n)
+	g.learn(n, known)
 	if (n.foreground && !wasForeground) || (n.orphan && !wasOrphan) {
 		g.ask(n)
 	}
@@ -117,10 +117,13 @@ func (g *graph) observe(d *object.Definition, o object.Object) {
 	}
 }
 
-// learn notes the kinds that a node owns and is owned by.
-func (g *graph) learn(n *node) {
-	for dep := range n.dependents {
-		g.owns(n.def, dep.def)
+// learn notes the kinds that a node owns and is owned by. Dependents of a node
+// that was known before were noted when they came.
+func (g *graph) learn(n *node, known bool) {
+	if !known {
+		for dep := range n.dependents {
+			g.owns(n.def, dep.def)
+		}
 	}
 	for i := range n.owners {
 		if owner := g.nodes[n.owners[i].UID]; owner.real {
@@ -154,7 +157,7 @@ func (g *graph) setOwners(n *node, refs []metav1.OwnerReference) {
 	old := n.owners
 	n.owners = nil
 	if len(refs) > 0 {
-		n.owners = slices.Clone(refs)
+		n.owners = refs // of an immutable object
 	}
 	for i := range refs {
 		owner := g.node(refs[i].UID)

@@ -1,0 +1,67 @@
+package resource
+
+import (
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"sagong/object"
+)
+
+// alike lets the typed objects of one owner, or of one kind where there is none,
+// share what they have in common: of the pods of a ReplicaSet the template, what
+// admission added to it, the owner and the managed fields.
+type alike struct {
+	sharer object.Sharer
+
+	mu    sync.Mutex
+	known map[alikeKey]example
+}
+
+type alikeKey struct {
+	kind  *Kind
+	owner types.UID
+}
+
+// example is a published object that others are compared with.
+type example struct {
+	obj  object.Object
+	size int // of its encoded form
+}
+
+// examples bounds how many owners are remembered; beyond it all are forgotten.
+const examples = 8192
+
+func keyOf(k *Kind, o object.Object) alikeKey {
+	key := alikeKey{kind: k}
+	if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
+		key.owner = ref.UID
+	}
+	return key
+}
+
+// share makes o, which nobody sees yet, share with what is known.
+func (a *alike) share(k *Kind, o object.Object) {
+	a.mu.Lock()
+	e, ok := a.known[keyOf(k, o)]
+	a.mu.Unlock()
+	if ok {
+		a.sharer.Share(o, e.obj)
+	}
+}
+
+// note takes a published object as the example of its like, unless there is a
+// fuller one: a pod that runs has all that one has which waits, and more.
+func (a *alike) note(k *Kind, o object.Object, size int) {
+	key := keyOf(k, o)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e, ok := a.known[key]; ok && size < e.size-e.size/8 {
+		return
+	}
+	if a.known == nil || len(a.known) >= examples {
+		a.known = map[alikeKey]example{}
+	}
+	a.known[key] = example{o, size}
+}
