@@ -73,7 +73,7 @@ controllers, node agent, container runtime and network.`,
 	root.PersistentFlags().StringVar(&s.name, "name", envOr("SAGONG_NAME", config.DefaultName), "cluster to act on")
 	root.AddCommand(
 		upCommand(s), downCommand(s), statusCommand(s), serverCommand(s), agentCommand(s),
-		kubectlCommand(s), imageCommand(s), tokenCommand(s), secretsCommand(s), simulateCommand(s), debugCommand(s), versionCommand(s),
+		kubectlCommand(s), imageCommand(s), tokenCommand(s), secretsCommand(s), certsCommand(s), simulateCommand(s), debugCommand(s), versionCommand(s),
 	)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())

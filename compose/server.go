@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +17,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"sagong/apiserver"
@@ -65,6 +65,8 @@ type server struct {
 	claim     *runDir
 	ids       *identities
 	cipher    *encryption.Cipher
+	clientCAs *x509.CertPool // all that a client's certificate may lead to
+	accounts  *authn.ServiceAccounts
 	store     *store.Local
 	engine    *resource.Engine
 	admission lateAdmission
@@ -139,11 +141,14 @@ func (s *server) openAPI() error {
 	s.events = reconcile.NewRecorder(s.system, s.log)
 	s.rules = authz.NewRBAC(s.hub)
 	authorizer := authz.Chain{authz.Masters{}, authz.NewNode(s.hub), s.rules}
-	accounts, err := authn.NewServiceAccounts(s.ids.tokenKey, s.system, time.Now)
+	accounts, err := s.openAccounts()
 	if err != nil {
 		return err
 	}
-	tokens := &authn.Tokens{Now: time.Now, Methods: []authenticator.Token{accounts, authn.Bootstrap{Secrets: s.system, Now: time.Now}}}
+	callers, tokens, err := s.authenticators(accounts)
+	if err != nil {
+		return err
+	}
 	first, last, err := c.NodePortRange()
 	if err != nil {
 		return err
@@ -162,7 +167,7 @@ func (s *server) openAPI() error {
 	}
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
-		Authenticator: authn.Chain{authn.NewCertificates(s.ids.ca.Pool(), time.Now), tokens, authn.Anonymous{}},
+		Authenticator: callers,
 		Authorizer:    authorizer, Audit: s.audit.auditor, Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
@@ -171,9 +176,7 @@ func (s *server) openAPI() error {
 		Nodes: reconcile.ViewOf[*corev1.Node](s.hub), Pods: reconcile.ViewOf[*corev1.Pod](s.hub), Log: s.log.With("room", "api"),
 		Read: func(ctx context.Context, n *corev1.Node) ([]byte, error) { return s.api.ReadAgent(ctx, n, "/metrics/resource") },
 	}).Register(s.engine)
-	for path, h := range issuerPaths(accounts, "https://"+AdvertisedAPI(c)) {
-		s.api.Handle(path, h)
-	}
+	s.serveIssuer()
 	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
 	s.api.Handle("/openapi/", openapi.New(scheme, config.KubernetesVersion))
@@ -316,7 +319,7 @@ func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, GetCertificate: s.ids.withAuthority,
-			ClientAuth: tls.RequestClientCert, ClientCAs: s.ids.ca.Pool(),
+			ClientAuth: tls.RequestClientCert, ClientCAs: s.clientCAs,
 			// Short first records help pages on slow lines; answers of 5 KB would be
 			// four records.
 			DynamicRecordSizingDisabled: true,

@@ -65,6 +65,8 @@ type Config struct {
 	AuditWebhookBuffer    int    `json:"auditWebhookBatchBufferSize" flag:"audit-webhook-batch-buffer-size" usage:"how many audit events wait for the service before they are dropped"`
 	AuditWebhookBackoff   string `json:"auditWebhookInitialBackoff" flag:"audit-webhook-initial-backoff" usage:"time before a request to the service is repeated"`
 
+	Access
+
 	LogLevel string `json:"logLevel" flag:"log-level" usage:"debug, info, warn or error"`
 
 	Mirrors    []string `json:"mirrors" flag:"mirror" usage:"ask another registry first: registry.example=http://mirror.local:5000"`
@@ -78,6 +80,7 @@ func Defaults() Config {
 		Name: DefaultName, ClusterCIDR: "10.244.0.0/16", NodeMaskSize: 24, ServiceCIDR: "10.96.0.0/16",
 		ClusterDomain: "cluster.local", NodePorts: "30000-32767", KubeletPort: 10250, MaxPods: 110,
 		Store: "embedded", Runtime: "native", LogLevel: "info",
+		Access:         defaultAccess(),
 		AuditLogFormat: "json", AuditLogMaxSize: 64, AuditLogMaxBackup: 4,
 		AuditWebhookBatchSize: 400, AuditWebhookBatchWait: "30s", AuditWebhookBuffer: 10_000, AuditWebhookBackoff: "10s",
 	}

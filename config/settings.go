@@ -16,19 +16,21 @@ import (
 // Setting is one field of Config in its three spellings.
 type Setting struct {
 	Flag, Env, Key, Usage string
-	index                 int
+	index                 []int
 }
 
 // Settings lists every setting in the order of Config's fields.
 func Settings() []Setting {
 	t := reflect.TypeFor[Config]()
-	all := make([]Setting, 0, t.NumField())
-	for i := range t.NumField() {
-		f := t.Field(i)
+	var all []Setting
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Anonymous {
+			continue
+		}
 		flag := f.Tag.Get("flag")
 		all = append(all, Setting{
 			Flag: flag, Env: "SAGONG_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")),
-			Key: f.Tag.Get("json"), Usage: f.Tag.Get("usage"), index: i,
+			Key: f.Tag.Get("json"), Usage: f.Tag.Get("usage"), index: f.Index,
 		})
 	}
 	return all
@@ -42,7 +44,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet, names ...string) {
 		if len(names) > 0 && !slices.Contains(names, s.Flag) {
 			continue
 		}
-		switch p := v.Field(s.index).Addr().Interface().(type) {
+		switch p := v.FieldByIndex(s.index).Addr().Interface().(type) {
 		case *string:
 			fs.StringVar(p, s.Flag, *p, s.Usage)
 		case *int:
@@ -73,9 +75,9 @@ func (c *Config) Load(file string, getenv func(string) (string, bool), changed f
 	var errs []error
 	v, flags := reflect.ValueOf(c).Elem(), reflect.ValueOf(&given).Elem()
 	for _, s := range Settings() {
-		f := v.Field(s.index)
+		f := v.FieldByIndex(s.index)
 		if changed(s.Flag) {
-			f.Set(flags.Field(s.index))
+			f.Set(flags.FieldByIndex(s.index))
 			continue
 		}
 		text, ok := getenv(s.Env)
@@ -121,8 +123,8 @@ func (c *Config) Args() []string {
 	v, d := reflect.ValueOf(*c), reflect.ValueOf(def)
 	var args []string
 	for _, s := range Settings() {
-		f := v.Field(s.index)
-		if reflect.DeepEqual(f.Interface(), d.Field(s.index).Interface()) || f.IsZero() {
+		f := v.FieldByIndex(s.index)
+		if reflect.DeepEqual(f.Interface(), d.FieldByIndex(s.index).Interface()) || f.IsZero() {
 			continue
 		}
 		switch x := f.Interface().(type) {
@@ -146,7 +148,7 @@ func (c *Config) AgentArgs() []string {
 	v, d := reflect.ValueOf(&only).Elem(), reflect.ValueOf(def)
 	for _, s := range Settings() {
 		if s.Flag != "name" && !slices.Contains(AgentFlags, s.Flag) {
-			v.Field(s.index).Set(d.Field(s.index))
+			v.FieldByIndex(s.index).Set(d.FieldByIndex(s.index))
 		}
 	}
 	return only.Args()

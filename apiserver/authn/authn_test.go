@@ -44,10 +44,11 @@ func TestServiceAccountTokenLivesAsLongAsWhatItIsBoundTo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accounts, err := authn.NewServiceAccounts(key, c, clock)
+	keys, err := authn.NewTokenKeys(key)
 	if err != nil {
 		t.Fatal(err)
 	}
+	accounts := authn.NewServiceAccounts(authn.AccountOptions{Keys: keys, Objects: c, Now: clock})
 	token, expires, err := accounts.Issue(sa, nil, time.Hour, pod, nil, nil)
 	if err != nil || !expires.Equal(now.Add(time.Hour)) {
 		t.Fatal(expires, err)
@@ -193,10 +194,11 @@ func TestTokenOfWhatShouldBeGoneIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		accounts, err := authn.NewServiceAccounts(key, c, func() time.Time { return now })
+		keys, err := authn.NewTokenKeys(key)
 		if err != nil {
 			t.Fatal(err)
 		}
+		accounts := authn.NewServiceAccounts(authn.AccountOptions{Keys: keys, Objects: c, Now: func() time.Time { return now }})
 		token, _, err := accounts.Issue(sa, nil, time.Hour, pod, nil, nil)
 		if err != nil {
 			t.Fatal(err)

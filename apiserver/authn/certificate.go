@@ -70,6 +70,20 @@ func (c Certificates) AuthenticateRequest(r *http.Request) (*authenticator.Respo
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, false, nil
 	}
+	leaf, err := c.verify(r)
+	if err != nil {
+		return nil, false, err
+	}
+	if leaf.Subject.CommonName == "" {
+		return nil, false, nil
+	}
+	return &authenticator.Response{User: &user.DefaultInfo{
+		Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization,
+	}}, true, nil
+}
+
+// verify returns the client's certificate when it leads to the roots. r has one.
+func (c Certificates) verify(r *http.Request) (*x509.Certificate, error) {
 	leaf := r.TLS.PeerCertificates[0]
 	if now := c.now(); !c.verified.holds(leaf, now) {
 		intermediates := x509.NewCertPool()
@@ -81,14 +95,9 @@ func (c Certificates) AuthenticateRequest(r *http.Request) (*authenticator.Respo
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		})
 		if err != nil {
-			return nil, false, fmt.Errorf("cannot verify client certificate of %q: %w", leaf.Subject.CommonName, err)
+			return nil, fmt.Errorf("cannot verify client certificate of %q: %w", leaf.Subject.CommonName, err)
 		}
 		c.verified.add(leaf, chains[0])
 	}
-	if leaf.Subject.CommonName == "" {
-		return nil, false, nil
-	}
-	return &authenticator.Response{User: &user.DefaultInfo{
-		Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization,
-	}}, true, nil
+	return leaf, nil
 }

@@ -2,16 +2,12 @@ package authn
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
@@ -24,16 +20,25 @@ import (
 	"sagong/client"
 )
 
+// AccountOptions say how service-account tokens are made and taken.
+type AccountOptions struct {
+	Keys *TokenKeys
+	// Issuers are whose tokens are taken; the first issues. Default APIAudience.
+	Issuers []string
+	// Audiences are those of the API itself. Default the first issuer.
+	Audiences []string
+	// Objects reads ServiceAccounts, Pods, Secrets and Nodes.
+	Objects client.Client
+	Now     func() time.Time
+	// MaxLife bounds what a request for a token may ask for; 0 for upstream's
+	// bound alone.
+	MaxLife time.Duration
+}
+
 // ServiceAccounts issues and checks the tokens of service accounts: JWTs signed
 // by the cluster, bound to a pod, secret or node, and void when that is gone.
 type ServiceAccounts struct {
-	issuer    string
-	audiences []string // of the API itself
-	keyID     string
-	key       *ecdsa.PrivateKey
-	signer    jose.Signer
-	objects   client.Client // reads the objects tokens are bound to
-	now       func() time.Time
+	AccountOptions
 }
 
 // APIAudience is the audience of tokens meant for the API server.
@@ -45,58 +50,49 @@ type privateClaims struct {
 
 type boundTo struct {
 	Namespace      string           `json:"namespace,omitempty"`
-	ServiceAccount ref              `json:"serviceaccount"`
-	Pod            *ref             `json:"pod,omitempty"`
-	Secret         *ref             `json:"secret,omitempty"`
-	Node           *ref             `json:"node,omitempty"`
+	ServiceAccount objectRef        `json:"serviceaccount"`
+	Pod            *objectRef       `json:"pod,omitempty"`
+	Secret         *objectRef       `json:"secret,omitempty"`
+	Node           *objectRef       `json:"node,omitempty"`
 	WarnAfter      *jwt.NumericDate `json:"warnafter,omitempty"`
 }
 
-type ref struct {
+type objectRef struct {
 	Name string    `json:"name,omitempty"`
 	UID  types.UID `json:"uid,omitempty"`
 }
 
-// NewServiceAccounts signs with key; objects must be allowed to read
-// ServiceAccounts, Pods, Secrets and Nodes.
-func NewServiceAccounts(key *ecdsa.PrivateKey, objects client.Client, now func() time.Time) (*ServiceAccounts, error) {
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the token signing key: %w", err)
+// NewServiceAccounts makes the issuer.
+func NewServiceAccounts(o AccountOptions) *ServiceAccounts {
+	if len(o.Issuers) == 0 {
+		o.Issuers = []string{APIAudience}
 	}
-	sum := sha256.Sum256(der)
-	kid := base64.RawURLEncoding.EncodeToString(sum[:])
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: kid}},
-		(&jose.SignerOptions{}).WithHeader("kid", kid))
-	if err != nil {
-		return nil, fmt.Errorf("cannot sign with the token key: %w", err)
+	if len(o.Audiences) == 0 {
+		o.Audiences = o.Issuers[:1]
 	}
-	return &ServiceAccounts{
-		issuer: APIAudience, audiences: []string{APIAudience},
-		keyID: kid, key: key, signer: signer, objects: objects, now: now,
-	}, nil
+	return &ServiceAccounts{o}
 }
 
 // Issue signs a token for an account. pod, secret and node bind it; each may be
 // nil. No audiences means the API's own.
 func (s *ServiceAccounts) Issue(sa *corev1.ServiceAccount, audiences []string, life time.Duration, pod *corev1.Pod, secret *corev1.Secret, node *corev1.Node) (string, time.Time, error) {
 	if len(audiences) == 0 {
-		audiences = s.audiences
+		audiences = s.Audiences
 	}
-	now := s.now()
+	now := s.Now()
 	expires := now.Add(life)
-	bound := boundTo{Namespace: sa.Namespace, ServiceAccount: ref{sa.Name, sa.UID}}
+	bound := boundTo{Namespace: sa.Namespace, ServiceAccount: objectRef{sa.Name, sa.UID}}
 	if pod != nil {
-		bound.Pod = &ref{pod.Name, pod.UID}
+		bound.Pod = &objectRef{pod.Name, pod.UID}
 	}
 	if secret != nil {
-		bound.Secret = &ref{secret.Name, secret.UID}
+		bound.Secret = &objectRef{secret.Name, secret.UID}
 	}
 	if node != nil {
-		bound.Node = &ref{node.Name, node.UID}
+		bound.Node = &objectRef{node.Name, node.UID}
 	}
-	token, err := jwt.Signed(s.signer).Claims(jwt.Claims{
-		Issuer: s.issuer, Subject: serviceaccount.MakeUsername(sa.Namespace, sa.Name), Audience: audiences,
+	token, err := jwt.Signed(s.Keys.sign()).Claims(jwt.Claims{
+		Issuer: s.Issuers[0], Subject: serviceaccount.MakeUsername(sa.Namespace, sa.Name), Audience: audiences,
 		Expiry: jwt.NewNumericDate(expires), NotBefore: jwt.NewNumericDate(now), IssuedAt: jwt.NewNumericDate(now),
 		ID: uuid.NewString(),
 	}).Claims(privateClaims{bound}).Serialize()
@@ -112,20 +108,32 @@ func (s *ServiceAccounts) AuthenticateToken(ctx context.Context, token string) (
 	if strings.Count(token, ".") != 2 {
 		return nil, false, nil
 	}
-	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
-	if err != nil {
+	iss := unverifiedIssuer(token)
+	legacy := iss == legacyIssuer
+	if !legacy && !slices.Contains(s.Issuers, iss) {
 		return nil, false, nil
 	}
-	var unverified jwt.Claims
-	if err := parsed.UnsafeClaimsWithoutVerification(&unverified); err != nil || unverified.Issuer != s.issuer {
+	parsed, err := jwt.ParseSigned(token, tokenAlgorithms)
+	if err != nil || len(parsed.Headers) != 1 {
 		return nil, false, nil
 	}
 	var public jwt.Claims
 	var private privateClaims
-	if err := parsed.Claims(s.key.Public(), &public, &private); err != nil {
+	var old legacyClaims
+	verified := false
+	for _, k := range s.Keys.verifying(parsed.Headers[0].KeyID) {
+		if err = parsed.Claims(k.Key, &public, &private, &old); err == nil {
+			verified = true
+			break
+		}
+	}
+	if !verified {
 		return nil, false, errors.New("invalid bearer token: its signature does not verify")
 	}
-	if err := public.ValidateWithLeeway(jwt.Expected{Time: s.now()}, 0); err != nil {
+	if public.Issuer != iss {
+		return nil, false, errors.New("invalid bearer token: it names two issuers")
+	}
+	if err := public.ValidateWithLeeway(jwt.Expected{Time: s.Now()}, 0); err != nil {
 		if errors.Is(err, jwt.ErrExpired) {
 			return nil, false, errors.New("service account token has expired")
 		}
@@ -133,13 +141,21 @@ func (s *ServiceAccounts) AuthenticateToken(ctx context.Context, token string) (
 	}
 	wanted, asked := authenticator.AudiencesFrom(ctx)
 	if !asked || len(wanted) == 0 {
-		wanted = s.audiences
+		wanted = s.Audiences
 	}
-	granted := authenticator.Audiences(public.Audience).Intersect(wanted)
+	has := authenticator.Audiences(public.Audience)
+	if legacy {
+		has = s.Audiences // they are for the API, and do not say so
+	}
+	granted := has.Intersect(wanted)
 	if len(granted) == 0 {
 		return nil, false, fmt.Errorf("token audiences %q is invalid for the target audiences %q", public.Audience, wanted)
 	}
-	who, err := s.check(ctx, public, private.Kubernetes)
+	check := func() (user.Info, error) { return s.check(ctx, public, private.Kubernetes) }
+	if legacy {
+		check = func() (user.Info, error) { return s.checkLegacy(ctx, token, public, old) }
+	}
+	who, err := check()
 	if err != nil {
 		return nil, false, err
 	}
@@ -152,7 +168,7 @@ func (s *ServiceAccounts) check(ctx context.Context, public jwt.Claims, b boundT
 	if err != nil || namespace != b.Namespace || name != b.ServiceAccount.Name {
 		return nil, errors.New("service account token names two accounts")
 	}
-	sa, err := client.Get[*corev1.ServiceAccount](ctx, s.objects, namespace, name)
+	sa, err := client.Get[*corev1.ServiceAccount](ctx, s.Objects, namespace, name)
 	if err != nil {
 		return nil, fmt.Errorf("service account %s/%s of the token cannot be read: %w", namespace, name, err)
 	}
@@ -161,14 +177,14 @@ func (s *ServiceAccounts) check(ctx context.Context, public jwt.Claims, b boundT
 	}
 	info := serviceaccount.ServiceAccountInfo{Namespace: namespace, Name: name, UID: string(sa.UID), CredentialID: credentialID(public.ID)}
 	if p := b.Pod; p != nil {
-		pod, err := client.Get[*corev1.Pod](ctx, s.objects, namespace, p.Name)
+		pod, err := client.Get[*corev1.Pod](ctx, s.Objects, namespace, p.Name)
 		if err != nil || pod.UID != p.UID || s.leaving(pod) {
 			return nil, fmt.Errorf("pod %s/%s that the token is bound to is gone", namespace, p.Name)
 		}
 		info.PodName, info.PodUID = p.Name, string(p.UID)
 	}
 	if sec := b.Secret; sec != nil {
-		secret, err := client.Get[*corev1.Secret](ctx, s.objects, namespace, sec.Name)
+		secret, err := client.Get[*corev1.Secret](ctx, s.Objects, namespace, sec.Name)
 		if err != nil || secret.UID != sec.UID || s.leaving(secret) {
 			return nil, fmt.Errorf("secret %s/%s that the token is bound to is gone", namespace, sec.Name)
 		}
@@ -177,7 +193,7 @@ func (s *ServiceAccounts) check(ctx context.Context, public jwt.Claims, b boundT
 		// A token bound to a pod names the node as a fact; one bound to the
 		// node alone ends with it.
 		if b.Pod == nil {
-			node, err := client.Get[*corev1.Node](ctx, s.objects, "", n.Name)
+			node, err := client.Get[*corev1.Node](ctx, s.Objects, "", n.Name)
 			if err != nil || node.UID != n.UID || s.leaving(node) {
 				return nil, fmt.Errorf("node %s that the token is bound to is gone", n.Name)
 			}
@@ -195,7 +211,7 @@ const leavingGrace = time.Minute
 // by a finalizer or by a pod that does not end.
 func (s *ServiceAccounts) leaving(o interface{ GetDeletionTimestamp() *metav1.Time }) bool {
 	at := o.GetDeletionTimestamp()
-	return at != nil && at.Add(leavingGrace).Before(s.now())
+	return at != nil && at.Add(leavingGrace).Before(s.Now())
 }
 
 func credentialID(jti string) string {
@@ -204,13 +220,3 @@ func credentialID(jti string) string {
 	}
 	return "JTI=" + jti
 }
-
-// Keys is the JSON Web Key Set by which others check the tokens.
-func (s *ServiceAccounts) Keys() jose.JSONWebKeySet {
-	return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{
-		Key: s.key.Public(), KeyID: s.keyID, Algorithm: string(jose.ES256), Use: "sig",
-	}}}
-}
-
-// Issuer is the iss claim of the tokens.
-func (s *ServiceAccounts) Issuer() string { return s.issuer }

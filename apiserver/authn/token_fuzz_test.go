@@ -25,10 +25,11 @@ func FuzzToken(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	accounts, err := authn.NewServiceAccounts(key, c, time.Now)
+	keys, err := authn.NewTokenKeys(key)
 	if err != nil {
 		f.Fatal(err)
 	}
+	accounts := authn.NewServiceAccounts(authn.AccountOptions{Keys: keys, Objects: c, Now: time.Now})
 	chain := authn.Chain{&authn.Tokens{Now: time.Now, Methods: []authenticator.Token{accounts, authn.Bootstrap{Secrets: c, Now: time.Now}}}}
 	f.Add("abcdef.0123456789abcdef", "v4.channel.k8s.io")
 	f.Add("eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2t1YmVybmV0ZXMuZGVmYXVsdC5zdmMuY2x1c3Rlci5sb2NhbCJ9.", "base64url.bearer.authorization.k8s.io.YQ, x")

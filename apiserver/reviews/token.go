@@ -62,7 +62,7 @@ func (t Tokens) Register(e *resource.Engine) {
 func (t Tokens) review(ctx context.Context, spec authenticationv1.TokenReviewSpec) authenticationv1.TokenReviewStatus {
 	audiences := authenticator.Audiences(spec.Audiences)
 	if len(audiences) == 0 {
-		audiences = authenticator.Audiences{authn.APIAudience}
+		audiences = t.Accounts.Audiences
 	}
 	resp, ok, err := t.Authenticator.AuthenticateToken(authenticator.WithAudiences(ctx, audiences), spec.Token)
 	var st authenticationv1.TokenReviewStatus
@@ -159,7 +159,7 @@ func (t Tokens) issue(ctx context.Context, target resource.Target, req *authenti
 	seconds := int64(life / time.Second)
 	out.Spec.ExpirationSeconds = &seconds
 	if len(out.Spec.Audiences) == 0 {
-		out.Spec.Audiences = []string{authn.APIAudience}
+		out.Spec.Audiences = t.Accounts.Audiences
 	}
 	out.Status = authenticationv1.TokenRequestStatus{Token: token, ExpirationTimestamp: metav1.NewTime(expires)}
 	return out, nil
