@@ -191,7 +191,7 @@ func (q *request) impersonate() error {
 
 // caller is the request's user as the engine wants it.
 func (q *request) caller() resource.Caller {
-	return resource.Caller{User: q.user, Agent: q.r.UserAgent(), Warn: q.warn}
+	return resource.Caller{User: q.user, Agent: q.r.UserAgent(), Warn: q.warn, Annotate: q.note}
 }
 
 // warn adds a Warning header. It must come before the body.

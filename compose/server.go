@@ -70,6 +70,7 @@ type server struct {
 	store     *store.Local
 	engine    *resource.Engine
 	admission lateAdmission
+	dynamic   *dynamicAdmission
 	system    client.Client // reads and writes with the server's own rights
 	hub       *reconcile.Hub
 	events    *reconcile.Recorder
@@ -153,9 +154,11 @@ func (s *server) openAPI() error {
 	if err != nil {
 		return err
 	}
+	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, s.log)
 	s.admission.Admission = admission.NewChain(admission.All(admission.Deps{
 		Client: s.system, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
 		ServicePrefix: netip.MustParsePrefix(c.ServiceCIDR), FirstNodePort: first, LastNodePort: last,
+		Mutating: s.dynamic.mutating, Validating: s.dynamic.validating,
 	})...)
 	reviews.Access{Authorizer: authorizer, Rules: s.rules}.Register(s.engine)
 	reviews.Tokens{Authenticator: tokens, Accounts: accounts, Client: s.system, Now: time.Now}.Register(s.engine)
@@ -165,6 +168,7 @@ func (s *server) openAPI() error {
 	if s.metrics, err = newMetrics(scheme); err != nil {
 		return err
 	}
+	s.dynamic.register(s.metrics.registry)
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
 		Authenticator: callers,
@@ -262,7 +266,7 @@ func (s *server) run(ctx context.Context) error {
 		views.Wait()
 		return err
 	}
-	if err := s.rules.Synced(ctx); err != nil {
+	if err := errors.Join(s.rules.Synced(ctx), s.dynamic.synced(ctx)); err != nil {
 		stopViews()
 		views.Wait()
 		return err

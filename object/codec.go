@@ -111,6 +111,9 @@ func (v *Version) Storage() bool { return v.served == nil }
 // Definition is the kind of which this is a version.
 func (v *Version) Definition() *Definition { return v.codec.def }
 
+// In is the same kind in another version; nil when it is not served there.
+func (v *Version) In(gv schema.GroupVersion) *Version { return v.codec.Version(gv) }
+
 // New returns an empty object of this version.
 func (v *Version) New() runtime.Object {
 	if v.served != nil {

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"sagong/apiserver/admission/webhook"
 	"sagong/apiserver/authz"
 	"sagong/client"
 	"sagong/reconcile"
@@ -20,11 +21,14 @@ type Deps struct {
 	ServicePrefix netip.Prefix
 	FirstNodePort int
 	LastNodePort  int
+	// Mutating and Validating are the webhooks; nil for a server without.
+	Mutating   *webhook.Mutating
+	Validating *webhook.Validating
 }
 
 // All is every rule, in upstream's order.
 func All(d Deps) []Plugin {
-	return []Plugin{
+	list := []Plugin{
 		NotYet{},
 		NodeRestriction{d.Client},
 		NamespaceLifecycle{d.Client},
@@ -37,7 +41,17 @@ func All(d Deps) []Plugin {
 		CertificateApproval{d.Authorizer},
 		CertificateSubjectRestriction{},
 		DefaultTolerationSeconds{},
+	}
+	if d.Mutating != nil {
+		list = append(list, d.Mutating)
+	}
+	// Addresses are handed out after webhooks had their say, as upstream does.
+	list = append(list,
 		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
 		RBACEscalation{d.Rules, d.Authorizer},
+	)
+	if d.Validating != nil {
+		list = append(list, d.Validating)
 	}
+	return list
 }

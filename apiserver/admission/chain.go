@@ -29,10 +29,19 @@ type Validator interface {
 	Validate(ctx context.Context, a *resource.Attributes) error
 }
 
+// Rounder is a Mutator whose changes those before it may have to judge again.
+type Rounder interface {
+	Mutator
+	// AsksAgain says that Admit may set the Again of a write.
+	AsksAgain()
+}
+
 // Chain asks rules in order: all that change, then, after the kind's own
-// validation, all that judge. It implements resource.Admission.
+// validation, all that judge. When a webhook or a policy changed the object, it
+// and all before it are asked a second time. It implements resource.Admission.
 type Chain struct {
 	mutators   []Mutator
+	rounders   int // how many mutators are asked again: up to the last Rounder
 	validators []Validator
 	after      []resource.AfterWrite
 }
@@ -43,6 +52,9 @@ func NewChain(plugins ...Plugin) *Chain {
 	for _, p := range plugins {
 		if m, ok := p.(Mutator); ok {
 			c.mutators = append(c.mutators, m)
+			if _, ok := p.(Rounder); ok {
+				c.rounders = len(c.mutators)
+			}
 		}
 		if v, ok := p.(Validator); ok {
 			c.validators = append(c.validators, v)
@@ -57,9 +69,23 @@ func NewChain(plugins ...Plugin) *Chain {
 // Admit implements resource.Admission. When a rule refuses, those that reserved
 // something for the write hear of it.
 func (c *Chain) Admit(ctx context.Context, a *resource.Attributes) error {
-	for _, m := range c.mutators {
+	err := admit(ctx, a, c.mutators[:c.rounders])
+	if err == nil && a.Again {
+		a.Round = 1
+		err = admit(ctx, a, c.mutators[:c.rounders])
+	}
+	if err == nil {
+		err = admit(ctx, a, c.mutators[c.rounders:])
+	}
+	if err != nil {
+		c.AfterWrite(ctx, a, err)
+	}
+	return err
+}
+
+func admit(ctx context.Context, a *resource.Attributes, rules []Mutator) error {
+	for _, m := range rules {
 		if err := m.Admit(ctx, a); err != nil {
-			c.AfterWrite(ctx, a, err)
 			return err
 		}
 	}

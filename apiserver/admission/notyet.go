@@ -19,12 +19,21 @@ func (NotYet) Name() string { return "NotYet" }
 
 // refusedGroups promise to check or to protect requests.
 var refusedGroups = map[string]string{
-	"admissionregistration.k8s.io": "admission webhooks and policies are not called by this version",
 	"flowcontrol.apiserver.k8s.io": "requests are bounded by fixed limits in this version",
 	"storagemigration.k8s.io":      "objects are always stored in their newest version",
 	"resource.k8s.io":              "dynamic resource allocation is not served by this version",
 	"internal.apiserver.k8s.io":    "this version has one server",
 }
+
+// refusedKinds are single kinds of groups that are served otherwise.
+var refusedKinds = map[schema.GroupResource]string{
+	{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicies"}:       policies,
+	{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicybindings"}: policies,
+	{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicies"}:         policies,
+	{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicybindings"}:   policies,
+}
+
+const policies = "admission policies are not evaluated by this version"
 
 // storedKinds are kept, so that manifests apply as a whole.
 var storedKinds = map[schema.GroupResource]string{
@@ -41,6 +50,9 @@ func (NotYet) Admit(_ context.Context, a *resource.Attributes) error {
 		return nil
 	}
 	if why, ok := refusedGroups[a.Definition.Group]; ok {
+		return forbidden(a, "%s; see docs/status.md", why)
+	}
+	if why, ok := refusedKinds[a.Definition.GR()]; ok {
 		return forbidden(a, "%s; see docs/status.md", why)
 	}
 	if why, ok := storedKinds[a.Definition.GR()]; ok && a.Warn != nil {

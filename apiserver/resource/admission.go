@@ -40,6 +40,13 @@ type Attributes struct {
 	Warn    func(text string)
 	// Annotate adds to the audit record of the request.
 	Annotate func(key, value string)
+
+	// Again is set by a rule that changed the object in a way that those before
+	// it may want to judge; they are then asked once more, with Round 1. Kept is
+	// what rules remember between the rounds, by their names.
+	Again bool
+	Round int
+	Kept  map[string]any
 }
 
 // Admission is asked about every write, whichever way it came. Errors are the
@@ -62,7 +69,7 @@ func (e *Engine) attributes(c Caller, t Target, op Operation, obj runtime.Object
 	return &Attributes{
 		Operation: op, Definition: t.Definition, Version: t.WireVersion(), Namespace: t.Namespace, Name: t.Name,
 		Subresource: t.Subresource, Object: obj, Old: old, Options: options, DryRun: dry, User: c.User,
-		Warn: func(s string) { c.warn(s) }, Annotate: func(string, string) {},
+		Warn: func(s string) { c.warn(s) }, Annotate: c.annotate,
 	}
 }
 

@@ -1,0 +1,162 @@
+// Package match shows a write as webhooks and policies see it: its resource and
+// kind as requested and in the other versions it is served in, and which rules
+// and selectors it matches.
+package match
+
+import (
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sagong/apiserver/resource"
+	"sagong/object"
+)
+
+// Request is one write. It is used by one goroutine at a time while its object
+// changes.
+type Request struct {
+	*resource.Attributes
+	// Resource and Kind are those of the request's path and body.
+	Resource schema.GroupVersionResource
+	Kind     schema.GroupVersionKind
+	// Namespace is that of the path, and for a Namespace its own name.
+	Namespace string
+	// Body is true when the object is not of the resource's kind: a Scale, a
+	// Binding, the options of a stream.
+	Body bool
+
+	scheme     *object.Scheme
+	equivalent []Target // made at first use
+}
+
+// Target is a resource in one of its versions.
+type Target struct {
+	Resource schema.GroupVersionResource
+	Kind     schema.GroupVersionKind
+}
+
+// New looks at a write. ok is false for what upstream never shows to webhooks
+// and policies: their own configuration, questions about access, and logs.
+func New(s *object.Scheme, a *resource.Attributes) (r *Request, ok bool) {
+	d := a.Definition
+	switch {
+	case d.Group == "admissionregistration.k8s.io":
+		return nil, false
+	case d.Virtual && (d.Group == "authentication.k8s.io" || d.Group == "authorization.k8s.io"):
+		return nil, false
+	case a.Operation == resource.Connect && a.Subresource == "log":
+		return nil, false
+	}
+	v := a.Version
+	r = &Request{
+		Attributes: a, scheme: s, Namespace: a.Namespace, Kind: v.GroupVersionKind,
+		Resource: v.GroupVersion().WithResource(d.Resource),
+	}
+	if d.Group == "" && d.Resource == "namespaces" {
+		r.Namespace = a.Name
+	}
+	if k := bodyKind(d, a.Subresource); !k.Empty() && k != r.Kind {
+		r.Kind, r.Body = k, true
+	}
+	return r, true
+}
+
+// bodyKind is the kind that a subresource is written in; empty for the
+// resource's own.
+func bodyKind(d *object.Definition, subresource string) schema.GroupVersionKind {
+	switch subresource {
+	case "", "status":
+		return schema.GroupVersionKind{}
+	case "scale":
+		if d.Scale != nil {
+			return schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}
+		}
+	}
+	for _, s := range d.Subresources {
+		if s.Name == subresource && s.Kind != d.Kind {
+			return schema.GroupVersionKind{Group: s.Group, Version: s.Version, Kind: s.Kind}
+		}
+	}
+	return schema.GroupVersionKind{}
+}
+
+// Equivalents are the other versions (and groups) in which the same objects are
+// served, in the order of definition.
+func (r *Request) Equivalents() []Target {
+	if r.equivalent != nil {
+		return r.equivalent
+	}
+	r.equivalent = []Target{}
+	add := func(gvk schema.GroupVersionKind) {
+		if gvk.GroupVersion() == r.Resource.GroupVersion() {
+			return
+		}
+		t := Target{Resource: gvk.GroupVersion().WithResource(r.Resource.Resource), Kind: gvk}
+		if r.Body {
+			t.Kind = r.Kind // bodies have one version
+		}
+		r.equivalent = append(r.equivalent, t)
+	}
+	for _, d := range r.family() {
+		add(d.GVK())
+		for _, s := range d.Served {
+			k := s.Kind
+			if k == "" {
+				k = d.Kind
+			}
+			add(schema.GroupVersionKind{Group: s.Group, Version: s.Version, Kind: k})
+		}
+	}
+	return r.equivalent
+}
+
+// family lists the definitions of the same stored objects.
+func (r *Request) family() []*object.Definition {
+	d := r.Definition
+	if d.Dynamic == nil || !d.Dynamic.Alias {
+		return d.Versions()
+	}
+	for _, other := range r.scheme.All() {
+		for _, v := range other.Others {
+			if v == d {
+				return other.Versions()
+			}
+		}
+	}
+	return []*object.Definition{d}
+}
+
+// ObjectName names the write in error texts.
+func (r *Request) ObjectName() string { return r.Name }
+
+// OptionsOf are the options of the write as webhooks see them, with their kind.
+func (r *Request) OptionsOf() runtime.Object {
+	gv := schema.GroupVersion{Group: metav1.GroupName, Version: "v1"}
+	switch o := r.Options.(type) {
+	case *metav1.CreateOptions:
+		c := *o
+		c.SetGroupVersionKind(gv.WithKind("CreateOptions"))
+		return &c
+	case *metav1.UpdateOptions:
+		c := *o
+		c.SetGroupVersionKind(gv.WithKind("UpdateOptions"))
+		return &c
+	case *metav1.PatchOptions:
+		// A patch is an update; it has no options of its own here.
+		c := &metav1.UpdateOptions{DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
+		c.SetGroupVersionKind(gv.WithKind("UpdateOptions"))
+		return c
+	case *metav1.DeleteOptions:
+		c := *o
+		c.SetGroupVersionKind(gv.WithKind("DeleteOptions"))
+		return &c
+	}
+	return nil // a stream has its options as its object
+}
+
+func splitResource(s string) (name, sub string) {
+	name, sub, _ = strings.Cut(s, "/")
+	return name, sub
+}

@@ -1,0 +1,160 @@
+package match
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"sagong/object"
+)
+
+// ObjectIn is the object of the write in a version, with its kind; nil when the
+// write has none. It may share with the object and must not be changed.
+func (r *Request) ObjectIn(k schema.GroupVersionKind) (runtime.Object, error) {
+	return r.in(r.Object, k)
+}
+
+// OldIn is the same for the object as it was.
+func (r *Request) OldIn(k schema.GroupVersionKind) (runtime.Object, error) {
+	if r.Old == nil {
+		return nil, nil
+	}
+	return r.in(r.Old, k)
+}
+
+func (r *Request) in(o runtime.Object, k schema.GroupVersionKind) (runtime.Object, error) {
+	if o == nil {
+		return nil, nil
+	}
+	if r.Body {
+		return withKind(o, k), nil
+	}
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		if u.GroupVersionKind() == k || r.Definition.Dynamic == nil || r.Definition.Dynamic.Convert == nil {
+			return u, nil
+		}
+		return r.Definition.Dynamic.Convert(u, k.GroupVersion())
+	}
+	v := r.Version.In(k.GroupVersion())
+	obj, ok := o.(object.Object)
+	if v == nil || !ok {
+		return nil, fmt.Errorf("unable to convert to %v: unknown kind", k)
+	}
+	converted, err := v.FromStorage(obj)
+	if err != nil {
+		return nil, err
+	}
+	return withKind(converted, k), nil
+}
+
+// withKind is an object that says what it is; the argument, which may be
+// shared, is left as it is.
+func withKind(o runtime.Object, k schema.GroupVersionKind) runtime.Object {
+	v := reflect.ValueOf(o)
+	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+		return o
+	}
+	c := reflect.New(v.Elem().Type())
+	c.Elem().Set(v.Elem())
+	out := c.Interface().(runtime.Object)
+	out.GetObjectKind().SetGroupVersionKind(k)
+	return out
+}
+
+// JSON encodes what ObjectIn and OldIn return; nil for nothing.
+func JSON(o runtime.Object) ([]byte, error) {
+	if o == nil {
+		return nil, nil
+	}
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		return json.Marshal(u.Object)
+	}
+	return json.Marshal(o)
+}
+
+// SetJSON replaces the object of the write by one in the version k, with
+// defaults.
+func (r *Request) SetJSON(data []byte, k schema.GroupVersionKind) error {
+	if r.Body {
+		into := reflect.New(reflect.TypeOf(r.Object).Elem()).Interface().(runtime.Object)
+		if _, err := object.DecodeInto(into, data, object.JSON, false); err != nil {
+			return err
+		}
+		assign(r.Object, into)
+		return nil
+	}
+	if r.Definition.Dynamic != nil {
+		u := &unstructured.Unstructured{}
+		if _, err := object.DecodeInto(u, data, object.JSON, false); err != nil {
+			return err
+		}
+		return r.Set(u)
+	}
+	v := r.Version.In(k.GroupVersion())
+	if v == nil {
+		return fmt.Errorf("unable to convert from %v: unknown kind", k)
+	}
+	into := v.New()
+	if _, err := object.DecodeInto(into, data, object.JSON, false); err != nil {
+		return err
+	}
+	into.GetObjectKind().SetGroupVersionKind(k)
+	return r.Set(into)
+}
+
+// Set replaces the object of the write by o, which says its kind and belongs to
+// the request from now on.
+func (r *Request) Set(o runtime.Object) error {
+	d := r.Definition
+	if r.Body {
+		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+		assign(r.Object, o)
+		return nil
+	}
+	k := o.GetObjectKind().GroupVersionKind()
+	var stored runtime.Object
+	if u, ok := o.(*unstructured.Unstructured); ok {
+		want := r.Object.GetObjectKind().GroupVersionKind()
+		if k != want && k.GroupKind() == want.GroupKind() && d.Dynamic != nil && d.Dynamic.Convert != nil {
+			c, err := d.Dynamic.Convert(u, want.GroupVersion())
+			if err != nil {
+				return err
+			}
+			u = c
+		}
+		if u.GroupVersionKind() != want {
+			return apierrors.NewBadRequest(fmt.Sprintf("the object became a %v, which is not a %v", u.GroupVersionKind(), want))
+		}
+		if _, err := object.Prune(d, u); err != nil {
+			return err
+		}
+		stored = u
+	} else {
+		v := r.Version.In(k.GroupVersion())
+		if v == nil {
+			return fmt.Errorf("unable to convert from %v: unknown kind", k)
+		}
+		o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+		s, err := v.ToStorage(o)
+		if err != nil {
+			return err
+		}
+		stored = s
+	}
+	if d.Default != nil {
+		d.Default(stored.(object.Object))
+	}
+	assign(r.Object, stored)
+	return nil
+}
+
+// assign puts the content of one object into another of the same type, of
+// which others hold the pointer.
+func assign(dst, src runtime.Object) {
+	reflect.ValueOf(dst).Elem().Set(reflect.ValueOf(src).Elem())
+}

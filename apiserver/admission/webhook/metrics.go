@@ -1,0 +1,83 @@
+package webhook
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics count under upstream's names.
+type Metrics struct {
+	duration   *prometheus.HistogramVec
+	requests   *prometheus.CounterVec
+	rejections *prometheus.CounterVec
+	opened     *prometheus.CounterVec
+	errors     *prometheus.CounterVec
+	exclusions *prometheus.CounterVec
+	evaluation *prometheus.HistogramVec
+}
+
+// NewMetrics makes the metrics of webhooks.
+func NewMetrics() *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_admission_" + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "apiserver_admission_" + name, Help: help, Buckets: buckets}, labels)
+	}
+	return &Metrics{
+		duration: histogram("webhook_admission_duration_seconds", "Admission webhook latency in seconds, by webhook, type (validating or admit), operation and whether it rejected.",
+			[]float64{0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 25}, "name", "type", "operation", "rejected"),
+		requests:   counter("webhook_request_total", "Requests to admission webhooks.", "name", "type", "operation", "code", "rejected"),
+		rejections: counter("webhook_rejection_count", "Requests that admission webhooks rejected, or that were rejected because they failed.", "name", "type", "operation", "error_type", "rejection_code"),
+		opened:     counter("webhook_fail_open_count", "Failures of admission webhooks that were ignored.", "name", "type"),
+		errors:     counter("match_condition_evaluation_errors_total", "Match conditions that could not be evaluated.", "name", "kind", "type", "operation"),
+		exclusions: counter("match_condition_exclusions_total", "Writes that match conditions excluded.", "name", "kind", "type", "operation"),
+		evaluation: histogram("match_condition_evaluation_seconds", "Time to evaluate match conditions, in seconds.",
+			[]float64{0.001, 0.005, 0.01, 0.025, 0.1, 0.2, 0.25}, "name", "kind", "type", "operation"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.all() {
+		c.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.all() {
+		c.Collect(ch)
+	}
+}
+
+func (m *Metrics) all() []prometheus.Collector {
+	return []prometheus.Collector{m.duration, m.requests, m.rejections, m.opened, m.errors, m.exclusions, m.evaluation}
+}
+
+func (m *Metrics) request(hook, sort, op string, took time.Duration, rejected bool, code int) {
+	r := strconv.FormatBool(rejected)
+	m.duration.WithLabelValues(hook, sort, op, r).Observe(took.Seconds())
+	m.requests.WithLabelValues(hook, sort, op, codeLabel(code), r).Inc()
+}
+
+func (m *Metrics) rejection(hook, sort, op, kind string, code int) {
+	m.rejections.WithLabelValues(hook, sort, op, kind, codeLabel(code)).Inc()
+}
+
+func (m *Metrics) open(hook, sort string) { m.opened.WithLabelValues(hook, sort).Inc() }
+
+func (m *Metrics) conditions(hook, sort, op string, took time.Duration, met bool, failed int) {
+	m.evaluation.WithLabelValues(hook, "webhook", sort, op).Observe(took.Seconds())
+	if failed > 0 {
+		m.errors.WithLabelValues(hook, "webhook", sort, op).Add(float64(failed))
+	}
+	if !met {
+		m.exclusions.WithLabelValues(hook, "webhook", sort, op).Inc()
+	}
+}
+
+// codeLabel bounds the codes that webhooks can make up.
+func codeLabel(code int) string { return strconv.Itoa(min(code, 600)) }

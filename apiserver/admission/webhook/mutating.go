@@ -1,0 +1,153 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"sagong/apiserver/admission/match"
+	"sagong/apiserver/resource"
+	"sagong/reconcile"
+)
+
+// Mutating asks the webhooks of MutatingWebhookConfigurations.
+type Mutating struct {
+	Options
+	hooks list
+	view  *reconcile.View[*admissionregistrationv1.MutatingWebhookConfiguration]
+}
+
+// NewMutating follows the configurations in the hub.
+func NewMutating(hub *reconcile.Hub, o Options) *Mutating {
+	w := &Mutating{Options: o, view: reconcile.ViewOf[*admissionregistrationv1.MutatingWebhookConfiguration](hub)}
+	w.view.OnChange(func(old, now *admissionregistrationv1.MutatingWebhookConfiguration) {
+		if now == nil {
+			w.hooks.set(old.Name, nil)
+			return
+		}
+		w.hooks.set(now.Name, hooksOf(now))
+	})
+	return w
+}
+
+// Name implements admission.Plugin.
+func (w *Mutating) Name() string { return "MutatingAdmissionWebhook" }
+
+// AsksAgain implements admission.Rounder.
+func (w *Mutating) AsksAgain() {}
+
+// Synced waits until all configurations are known.
+func (w *Mutating) Synced(ctx context.Context) error { return w.view.Synced(ctx) }
+
+// maxPatchOperations bounds a patch as that of a client is.
+const maxPatchOperations = 10000
+
+// Admit implements admission.Mutator. In the second round only those webhooks
+// are asked again that want to be and whose object changed after their turn.
+func (w *Mutating) Admit(ctx context.Context, a *resource.Attributes) error {
+	hooks := w.hooks.now.Load()
+	if hooks == nil {
+		return nil
+	}
+	r, ok := match.New(w.Client.Scheme(), a)
+	if !ok {
+		return nil
+	}
+	again := match.RoundsOf(a, w.Name())
+	for i, h := range *hooks {
+		t, ok, err := w.wanted(ctx, h, r, "admit")
+		if err != nil {
+			return err
+		}
+		if !ok || !again.Due(h.id) {
+			continue
+		}
+		changed, err := w.ask(ctx, h, r, t, i)
+		if err != nil {
+			return err
+		}
+		again.Done(h.id, changed, h.ReinvocationPolicy != nil && *h.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy)
+	}
+	again.End()
+	return nil
+}
+
+// ask asks one webhook and changes the object as it says.
+func (w *Mutating) ask(ctx context.Context, h *hook, r *match.Request, t match.Target, index int) (changed bool, err error) {
+	key := fmt.Sprintf("mutation.webhook.admission.k8s.io/round_%d_index_%d", r.Round, index)
+	begun := time.Now()
+	obj, err := encode(r, t)
+	if err != nil {
+		return false, apierrors.NewInternalError(err)
+	}
+	said, err := w.call(ctx, h, r, t, obj, true)
+	if err == nil {
+		tell(r.Attributes, h, said)
+		if !said.allowed {
+			err = denied(h.Name, said.result)
+		} else {
+			changed, err = w.apply(h, r, t, obj.object, said)
+		}
+	}
+	openly, err := w.outcome(ctx, h, r, "admit", time.Since(begun), err)
+	if openly {
+		r.Annotate("failed-open."+key, h.Name)
+	}
+	note, _ := json.Marshal(struct {
+		Configuration string `json:"configuration"`
+		Webhook       string `json:"webhook"`
+		Mutated       bool   `json:"mutated"`
+	}{h.configuration, h.Name, changed})
+	r.Annotate(key, string(note))
+	return changed, err
+}
+
+// apply changes the object by a webhook's patch.
+func (w *Mutating) apply(h *hook, r *match.Request, t match.Target, before []byte, said *answer) (bool, error) {
+	if len(said.patch) == 0 {
+		return false, nil
+	}
+	patch, err := jsonpatch.DecodePatch(said.patch)
+	if err != nil {
+		return false, &failure{h.Name, fmt.Errorf("received undecodable patch in webhook response: %w", err), http.StatusServiceUnavailable}
+	}
+	if len(patch) == 0 {
+		return false, nil
+	}
+	if before == nil {
+		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.Name))
+	}
+	if said.patchType != admissionv1.PatchTypeJSONPatch {
+		return false, &failure{h.Name, fmt.Errorf("unsupported patch type %q", said.patchType), http.StatusServiceUnavailable}
+	}
+	after, err := applyPatch(before, patch)
+	if err != nil {
+		return false, apierrors.NewInternalError(err)
+	}
+	was := r.Object.DeepCopyObject()
+	if err := r.SetJSON(after, t.Kind); err != nil {
+		return false, apierrors.NewInternalError(err)
+	}
+	return !equality.Semantic.DeepEqual(was, r.Object), nil
+}
+
+// applyPatch is a JSON patch, bounded as a client's is.
+func applyPatch(before []byte, patch jsonpatch.Patch) ([]byte, error) {
+	if len(patch) > maxPatchOperations {
+		return nil, fmt.Errorf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(patch))
+	}
+	after, err := patch.Apply(before)
+	if err == nil && len(after) > maxAnswer {
+		err = errors.New("the patched object is too large")
+	}
+	return after, err
+}
