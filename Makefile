@@ -7,7 +7,10 @@ SHELL    := /bin/bash
 # What only kubectl and old API versions need is compiled without inlining: 3 MB.
 COLD     := k8s.io/kubectl k8s.io/cli-runtime k8s.io/client-go sigs.k8s.io/kustomize github.com/google/gnostic-models \
             $(foreach v,v1alpha1 v1alpha2 v1alpha3 v1beta1 v1beta2 v1beta3,k8s.io/api/.../$(v))
-GOFLAGS_ := -trimpath -tags netgo,osusergo,grpcnotrace,kustomize_disable_go_plugin_support
+# The overlay takes from Go's templates the search for methods by name, for which
+# the linker keeps every method of every type: 17 MB. cli/methods.go has the few
+# that help texts need (docs/decisions/memory.md).
+GOFLAGS_ := -trimpath -tags netgo,osusergo,grpcnotrace,kustomize_disable_go_plugin_support,fewmethods -overlay $(CURDIR)/bin/overlay.json
 # In the environment, so that build and tests share what was compiled.
 export GOFLAGS := $(foreach p,$(COLD),-gcflags=$(p)/...=-l)
 # The built-in kubectl says its version and compares it with the server's.
@@ -29,7 +32,15 @@ help: ## list the targets
 
 build: bin/sagong ## build bin/sagong, a static binary
 
-bin/sagong: $(SOURCES) | needs
+bin/overlay.json: Makefile | needs
+	@mkdir -p bin
+	@template="$$(go env GOROOT)/src/text/template/exec.go"; \
+	sed -e 's/ptr\.MethodByName(fieldName)/methodOf(ptr, fieldName)/' -e 's/^import (/import (\n\t_ "unsafe"/' "$$template" >bin/template.go.src; \
+	printf '\n//go:linkname methodOf\nvar methodOf func(v reflect.Value, name string) reflect.Value\n' >>bin/template.go.src; \
+	grep -q 'methodOf(ptr' bin/template.go.src || { echo "Go's text/template is not as expected: see bin/overlay.json in the Makefile" >&2; exit 1; }; \
+	printf '{"Replace": {"%s": "%s"}}\n' "$$template" "$(CURDIR)/bin/template.go.src" >$@
+
+bin/sagong: $(SOURCES) bin/overlay.json | needs
 	@mkdir -p bin
 	@echo "building bin/sagong (the first time takes some minutes)"
 	CGO_ENABLED=1 go build $(GOFLAGS_) -ldflags '$(LDFLAGS)' -o $@.tmp ./cmd/sagong
