@@ -132,6 +132,12 @@ func (p *plan) filtering() bool {
 
 func (p *plan) grow() {
 	k := p.s.Slots()
+	if p.entries == nil {
+		p.entries, p.seen = make([]entry, k, k+k/8), make([]uint32, k, k+k/8)
+		for i := range p.relative {
+			p.relative[i].raw = make([]int64, k, k+k/8)
+		}
+	}
 	for len(p.entries) < k {
 		p.entries = append(p.entries, entry{})
 		p.seen = append(p.seen, 0)

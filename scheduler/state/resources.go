@@ -56,6 +56,54 @@ const (
 // asks for, what was allocated and what its containers have; a resize that its
 // node found infeasible does not count.
 func Requests(p *corev1.Pod) (hard, compared Resources) {
+	if plain(p) {
+		return plainRequests(p)
+	}
+	return anyRequests(p)
+}
+
+// plain tells pods whose requests are those of their containers and nothing
+// else: nearly all that come to be placed.
+func plain(p *corev1.Pod) bool {
+	if len(p.Spec.InitContainers) > 0 || p.Spec.Resources != nil || p.Status.Resources != nil || p.Status.AllocatedResources != nil {
+		return false
+	}
+	for i := range p.Status.ContainerStatuses {
+		if s := &p.Status.ContainerStatuses[i]; s.AllocatedResources != nil || s.Resources != nil {
+			return false
+		}
+	}
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == corev1.PodResizePending {
+			return false
+		}
+	}
+	return true
+}
+
+func plainRequests(p *corev1.Pod) (hard, compared Resources) {
+	for i := range p.Spec.Containers {
+		l := p.Spec.Containers[i].Resources.Requests
+		r := FromList(l)
+		hard.Add(&r, 1)
+		compared.MilliCPU += r.MilliCPU
+		compared.Memory += r.Memory
+		if _, set := l[corev1.ResourceCPU]; !set {
+			compared.MilliCPU += DefaultMilliCPU
+		}
+		if _, set := l[corev1.ResourceMemory]; !set {
+			compared.Memory += DefaultMemory
+		}
+	}
+	over := FromList(p.Spec.Overhead)
+	hard.Add(&over, 1)
+	compared.MilliCPU += over.MilliCPU
+	compared.Memory += over.Memory
+	hard.Pods = 1
+	return hard, compared
+}
+
+func anyRequests(p *corev1.Pod) (hard, compared Resources) {
 	o := podresource.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
 	hard = FromList(podresource.PodRequests(p, o))
 	hard.Pods = 1
