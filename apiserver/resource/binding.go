@@ -61,6 +61,7 @@ func (e *Engine) bind(c Caller, t Target, b *corev1.Binding, o *metav1.CreateOpt
 func (e *Engine) bound(pod *corev1.Pod, b *corev1.Binding) *corev1.Pod {
 	p := *pod
 	p.Spec.NodeName = b.Target.Name
+	p.Status.NominatedNodeName = "" // whatever it waited for
 	if len(b.Labels) > 0 {
 		p.Labels = mergeMaps(pod.Labels, b.Labels)
 	}
