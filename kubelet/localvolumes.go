@@ -79,7 +79,7 @@ func (l *localVolumes) handle(ctx context.Context, v *corev1.PersistentVolume) e
 	}
 	// Who deletes a volume that is to be retained deletes the object alone.
 	if v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
-		if err := l.a.volumes.Disk.Remove(v.Spec.CSI.VolumeHandle); err != nil {
+		if err := l.a.volumes.Disk.Remove(ctx, v.Spec.CSI.VolumeHandle); err != nil {
 			return err
 		}
 	}

@@ -186,7 +186,7 @@ func (c claim) disk(ctx context.Context, r *Request, pvc *corev1.PersistentVolum
 	}
 	if !mounted {
 		size := pv.Spec.Capacity[corev1.ResourceStorage]
-		sized, err := c.m.Disk.Mount(pv.Spec.CSI.VolumeHandle, size.Value(), dir, flags, options)
+		sized, err := c.m.Disk.Mount(ctx, pv.Spec.CSI.VolumeHandle, size.Value(), dir, flags, options)
 		if err != nil {
 			return "", err
 		}

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -82,8 +83,9 @@ func (l *LocalDisk) path(handle, name string) (string, error) {
 
 // Mount shows a volume of size bytes at target, an empty directory. A volume
 // that is not there is made, and a smaller one enlarged unless it is in use;
-// sized says that it surely has that size now.
-func (l *LocalDisk) Mount(handle string, size int64, target string, flags uintptr, options string) (sized bool, err error) {
+// sized says that it surely has that size now. For one that is to be enlarged it
+// waits a moment, as the pod that uses it may be the one that this one replaces.
+func (l *LocalDisk) Mount(ctx context.Context, handle string, size int64, target string, flags uintptr, options string) (sized bool, err error) {
 	image, err := l.path(handle, "image")
 	if err != nil {
 		return false, err
@@ -100,6 +102,14 @@ func (l *LocalDisk) Mount(handle string, size int64, target string, flags uintpt
 	d, err := l.attached(handle, f)
 	if err != nil {
 		return false, err
+	}
+	if d != nil {
+		if have, err := ext4.Size(f); err == nil && have+growth < ext4.ImageSize(size) {
+			d.Close()
+			if d, err = l.detached(ctx, handle, f); err != nil {
+				return false, err
+			}
+		}
 	}
 	if d == nil {
 		if err := l.growOffline(handle, f, ext4.ImageSize(size)); err != nil {
@@ -119,6 +129,33 @@ func (l *LocalDisk) Mount(handle string, size int64, target string, flags uintpt
 		return false, fmt.Errorf("cannot mount volume %s: %w", handle, err)
 	}
 	return sized, nil
+}
+
+// growth is how much larger, in bytes, a volume must become to be worth it: file
+// systems end where their last group does.
+const growth = 8 * storage.MiB
+
+// detached waits until no device carries a volume, for three seconds at most,
+// and returns the one that still does.
+func (l *LocalDisk) detached(ctx context.Context, handle string, f *os.File) (*loop.Device, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	for {
+		d, err := l.attached(handle, f)
+		if d == nil || err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return d, nil
+		default:
+			d.Close() // or it would be held by this
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
 }
 
 // create makes the file of a volume unless it is there.
@@ -266,7 +303,7 @@ func (l *LocalDisk) Grow(handle string, size int64) error {
 }
 
 func (l *LocalDisk) growOnline(handle string, f *os.File, d *loop.Device, total int64) error {
-	if have, err := ext4.Size(f); err != nil || have+8*storage.MiB >= total {
+	if have, err := ext4.Size(f); err != nil || have+growth >= total {
 		return err
 	}
 	if err := f.Truncate(total); err != nil {
@@ -292,15 +329,16 @@ func (l *LocalDisk) growOnline(handle string, f *os.File, d *loop.Device, total 
 	return err
 }
 
-// Remove deletes a volume; one that is not there is no error.
-func (l *LocalDisk) Remove(handle string) error {
+// Remove deletes a volume; one that is not there is no error. One that is in use
+// is given a moment to be let go.
+func (l *LocalDisk) Remove(ctx context.Context, handle string) error {
 	image, err := l.path(handle, "image")
 	if err != nil {
 		return err
 	}
 	defer l.lock(handle)()
 	if f, err := os.OpenFile(image, os.O_RDWR, 0); err == nil {
-		d, err := l.attached(handle, f)
+		d, err := l.detached(ctx, handle, f)
 		f.Close()
 		if err != nil {
 			return err

@@ -8,7 +8,7 @@ import (
 
 // Format makes an empty file system of size bytes in a file that reads as zeros
 // so far, as one does that was just made of that size. Its root directory has
-// nothing in it, not even lost+found.
+// nothing in it, not even lost+found, and every user may write to it.
 func Format(f File, size int64, uuid [16]byte, now time.Time) error {
 	l, err := plan(size)
 	if err != nil {
@@ -44,7 +44,7 @@ func Format(f File, size int64, uuid [16]byte, now time.Time) error {
 	}
 	stamp := uint32(now.Unix())
 	table := make([]byte, BlockSize)
-	inode(table[(rootInode-1)*inodeSize:], 0o040755, 2, root, 1, stamp)
+	inode(table[(rootInode-1)*inodeSize:], 0o040777, 2, root, 1, stamp)
 	inode(table[(journalInode-1)*inodeSize:], 0o100600, 1, first, journal, stamp)
 	if err := write(f, l.inodeTable(0), table); err != nil {
 		return err
