@@ -151,6 +151,27 @@ static int put(int argc, char **argv, int flags)
 static int do_write(int argc, char **argv) { return put(argc, argv, O_TRUNC); }
 static int do_append(int argc, char **argv) { return put(argc, argv, O_APPEND); }
 
+// Writes a file of a size, to see the end of a disk.
+static int do_fill(int argc, char **argv)
+{
+	static const char zeros[1 << 20];
+	if (argc < 2) {
+		fprintf(stderr, "usage: hello fill FILE MIB\n");
+		return 2;
+	}
+	int fd = open(argv[0], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return fail(argv[0]);
+	for (unsigned long i = strtoul(argv[1], NULL, 10); i > 0; i--)
+		for (size_t done = 0; done < sizeof zeros;) {
+			ssize_t n = write(fd, zeros + done, sizeof zeros - done);
+			if (n < 0)
+				return fail(argv[0]);
+			done += (size_t)n;
+		}
+	return fsync(fd) || close(fd) ? fail(argv[0]) : 0;
+}
+
 static int do_touch(int argc, char **argv)
 {
 	int status = 0;
@@ -284,6 +305,7 @@ static const struct {
 	{"cat", "cat [FILE...]", "print files, or standard input", do_cat},
 	{"env", "env [NAME...]", "print the environment, or values of it", do_env},
 	{"exit", "exit [CODE]", "end with this code", do_exit},
+	{"fill", "fill FILE MIB", "write a file of this size", do_fill},
 	{"help", "help", "print this", do_help},
 	{"hog", "hog MIB", "take memory and keep it", do_hog},
 	{"id", "id", "print user and groups", do_id},
