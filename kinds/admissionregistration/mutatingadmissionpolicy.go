@@ -28,9 +28,11 @@ func MutatingAdmissionPolicy() *object.Definition {
 			fill.Ptr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 			defaultMatch(p.Spec.MatchConstraints)
 		},
-		Validate: validateMutatingPolicy,
-		ValidateUpdate: func(o, _ *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
-			return validateMutatingPolicy(o)
+		Validate: func(o *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
+			return validateMutatingPolicy(o, nil)
+		},
+		ValidateUpdate: func(o, old *admissionregistrationv1.MutatingAdmissionPolicy) field.ErrorList {
+			return validateMutatingPolicy(o, old)
 		},
 	}.Definition()
 }

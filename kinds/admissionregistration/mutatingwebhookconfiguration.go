@@ -22,10 +22,12 @@ func MutatingWebhookConfiguration() *object.Definition {
 			object.IntColumn("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", func(c *admissionregistrationv1.MutatingWebhookConfiguration) int64 { return int64(len(c.Webhooks)) }),
 			object.AgeColumn[*admissionregistrationv1.MutatingWebhookConfiguration](),
 		},
-		Default:  defaultMutatingWebhooks,
-		Validate: validateMutatingWebhooks,
-		ValidateUpdate: func(o, _ *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
-			return validateMutatingWebhooks(o)
+		Default: defaultMutatingWebhooks,
+		Validate: func(o *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
+			return validateMutatingWebhooks(o, nil)
+		},
+		ValidateUpdate: func(o, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
+			return validateMutatingWebhooks(o, old)
 		},
 	}.Definition()
 }

@@ -7,9 +7,7 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -32,7 +30,7 @@ type hook struct {
 	conditions  []admissionregistrationv1.MatchCondition
 }
 
-func validateHooks(hooks []hook) (errs field.ErrorList) {
+func validateHooks(hooks []hook, x *expressions) (errs field.ErrorList) {
 	names := map[string]bool{}
 	for i := range hooks {
 		h, p := &hooks[i], field.NewPath("webhooks").Index(i)
@@ -60,7 +58,7 @@ func validateHooks(hooks []hook) (errs field.ErrorList) {
 		}
 		errs = append(errs, validateVersions(h.versions, p.Child("admissionReviewVersions"))...)
 		errs = append(errs, validateClient(h.client, p.Child("clientConfig"))...)
-		errs = append(errs, validateConditions(h.conditions, p.Child("matchConditions"))...)
+		errs = append(errs, validateConditions(h.conditions, p.Child("matchConditions"), x)...)
 	}
 	return errs
 }
@@ -206,29 +204,13 @@ func validateResources(resources []string, p *field.Path) (errs field.ErrorList)
 	return errs
 }
 
-// validateConditions checks all but the expressions themselves, which whoever
-// evaluates them compiles.
-func validateConditions(list []admissionregistrationv1.MatchCondition, p *field.Path) (errs field.ErrorList) {
-	const most = 64
-	if len(list) > most {
-		errs = append(errs, field.TooMany(p, len(list), most))
-	}
-	names := map[string]bool{}
-	for i, c := range list {
-		p := p.Index(i)
-		if strings.TrimSpace(c.Expression) == "" {
-			errs = append(errs, field.Required(p.Child("expression"), ""))
+func validateValidatingWebhooks(c, old *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
+	x := expressions{}
+	if old != nil {
+		for i := range old.Webhooks {
+			x.storedConditions(old.Webhooks[i].MatchConditions)
 		}
-		errs = append(errs, check.RequiredName(p.Child("name"), c.Name, utilvalidation.IsQualifiedName)...)
-		if names[c.Name] && c.Name != "" {
-			errs = append(errs, field.Duplicate(p.Child("name"), c.Name))
-		}
-		names[c.Name] = true
 	}
-	return errs
-}
-
-func validateValidatingWebhooks(c *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
 	hooks := make([]hook, len(c.Webhooks))
 	var errs field.ErrorList
 	for i := range c.Webhooks {
@@ -238,10 +220,16 @@ func validateValidatingWebhooks(c *admissionregistrationv1.ValidatingWebhookConf
 		errs = append(errs, metav1validation.ValidateLabelSelector(w.NamespaceSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector"))...)
 		errs = append(errs, metav1validation.ValidateLabelSelector(w.ObjectSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector"))...)
 	}
-	return append(validateHooks(hooks), errs...)
+	return append(validateHooks(hooks, &x), errs...)
 }
 
-func validateMutatingWebhooks(c *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
+func validateMutatingWebhooks(c, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
+	x := expressions{}
+	if old != nil {
+		for i := range old.Webhooks {
+			x.storedConditions(old.Webhooks[i].MatchConditions)
+		}
+	}
 	hooks := make([]hook, len(c.Webhooks))
 	var errs field.ErrorList
 	for i := range c.Webhooks {
@@ -255,200 +243,5 @@ func validateMutatingWebhooks(c *admissionregistrationv1.MutatingWebhookConfigur
 				admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)...)
 		}
 	}
-	return append(validateHooks(hooks), errs...)
-}
-
-func validateMatch(m *admissionregistrationv1.MatchResources, p *field.Path) (errs field.ErrorList) {
-	if m.MatchPolicy != nil {
-		errs = append(errs, check.OneOf(p.Child("matchPolicy"), *m.MatchPolicy, admissionregistrationv1.Equivalent, admissionregistrationv1.Exact)...)
-	}
-	errs = append(errs, metav1validation.ValidateLabelSelector(m.NamespaceSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector"))...)
-	errs = append(errs, metav1validation.ValidateLabelSelector(m.ObjectSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector"))...)
-	for _, l := range []struct {
-		name  string
-		rules []admissionregistrationv1.NamedRuleWithOperations
-	}{{"resourceRules", m.ResourceRules}, {"excludeResourceRules", m.ExcludeResourceRules}} {
-		for i := range l.rules {
-			p := p.Child(l.name).Index(i)
-			errs = append(errs, validateRule(&l.rules[i].RuleWithOperations, p)...)
-			for j, name := range l.rules[i].ResourceNames {
-				if slices.Contains(l.rules[i].ResourceNames[:j], name) {
-					errs = append(errs, field.Duplicate(p.Child("resourceNames").Index(j), name))
-				}
-			}
-		}
-	}
-	return errs
-}
-
-func validateParamKind(k *admissionregistrationv1.ParamKind, p *field.Path) (errs field.ErrorList) {
-	if k == nil {
-		return nil
-	}
-	if k.APIVersion == "" {
-		errs = append(errs, field.Required(p.Child("apiVersion"), ""))
-	} else if gv, err := schema.ParseGroupVersion(k.APIVersion); err != nil {
-		errs = append(errs, field.Invalid(p.Child("apiVersion"), k.APIVersion, err.Error()))
-	} else {
-		if gv.Group != "" {
-			errs = append(errs, check.Rule(p.Child("apiVersion"), gv.Group, utilvalidation.IsDNS1123Subdomain)...)
-		}
-		errs = append(errs, check.Rule(p.Child("apiVersion"), gv.Version, utilvalidation.IsDNS1035Label)...)
-	}
-	if k.Kind == "" {
-		return append(errs, field.Required(p.Child("kind"), ""))
-	}
-	return append(errs, check.Rule(p.Child("kind"), strings.ToLower(k.Kind), utilvalidation.IsDNS1035Label)...)
-}
-
-func validateParamRef(r *admissionregistrationv1.ParamRef, p *field.Path) (errs field.ErrorList) {
-	if r == nil {
-		return nil
-	}
-	if r.Name != "" {
-		errs = append(errs, check.Name(p.Child("name"), r.Name, validation.NameIsDNSSubdomain)...)
-		if r.Selector != nil {
-			errs = append(errs, field.Forbidden(p.Child("name"), "name and selector are mutually exclusive"))
-		}
-	} else if r.Selector == nil {
-		errs = append(errs, field.Required(p, "one of name or selector must be specified"))
-	}
-	errs = append(errs, metav1validation.ValidateLabelSelector(r.Selector, metav1validation.LabelSelectorValidationOptions{}, p.Child("selector"))...)
-	if r.ParameterNotFoundAction == nil {
-		return append(errs, field.Required(p.Child("parameterNotFoundAction"), ""))
-	}
-	return append(errs, check.OneOf(p.Child("parameterNotFoundAction"), *r.ParameterNotFoundAction, admissionregistrationv1.AllowAction, admissionregistrationv1.DenyAction)...)
-}
-
-func validateVariables(list []admissionregistrationv1.Variable, p *field.Path) (errs field.ErrorList) {
-	for i, v := range list {
-		errs = append(errs, check.Required(p.Index(i).Child("name"), v.Name, "name is not specified")...)
-		if strings.TrimSpace(v.Expression) == "" {
-			errs = append(errs, field.Required(p.Index(i).Child("expression"), "expression is not specified"))
-		}
-	}
-	return errs
-}
-
-func validateValidatingPolicy(policy *admissionregistrationv1.ValidatingAdmissionPolicy) (errs field.ErrorList) {
-	s, p := &policy.Spec, field.NewPath("spec")
-	if s.FailurePolicy == nil {
-		errs = append(errs, field.Required(p.Child("failurePolicy"), ""))
-	} else {
-		errs = append(errs, check.OneOf(p.Child("failurePolicy"), *s.FailurePolicy, admissionregistrationv1.Fail, admissionregistrationv1.Ignore)...)
-	}
-	errs = append(errs, validateParamKind(s.ParamKind, p.Child("paramKind"))...)
-	errs = append(errs, validateConstraints(s.MatchConstraints, p.Child("matchConstraints"))...)
-	errs = append(errs, validateConditions(s.MatchConditions, p.Child("matchConditions"))...)
-	errs = append(errs, validateVariables(s.Variables, p.Child("variables"))...)
-	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
-		errs = append(errs, field.Required(p.Child("validations"), "validations or auditAnnotations must contain at least one item"),
-			field.Required(p.Child("auditAnnotations"), "validations or auditAnnotations must contain at least one item"))
-	}
-	for i, v := range s.Validations {
-		p := p.Child("validations").Index(i)
-		if strings.TrimSpace(v.Expression) == "" {
-			errs = append(errs, field.Required(p.Child("expression"), "expression is not specified"))
-		}
-		message := strings.TrimSpace(v.Message)
-		if v.Message != "" && message == "" {
-			errs = append(errs, field.Invalid(p.Child("message"), v.Message, "message must be non-empty if specified"))
-		}
-		if strings.Contains(message, "\n") {
-			errs = append(errs, field.Invalid(p.Child("message"), v.Message, "message must not contain line breaks"))
-		}
-		if v.MessageExpression != "" && strings.TrimSpace(v.MessageExpression) == "" {
-			errs = append(errs, field.Invalid(p.Child("messageExpression"), v.MessageExpression, "must be non-empty if specified"))
-		}
-	}
-	keys := map[string]bool{}
-	for i, a := range s.AuditAnnotations {
-		p := p.Child("auditAnnotations").Index(i)
-		errs = append(errs, check.Required(p.Child("key"), a.Key, "")...)
-		if keys[a.Key] {
-			errs = append(errs, field.Duplicate(p.Child("key"), a.Key))
-		}
-		keys[a.Key] = true
-		if strings.TrimSpace(a.ValueExpression) == "" {
-			errs = append(errs, field.Required(p.Child("valueExpression"), "valueExpression is not specified"))
-		}
-	}
-	return errs
-}
-
-func validateConstraints(m *admissionregistrationv1.MatchResources, p *field.Path) (errs field.ErrorList) {
-	if m == nil {
-		return append(errs, field.Required(p, ""))
-	}
-	errs = append(errs, validateMatch(m, p)...)
-	if len(m.ResourceRules) == 0 {
-		errs = append(errs, field.Required(p.Child("resourceRules"), ""))
-	}
-	return errs
-}
-
-func validateMutatingPolicy(policy *admissionregistrationv1.MutatingAdmissionPolicy) (errs field.ErrorList) {
-	s, p := &policy.Spec, field.NewPath("spec")
-	if s.FailurePolicy == nil {
-		errs = append(errs, field.Required(p.Child("failurePolicy"), ""))
-	} else {
-		errs = append(errs, check.OneOf(p.Child("failurePolicy"), *s.FailurePolicy, admissionregistrationv1.Fail, admissionregistrationv1.Ignore)...)
-	}
-	errs = append(errs, validateParamKind(s.ParamKind, p.Child("paramKind"))...)
-	errs = append(errs, validateConstraints(s.MatchConstraints, p.Child("matchConstraints"))...)
-	errs = append(errs, validateConditions(s.MatchConditions, p.Child("matchConditions"))...)
-	errs = append(errs, validateVariables(s.Variables, p.Child("variables"))...)
-	errs = append(errs, check.RequiredOneOf(p.Child("reinvocationPolicy"), s.ReinvocationPolicy,
-		admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)...)
-	if len(s.Mutations) == 0 {
-		errs = append(errs, field.Required(p.Child("mutations"), "mutations must contain at least one item"))
-	}
-	for i, m := range s.Mutations {
-		p := p.Child("mutations").Index(i)
-		switch m.PatchType {
-		case admissionregistrationv1.PatchTypeApplyConfiguration:
-			if m.ApplyConfiguration == nil {
-				errs = append(errs, field.Required(p.Child("applyConfiguration"), "must be specified when patchType is ApplyConfiguration"))
-			}
-		case admissionregistrationv1.PatchTypeJSONPatch:
-			if m.JSONPatch == nil {
-				errs = append(errs, field.Required(p.Child("jsonPatch"), "must be specified when patchType is JSONPatch"))
-			}
-		default:
-			errs = append(errs, check.RequiredOneOf(p.Child("patchType"), m.PatchType, admissionregistrationv1.PatchTypeApplyConfiguration, admissionregistrationv1.PatchTypeJSONPatch)...)
-		}
-	}
-	return errs
-}
-
-func validatePolicyBinding(policy string, r *admissionregistrationv1.ParamRef, m *admissionregistrationv1.MatchResources) field.ErrorList {
-	p := field.NewPath("spec")
-	errs := check.RequiredName(p.Child("policyName"), policy, utilvalidation.IsDNS1123Subdomain)
-	errs = append(errs, validateParamRef(r, p.Child("paramRef"))...)
-	if m != nil {
-		errs = append(errs, validateMatch(m, p.Child("matchResources"))...)
-	}
-	return errs
-}
-
-func validateValidatingBinding(b *admissionregistrationv1.ValidatingAdmissionPolicyBinding) field.ErrorList {
-	errs := validatePolicyBinding(b.Spec.PolicyName, b.Spec.ParamRef, b.Spec.MatchResources)
-	p := field.NewPath("spec", "validationActions")
-	if len(b.Spec.ValidationActions) == 0 {
-		errs = append(errs, field.Required(p, ""))
-	}
-	for i, a := range b.Spec.ValidationActions {
-		errs = append(errs, check.OneOf(p.Index(i), a, admissionregistrationv1.Audit, admissionregistrationv1.Deny, admissionregistrationv1.Warn)...)
-		if slices.Contains(b.Spec.ValidationActions[:i], a) {
-			errs = append(errs, field.Duplicate(p.Index(i), a))
-		}
-	}
-	if slices.Contains(b.Spec.ValidationActions, admissionregistrationv1.Deny) && slices.Contains(b.Spec.ValidationActions, admissionregistrationv1.Warn) {
-		errs = append(errs, field.Invalid(p, b.Spec.ValidationActions, "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"))
-	}
-	return errs
-}
-
-func validateMutatingBinding(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) field.ErrorList {
-	return validatePolicyBinding(b.Spec.PolicyName, b.Spec.ParamRef, b.Spec.MatchResources)
+	return append(validateHooks(hooks, &x), errs...)
 }

@@ -35,9 +35,11 @@ func ValidatingAdmissionPolicy() *object.Definition {
 		PrepareCreate: func(_ context.Context, p *admissionregistrationv1.ValidatingAdmissionPolicy) {
 			p.Status = admissionregistrationv1.ValidatingAdmissionPolicyStatus{}
 		},
-		Validate: validateValidatingPolicy,
-		ValidateUpdate: func(o, _ *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
-			return validateValidatingPolicy(o)
+		Validate: func(o *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
+			return validateValidatingPolicy(o, nil)
+		},
+		ValidateUpdate: func(o, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
+			return validateValidatingPolicy(o, old)
 		},
 	}.Definition()
 }

@@ -22,10 +22,12 @@ func ValidatingWebhookConfiguration() *object.Definition {
 			object.IntColumn("Webhooks", "Webhooks indicates the number of webhooks registered in this configuration", func(c *admissionregistrationv1.ValidatingWebhookConfiguration) int64 { return int64(len(c.Webhooks)) }),
 			object.AgeColumn[*admissionregistrationv1.ValidatingWebhookConfiguration](),
 		},
-		Default:  defaultValidatingWebhooks,
-		Validate: validateValidatingWebhooks,
-		ValidateUpdate: func(o, _ *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
-			return validateValidatingWebhooks(o)
+		Default: defaultValidatingWebhooks,
+		Validate: func(o *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
+			return validateValidatingWebhooks(o, nil)
+		},
+		ValidateUpdate: func(o, old *admissionregistrationv1.ValidatingWebhookConfiguration) field.ErrorList {
+			return validateValidatingWebhooks(o, old)
 		},
 	}.Definition()
 }
