@@ -14,6 +14,7 @@ import (
 	"sagong/kinds"
 	"sagong/object"
 	"sagong/reconcile"
+	"sagong/scheduler/configuration"
 )
 
 type noEvents struct{}
@@ -24,11 +25,21 @@ func (noEvents) EventForField(object.Object, string, string, string, string, ...
 // start runs a scheduler over a cluster in memory.
 func start(t *testing.T, objs ...object.Object) (client.Client, *reconcile.View[*corev1.Pod]) {
 	t.Helper()
+	c, v, _ := startWith(t, nil, objs...)
+	return c, v
+}
+
+// startWith is start with a configuration, nil for the defaults.
+func startWith(t *testing.T, configured *configuration.Configuration, objs ...object.Object) (client.Client, *reconcile.View[*corev1.Pod], *told) {
+	t.Helper()
 	c := fake.New(object.NewScheme(kinds.All()...), objs...)
 	hub := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	s, err := New(Config{Client: c, Hub: hub, Recorder: func(string) client.Recorder { return noEvents{} }, Log: slog.New(slog.DiscardHandler)})
+	events := &told{}
+	s, err := New(Config{
+		Client: c, Hub: hub, Recorder: func(string) client.Recorder { return events }, Log: slog.New(slog.DiscardHandler), Configuration: configured,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +51,14 @@ func start(t *testing.T, objs ...object.Object) (client.Client, *reconcile.View[
 		wg.Wait()
 		c.Close()
 	})
-	return c, view
+	return c, view, events
+}
+
+func create[T object.Object](t *testing.T, c client.Client, o T) {
+	t.Helper()
+	if _, err := client.Create(t.Context(), c, o); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // until waits for the pods to satisfy a condition.
