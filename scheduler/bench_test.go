@@ -41,7 +41,7 @@ func newLab(b *testing.B) *lab {
 	}
 	l.Scheduler = &Scheduler{
 		cfg: Config{Now: time.Now}, profiles: map[string]*profile{p.name: p}, events: map[string]client.Recorder{p.name: noEvents{}},
-		queue: newQueue(c.InitialBackoff, c.MaxBackoff), state: state.New(), writes: make(chan []write, 1<<16),
+		queue: newQueue(c.InitialBackoff, c.MaxBackoff), state: state.New(), freed: map[string]bool{}, writes: make(chan []write, 1<<16),
 	}
 	for i := range benchNodes {
 		l.nodeChanged(nil, node(fmt.Sprint("n", i), func(n *corev1.Node) {

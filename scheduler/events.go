@@ -83,9 +83,20 @@ func (s *Scheduler) forget(p *corev1.Pod) {
 		s.state.Denominate(p.UID)
 		s.changes |= plugins.PodGone
 	}
-	if s.state.Remove(p.UID) {
-		s.changes |= plugins.PodGone
+	s.release(p)
+}
+
+// release takes a pod off its node.
+func (s *Scheduler) release(p *corev1.Pod) {
+	placed := s.state.Pod(p.UID)
+	if placed == nil {
+		return
 	}
+	if n := s.state.Node(placed.Node); n != nil && len(n.Nominated) > 0 {
+		s.freed[n.Name] = true
+	}
+	s.state.Remove(p.UID)
+	s.changes |= plugins.PodGone
 }
 
 // sameRoom tells whether an update of a placed pod leaves what it takes as it

@@ -69,7 +69,7 @@ func bare(t testing.TB, s *state.State) *Scheduler {
 	}
 	return &Scheduler{
 		cfg: Config{Now: func() time.Time { return epoch }}, profiles: map[string]*profile{p.name: p},
-		events: map[string]client.Recorder{p.name: noEvents{}}, queue: newQueue(c.InitialBackoff, c.MaxBackoff), state: s,
+		events: map[string]client.Recorder{p.name: noEvents{}}, queue: newQueue(c.InitialBackoff, c.MaxBackoff), state: s, freed: map[string]bool{},
 		writes: make(chan []write, 1<<16),
 	}
 }

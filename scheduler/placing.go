@@ -41,7 +41,8 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 		s.writes <- bound
 	}
 	if no == nil {
-		s.wakeMore(batch[0].class)
+		// There may be room for more than were woken.
+		s.queue.wakeClass(batch[0].class, batchSize, s.cfg.Now())
 		return true
 	}
 	for ; i < len(batch); i++ {
@@ -123,29 +124,36 @@ func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued,
 	return nil, nil
 }
 
-// wakeMore has the next of a class tried after all before them were placed:
-// there may be room for more than were woken.
-func (s *Scheduler) wakeMore(class string) {
-	k := 0
-	now := s.cfg.Now()
-	for x := range s.queue.waiting[class] {
-		if k++; k > batchSize {
-			return
-		}
-		s.queue.wakeOne(x, now)
-	}
-}
-
 // mayFit tells whether a class that fitted nowhere may fit after what changed.
 // Asking its plan costs what changed and saves trying in vain. A node that
 // changed may also have become one where others can be asked to go.
-func (s *Scheduler) mayFit(class string, x *queued, c plugins.Change) bool {
-	p := s.profiles[x.pod.Spec.SchedulerName]
-	pl := p.plans.get(class)
-	if pl == nil || c&plugins.NodeChanged != 0 || s.state.NominatedTo(x.pod.UID) != "" || !pl.refresh() {
-		return true
+func (s *Scheduler) mayFit(class string, x *queued, c plugins.Change) hope {
+	pl := s.profiles[x.pod.Spec.SchedulerName].plans.get(class)
+	switch {
+	case pl == nil || c&^(plugins.PodGone|plugins.PodPlaced) != 0 || !pl.refresh():
+		return all
+	case pl.pick() != nil:
+		return some
 	}
-	return pl.pick() != nil
+	return none
+}
+
+// wakeNominees wakes the pods that waited for room on a node and may have it.
+func (s *Scheduler) wakeNominees(node string) {
+	n := s.state.Node(node)
+	if n == nil {
+		return
+	}
+	for _, nominee := range n.Nominated {
+		x := s.queue.pods[nominee.Object.UID]
+		if x == nil || x.place != unschedulable {
+			continue
+		}
+		pl := s.profiles[x.pod.Spec.SchedulerName].plans.get(x.class)
+		if pl == nil || !pl.refresh() || pl.fits(n, x.pod.UID) == nil {
+			s.queue.wakeOne(x, s.cfg.Now())
+		}
+	}
 }
 
 // park sets a pod aside, having asked others to make room for it if it may, and

@@ -28,7 +28,7 @@ type queued struct {
 	said     string // why it does not fit, as its condition should say
 	place    whereabouts
 	index    int // in the heap of its place
-	member   int // in its class's list while active
+	member   int // in its class's list while active or unschedulable
 }
 
 type whereabouts uint8
@@ -48,27 +48,19 @@ type queue struct {
 	first, most time.Duration // of back-off
 	pods        map[types.UID]*queued
 	active      byPriority
-	// classes lists the active pods of a class, oldest first.
-	classes map[string]*members
+	// classes lists the active pods of a class, oldest first, waiting those that
+	// are unschedulable, tried longest ago first.
+	classes, waiting map[string]*members
 	// parked are the pods that are not active, by when they are tried again:
 	// those that wait for a change, those whose back-off is cut short when there
 	// is nothing else to do, and those that failed.
 	parked [failing + 1]byTime
-	// waiting are the unschedulable pods by class.
-	waiting map[string]map[*queued]struct{}
-}
-
-// members is a list with holes.
-type members struct {
-	pods []*queued
-	from int // none before this
-	live int
 }
 
 // newQueue makes a queue with upstream's back-off unless told otherwise.
 func newQueue(first, most time.Duration) *queue {
 	return &queue{
-		first: first, most: most, pods: map[types.UID]*queued{}, classes: map[string]*members{}, waiting: map[string]map[*queued]struct{}{},
+		first: first, most: most, pods: map[types.UID]*queued{}, classes: map[string]*members{}, waiting: map[string]*members{},
 	}
 }
 
@@ -110,42 +102,20 @@ func (q *queue) refresh(p *corev1.Pod, now time.Time) {
 func (q *queue) activate(x *queued) {
 	x.place = active
 	heap.Push(&q.active, x)
-	m := q.classes[x.class]
-	if m == nil {
-		m = &members{}
-		q.classes[x.class] = m
-	}
-	if m.from > 1024 && m.from > len(m.pods)/2 {
-		m.pods = append([]*queued(nil), m.pods[m.from:]...)
-		m.from = 0
-		for i, o := range m.pods {
-			if o != nil {
-				o.member = i
-			}
-		}
-	}
-	x.member = len(m.pods)
-	m.pods = append(m.pods, x)
-	m.live++
+	addMember(q.classes, x)
 }
 
 // unplace takes a pod from where it is; it is in flight then.
 func (q *queue) unplace(x *queued) {
 	switch x.place {
 	case active:
-		m := q.classes[x.class]
-		m.pods[x.member] = nil
-		if m.live--; m.live == 0 {
-			delete(q.classes, x.class)
-		}
+		dropMember(q.classes, x)
 		heap.Remove(&q.active, x.index)
 	case inFlight:
 	default:
 		heap.Remove(&q.parked[x.place], x.index)
 		if x.place == unschedulable {
-			if delete(q.waiting[x.class], x); len(q.waiting[x.class]) == 0 {
-				delete(q.waiting, x.class)
-			}
+			dropMember(q.waiting, x)
 		}
 	}
 	x.place = inFlight
@@ -177,10 +147,8 @@ func (q *queue) next(limit int) []*queued {
 		batch = append(batch, x)
 	}
 	take(first)
-	for ; m.from < len(m.pods) && m.live > 0 && len(batch) < limit; m.from++ {
-		if x := m.pods[m.from]; x != nil {
-			take(x)
-		}
+	for m.live > 0 && len(batch) < limit {
+		take(m.first())
 	}
 	return batch
 }
@@ -214,10 +182,7 @@ func (q *queue) park(x *queued, place whereabouts, at time.Time) {
 	x.place, x.at = place, at
 	heap.Push(&q.parked[place], x)
 	if place == unschedulable {
-		if q.waiting[x.class] == nil {
-			q.waiting[x.class] = map[*queued]struct{}{}
-		}
-		q.waiting[x.class][x] = struct{}{}
+		addMember(q.waiting, x)
 	}
 }
 
@@ -225,21 +190,44 @@ func (q *queue) park(x *queued, place whereabouts, at time.Time) {
 // since.
 func (q *queue) waits(x *queued) bool { return x.place > inFlight }
 
+// hope is how many pods of a class a change may help.
+type hope int
+
+const (
+	none hope = iota
+	some      // there is room, for how many will show
+	all
+)
+
 // wake moves the pods that a change may help back towards placement. helps
-// judges a class by one of its pods; nil means that all changes help.
-func (q *queue) wake(c plugins.Change, now time.Time, helps func(string, *queued, plugins.Change) bool) {
-	for class, pods := range q.waiting {
-		asked := false
-		for x := range pods {
-			if x.waitsFor&c == 0 {
-				continue
-			}
-			if !asked && helps != nil && !helps(class, x, c) {
-				break
-			}
-			asked = true
-			q.wakeOne(x, now)
+// judges a class by one of its pods; nil means that all changes help all.
+func (q *queue) wake(c plugins.Change, now time.Time, helps func(string, *queued, plugins.Change) hope) {
+	for class, m := range q.waiting {
+		x := m.first()
+		if x.waitsFor&c == 0 {
+			continue
 		}
+		h := all
+		if helps != nil {
+			h = helps(class, x, c)
+		}
+		switch h {
+		case all:
+			q.wakeClass(class, m.live, now)
+		case some:
+			q.wakeClass(class, batchSize, now)
+		}
+	}
+}
+
+// wakeClass moves up to k pods of a class back towards placement.
+func (q *queue) wakeClass(class string, k int, now time.Time) {
+	for ; k > 0; k-- {
+		m := q.waiting[class]
+		if m == nil {
+			return
+		}
+		q.wakeOne(m.first(), now)
 	}
 }
 

@@ -49,7 +49,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	w.s = &Scheduler{
 		cfg: Config{Now: func() time.Time { return epoch }}, profiles: map[string]*profile{p.name: p},
-		events: map[string]client.Recorder{p.name: noEvents{}}, queue: newQueue(time.Second, time.Second), state: state.New(), writes: make(chan []write, 1<<12),
+		events: map[string]client.Recorder{p.name: noEvents{}}, queue: newQueue(time.Second, time.Second), state: state.New(), freed: map[string]bool{}, writes: make(chan []write, 1<<12),
 	}
 	for range 1 + w.IntN(7) {
 		w.addNode()

@@ -59,7 +59,8 @@ type Scheduler struct {
 	queue   *queue
 	state   *state.State
 	budgets budgets
-	changes plugins.Change // heard and not yet told to the queue
+	changes plugins.Change  // heard and not yet told to the queue
+	freed   map[string]bool // nodes with nominees that pods have left since
 }
 
 // New makes a scheduler that follows the hub's pods, nodes, namespaces and
@@ -76,6 +77,7 @@ func New(cfg Config) (*Scheduler, error) {
 	s := &Scheduler{
 		cfg: cfg, profiles: map[string]*profile{}, events: map[string]client.Recorder{}, signal: make(chan struct{}, 1),
 		writes: make(chan []write, 16), tickets: make(chan struct{}, maxPreBinds), queue: newQueue(c.InitialBackoff, c.MaxBackoff), state: state.New(),
+		freed: map[string]bool{},
 	}
 	shared := plugins.Share(plugins.Deps{
 		Hub: cfg.Hub, Client: cfg.Client, Events: cfg.Recorder(c.Profiles[0].Name), Log: cfg.Log, Now: cfg.Now, Post: s.post,
@@ -165,6 +167,10 @@ func (s *Scheduler) drain() {
 	for _, f := range fs {
 		f()
 	}
+	for node := range s.freed {
+		s.wakeNominees(node)
+	}
+	clear(s.freed)
 	if s.changes != 0 {
 		// Once for all: each wake looks at every class that waits.
 		c := s.changes

@@ -113,8 +113,7 @@ func (s *Scheduler) unbind(b write, err error) {
 		}
 	}
 	if p := s.state.Pod(uid); p != nil && p.Assumed {
-		s.state.Remove(uid)
-		s.changes |= plugins.PodGone
+		s.release(b.pod)
 	}
 	if apierrors.IsNotFound(err) {
 		s.queue.remove(uid)
