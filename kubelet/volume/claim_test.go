@@ -266,3 +266,24 @@ func TestNFS(t *testing.T) {
 		t.Errorf("a kernel without NFS: %v", err)
 	}
 }
+
+// BenchmarkLocalDisk makes, mounts and unmounts volumes of 1 GiB.
+func BenchmarkLocalDisk(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root to mount")
+	}
+	l := &LocalDisk{Dir: b.TempDir()}
+	b.Cleanup(func() { removeTree(l.Dir) })
+	for i := 0; b.Loop(); i++ {
+		target := filepath.Join(l.Dir, fmt.Sprint("target", i))
+		os.Mkdir(target, 0o755)
+		if _, err := l.Mount(b.Context(), fmt.Sprint("v", i), 1<<30, target, 0, ""); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := removeTree(target); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
