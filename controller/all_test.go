@@ -98,8 +98,16 @@ func newAgent(h *reconcile.Hub) *agent {
 	return &agent{pods: reconcile.ViewOf[*corev1.Pod](h), nodes: reconcile.ViewOf[*corev1.Node](h)}
 }
 
-// open is the first node, by name, that no taint closes.
-func (a *agent) open() string {
+// open is the node that a daemon's pod is for, or the first, by name, that no
+// taint closes.
+func (a *agent) open(p *corev1.Pod) string {
+	if f := p.Spec.Affinity; f != nil && f.NodeAffinity != nil && f.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		for _, t := range f.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+			for _, m := range t.MatchFields {
+				return m.Values[0]
+			}
+		}
+	}
 	first := ""
 	for _, n := range a.nodes.All() {
 		closed := slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnreachable })
@@ -130,7 +138,7 @@ func (a *agent) Reconcile(ctx context.Context, w client.Client, k object.Key) (r
 		return reconcile.Result{}, err
 	case p.DeletionTimestamp != nil:
 	case p.Spec.NodeName == "":
-		node := a.open()
+		node := a.open(p)
 		if node == "" {
 			return reconcile.Result{After: time.Second}, nil
 		}

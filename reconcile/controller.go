@@ -70,6 +70,13 @@ type source interface {
 	onAdvance(func()) (stop func())
 }
 
+// Seen is the kind in view of an input, and the revision that view has reached.
+// By it a test can hold a controller to never acting on a view older than its
+// own last write.
+func (i Input) Seen() (*object.Definition, object.Revision) {
+	return i.source.Definition(), i.source.Revision()
+}
+
 // Reads declares a view that is only looked things up in.
 func Reads[T object.Object](v *View[T]) Input { return Input{source: v} }
 

@@ -159,6 +159,8 @@ func (t *tracked) Batch(ctx context.Context, writes []client.Write) []client.Res
 		switch w := writes[i]; w.Op {
 		case client.OpDelete:
 			t.deleted(w.Definition, before[i].key, w.Delete, before[i].uid, r.Err)
+			// A view that has not seen the object yet does not show it either.
+			t.noteResult(w.Definition, before[i].key, 0, r.Object, r.Err)
 		case client.OpBind:
 		default:
 			t.noteResult(w.Definition, before[i].key, before[i].rv, r.Object, r.Err)
