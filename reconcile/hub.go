@@ -16,16 +16,17 @@ type Hub struct {
 	c   client.Client
 	log *slog.Logger
 
-	mu    sync.Mutex
-	views map[reflect.Type]runner
-	run   func(runner) // nil until Run
+	mu        sync.Mutex
+	views     map[reflect.Type]runner
+	followers map[*following]bool // those to start with Run
+	run       func(runner)        // nil until Run
 }
 
 type runner interface{ Run(context.Context) error }
 
 // NewHub makes a hub without views.
 func NewHub(c client.Client, log *slog.Logger) *Hub {
-	return &Hub{c: c, log: log, views: map[reflect.Type]runner{}}
+	return &Hub{c: c, log: log, views: map[reflect.Type]runner{}, followers: map[*following]bool{}}
 }
 
 // Client is the client that the hub's views read with.
@@ -57,6 +58,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	for _, v := range h.views {
 		start(v)
 	}
+	for f := range h.followers {
+		start(f)
+	}
 	h.run = start
 	h.mu.Unlock()
 	<-ctx.Done()
@@ -65,4 +69,35 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.mu.Unlock()
 	wg.Wait()
 	return ctx.Err()
+}
+
+// following is a Follower of a kind that has no view.
+type following struct {
+	h    *Hub
+	d    *object.Definition
+	f    Follower
+	ends context.Context
+}
+
+func (f *following) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(f.ends, cancel)()
+	return Follow(ctx, f.h.c, f.d, "", client.ListOptions{}, f.h.log, f.f)
+}
+
+// Follow tells f about all objects of a kind, as long as the hub runs or until
+// stop is called: for those who need less of a kind than a view keeps, or a kind
+// known only at run time. One last call may be under way when stop returns.
+func (h *Hub) Follow(d *object.Definition, f Follower) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &following{h: h, d: d, f: f, ends: ctx}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.run != nil {
+		h.run(w)
+		return cancel
+	}
+	h.followers[w] = true
+	return cancel
 }

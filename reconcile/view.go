@@ -168,6 +168,14 @@ func (v *View[T]) Each() iter.Seq[T] {
 	}
 }
 
+// Still calls f while the view does not change and no handler runs: what f reads
+// and what handlers are told later fit together without gap or overlap.
+func (v *View[T]) Still(f func()) {
+	v.order.Lock()
+	defer v.order.Unlock()
+	f()
+}
+
 // Revision is the store revision up to which the view has seen everything; 0
 // before the first list.
 func (v *View[T]) Revision() object.Revision {

@@ -26,6 +26,9 @@ type step struct {
 	gone bool          // the object is deleted, or would be (dry run)
 	// admitted are the attributes admission let through, to be settled.
 	admitted *Attributes
+	// held says that a second try is the same write to admission: what it
+	// reserved is kept until then.
+	held bool
 	// conflict says what a failed condition means: try again, or an error.
 	conflict func(*store.OpError) (retry bool, err error)
 }
@@ -85,12 +88,15 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 			var failed *store.OpError
 			switch {
 			case r.Err == nil:
-				e.settled(ctx, s.admitted, nil)
+				// First the object learns its revision, which admission may ask for.
 				out[i] = e.committed(s, r)
+				e.settled(ctx, s.admitted, nil)
 			case errors.As(r.Err, &failed):
 				retry, err := s.conflict(failed)
 				if retry && try < maxAttempts && ctx.Err() == nil {
-					e.settled(ctx, s.admitted, r.Err)
+					if !s.held {
+						e.settled(ctx, s.admitted, r.Err)
+					}
 					left = append(left, i)
 					continue
 				}
@@ -123,7 +129,7 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 		}
 		it.obj = s.obj
 		if m, _ := s.op.Memo.(*memo); m != nil && !s.gone && !s.kind.Custom() {
-			e.alike.note(s.kind, s.obj, len(r.Record.Value))
+			e.alike.note(s.kind, s.obj, r.Record.Size())
 		}
 	}
 	return outcome{item: it, gone: s.gone}

@@ -64,12 +64,14 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 		}
 		if dryRun(o.DryRun) {
 			if _, err := e.Get(ctx, t, 0); err == nil {
-				return step{}, apierrors.NewAlreadyExists(t.gr(), t.Name)
+				err := apierrors.NewAlreadyExists(t.gr(), t.Name)
+				e.settled(ctx, admitted, err)
+				return step{}, err
 			}
 			return step{item: Item{e: e, k: t.Kind, obj: obj}, admitted: admitted}, nil
 		}
 		return step{
-			op: e.put(t.Kind, t.key(), 0, obj, value), kind: t.Kind, obj: obj, admitted: admitted,
+			op: e.put(t.Kind, t.key(), 0, obj, value), kind: t.Kind, obj: obj, admitted: admitted, held: true,
 			conflict: func(*store.OpError) (bool, error) {
 				tries++
 				if obj.GetGenerateName() != "" && t.generated && tries < maxGenerateTries {

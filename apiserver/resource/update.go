@@ -119,6 +119,7 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 		obj.SetResourceVersion("")
 		value, err := e.encodeUpdate(t, obj, old, rec)
 		if err != nil {
+			e.settled(ctx, a, err)
 			return step{}, err
 		}
 		if o.dryRun {
@@ -142,7 +143,7 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 			s.obj = last
 			return s, nil
 		}
-		if bytes.Equal(value, rec.Value) {
+		if bytes.Equal(value, rec.Value()) {
 			return step{item: e.item(t.Kind, rec), kind: t.Kind, admitted: a}, nil
 		}
 		s.op = e.put(t.Kind, rec.Key, rec.ModRev, obj, value)
@@ -264,7 +265,7 @@ func (e *Engine) encodeUpdate(t Target, obj, old object.Object, rec *store.Recor
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	if t.Definition.Generation && t.Subresource != "status" && !t.SpecEqual(value, rec.Value) {
+	if t.Definition.Generation && t.Subresource != "status" && !t.SpecEqual(value, rec.Value()) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 		if value, err = t.Encode(obj); err != nil {
 			return nil, apierrors.NewInternalError(err)
