@@ -120,6 +120,25 @@ func BenchmarkCreate(b *testing.B) {
 	}
 }
 
+func BenchmarkApply(b *testing.B) {
+	const pods = 100
+	srv := benchServer(b, true)
+	for i := range pods {
+		send(b, srv, podRequest(fmt.Sprintf("p%d", i), "application/json"), 201)
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		name := fmt.Sprintf("p%d", n%pods)
+		body := fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q,"labels":{"round":"r%d"}}}`, name, n)
+		r := httptest.NewRequest("PATCH", "/api/v1/namespaces/default/pods/"+name+"?fieldManager=bench", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/apply-patch+yaml")
+		r.Header.Set("Accept", "application/json")
+		send(b, srv, r, 200)
+		n++
+	}
+}
+
 func BenchmarkList10k(b *testing.B) {
 	for _, media := range []string{"application/json", "application/vnd.kubernetes.protobuf"} {
 		b.Run(strings.TrimPrefix(media, "application/"), func(b *testing.B) {

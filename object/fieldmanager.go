@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,6 +32,17 @@ type FieldManagers struct {
 	filters map[managerKey]fieldpath.Filter
 }
 
+// builtinScheme knows the Go types of all built-in kinds.
+func builtinScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientscheme.AddToScheme, apiextensionsv1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic(fmt.Sprintf("object: cannot register the built-in types: %v", err))
+		}
+	}
+	return s
+}
+
 type managerKey struct {
 	v           *Version
 	subresource string
@@ -40,13 +52,24 @@ type managerKey struct {
 func NewFieldManagers() *FieldManagers {
 	return &FieldManagers{
 		converter: sync.OnceValue(func() managedfields.TypeConverter {
-			return managedfields.NewSchemeTypeConverter(clientscheme.Scheme, builtinFields())
+			return managedfields.NewSchemeTypeConverter(builtinScheme(), builtinFields())
 		}),
 		known: map[managerKey]*managedfields.FieldManager{},
 		typed: map[*Codec]*typed.TypedValue{},
 
 		filters: map[managerKey]fieldpath.Filter{},
 	}
+}
+
+// TypeConverter gives the schema of a kind by which objects are merged.
+func (m *FieldManagers) TypeConverter(d *Definition) (managedfields.TypeConverter, error) {
+	if _, custom := d.New().(*unstructured.Unstructured); !custom {
+		return m.converter(), nil
+	}
+	if d.Dynamic != nil && d.Dynamic.Fields != nil {
+		return d.Dynamic.Fields()
+	}
+	return managedfields.NewDeducedTypeConverter(), nil
 }
 
 // For returns the library's field manager of a version and subresource.
@@ -242,7 +265,7 @@ func (k versionConverter) ConvertToVersion(in runtime.Object, gv runtime.GroupVe
 		in = typed
 	}
 	if from == to {
-		return in, nil
+		return withoutManagedFields(in), nil
 	}
 	hub, err := from.ToStorage(in)
 	if err != nil {
@@ -262,6 +285,20 @@ func (k versionConverter) ConvertToVersion(in runtime.Object, gv runtime.GroupVe
 // Convert implements runtime.ObjectConvertor.
 func (k versionConverter) Convert(in, out, _ any) error {
 	return fmt.Errorf("cannot convert %T to %T: give the version", in, out)
+}
+
+// withoutManagedFields is what the library is to compare: it has decoded them
+// before and puts them in afterwards, but would walk them all the same.
+func withoutManagedFields(in runtime.Object) runtime.Object {
+	o, ok := in.(Object)
+	if !ok || len(o.GetManagedFields()) == 0 {
+		return in
+	}
+	kind := in.GetObjectKind().GroupVersionKind()
+	o = ShallowCopy(o)
+	o.SetManagedFields(nil)
+	o.GetObjectKind().SetGroupVersionKind(kind)
+	return o
 }
 
 // ConvertFieldLabel implements runtime.ObjectConvertor.
