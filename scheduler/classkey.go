@@ -86,6 +86,12 @@ func classKey(p *corev1.Pod) string {
 	for i := range p.Spec.Containers {
 		text(p.Spec.Containers[i].Image)
 	}
+	if p.Spec.SchedulingGroup != nil {
+		encoded(p.Spec.SchedulingGroup)
+	} else {
+		text("")
+	}
+	num(int64(len(p.Spec.ResourceClaims)))
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		switch {

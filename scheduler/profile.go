@@ -30,7 +30,10 @@ func newProfile(c *configuration.Profile, shared *plugins.Shared) (*profile, err
 	for _, x := range all {
 		name := x.Name()
 		p.filters[name], p.weights[name] = c.Filters[name], c.Weights[name]
-		if c.Filters[name] || c.Weights[name] > 0 {
+		if _, ok := x.(plugins.NotServed); ok {
+			p.filters[name] = true // whatever the profile says
+		}
+		if p.filters[name] || c.Weights[name] > 0 {
 			p.rules = append(p.rules, x)
 		}
 	}

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -65,7 +66,7 @@ func (s *Shared) All(a *Args) ([]Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []Plugin{NodeUnschedulable{}, NodeName{}, TaintToleration{}, affinity, NodePorts{}, NewNodeResourcesFit(&a.Fit)}
+	all := append(slices.Clone(notServed), NodeUnschedulable{}, NodeName{}, TaintToleration{}, affinity, NodePorts{}, NewNodeResourcesFit(&a.Fit))
 	if v := s.Volumes; v != nil {
 		limit := time.Duration(*a.VolumeBinding.BindTimeoutSeconds) * time.Second
 		all = append(all, VolumeRestrictions{v}, NodeVolumeLimits{v}, VolumeBinding{v, limit}, VolumeZone{v})
