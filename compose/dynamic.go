@@ -3,41 +3,49 @@ package compose
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/policy"
 	"sagong/apiserver/admission/webhook"
 	"sagong/apiserver/webhookclient"
 	"sagong/client"
+	"sagong/object"
 	"sagong/reconcile"
 )
 
-// dynamicAdmission is what users add to admission while the server runs: webhooks.
+// dynamicAdmission is what users add to admission while the server runs:
+// webhooks and policies.
 type dynamicAdmission struct {
-	clients    *webhookclient.Clients
-	metrics    *webhook.Metrics
-	mutating   *webhook.Mutating
-	validating *webhook.Validating
+	mutating, validating []admission.Plugin
+	clients              *webhookclient.Clients
+	metrics              []prometheus.Collector
 }
 
 func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.UnconditionalAuthorizer, log *slog.Logger) *dynamicAdmission {
-	h := &dynamicAdmission{clients: webhookclient.New(webhookclient.Services{Client: c}, nil), metrics: webhook.NewMetrics()}
-	o := webhook.Options{Client: c, Clients: h.clients, Authorizer: a, Metrics: h.metrics, Log: log.With("room", "api")}
-	h.mutating, h.validating = webhook.NewMutating(hub, o), webhook.NewValidating(hub, o)
-	return h
+	log = log.With("room", "api")
+	d := &dynamicAdmission{clients: webhookclient.New(webhookclient.Services{Client: c}, nil)}
+	w := webhook.Options{Client: c, Clients: d.clients, Authorizer: a, Metrics: webhook.NewMetrics(), Log: log}
+	p := policy.Options{Client: c, Authorizer: a, Fields: object.NewFieldManagers(), Metrics: policy.NewMetrics(), Log: log}
+	d.metrics = []prometheus.Collector{w.Metrics, p.Metrics}
+	d.mutating = []admission.Plugin{policy.NewMutating(hub, p), webhook.NewMutating(hub, w)}
+	d.validating = []admission.Plugin{policy.NewValidating(hub, p), webhook.NewValidating(hub, w)}
+	return d
 }
 
 // synced waits until everything registered before the start is in force: no
 // request of a client may slip through before. The server's own first writes
 // do, since what they would be sent to cannot run yet.
-func (h *dynamicAdmission) synced(ctx context.Context) error {
-	for _, s := range []interface{ Synced(context.Context) error }{h.mutating, h.validating} {
-		if err := s.Synced(ctx); err != nil {
+func (d *dynamicAdmission) synced(ctx context.Context) error {
+	for _, p := range slices.Concat(d.mutating, d.validating) {
+		if err := p.(interface{ Synced(context.Context) error }).Synced(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *dynamicAdmission) register(r prometheus.Registerer) { r.MustRegister(h.metrics) }
+func (d *dynamicAdmission) register(r prometheus.Registerer) { r.MustRegister(d.metrics...) }

@@ -5,7 +5,6 @@ import (
 
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
-	"sagong/apiserver/admission/webhook"
 	"sagong/apiserver/authz"
 	"sagong/client"
 	"sagong/reconcile"
@@ -21,16 +20,16 @@ type Deps struct {
 	ServicePrefix netip.Prefix
 	FirstNodePort int
 	LastNodePort  int
-	// Mutating and Validating are the webhooks; nil for a server without.
-	Mutating   *webhook.Mutating
-	Validating *webhook.Validating
+	// Mutating and Validating are the rules through which users add their own:
+	// policies, then webhooks.
+	Mutating, Validating []Plugin
 }
 
 // All is every rule, in upstream's order.
 func All(d Deps) []Plugin {
 	list := []Plugin{
 		NotYet{},
-		NodeRestriction{d.Client},
+		NodeRestriction{d.Client, d.Authorizer},
 		NamespaceLifecycle{d.Client},
 		ServiceAccount{d.Client},
 		Priority{d.Client},
@@ -42,16 +41,11 @@ func All(d Deps) []Plugin {
 		CertificateSubjectRestriction{},
 		DefaultTolerationSeconds{},
 	}
-	if d.Mutating != nil {
-		list = append(list, d.Mutating)
-	}
+	list = append(list, d.Mutating...)
 	// Addresses are handed out after webhooks had their say, as upstream does.
 	list = append(list,
 		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
 		RBACEscalation{d.Rules, d.Authorizer},
 	)
-	if d.Validating != nil {
-		list = append(list, d.Validating)
-	}
-	return list
+	return append(list, d.Validating...)
 }

@@ -25,16 +25,6 @@ var refusedGroups = map[string]string{
 	"internal.apiserver.k8s.io":    "this version has one server",
 }
 
-// refusedKinds are single kinds of groups that are served otherwise.
-var refusedKinds = map[schema.GroupResource]string{
-	{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicies"}:       policies,
-	{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicybindings"}: policies,
-	{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicies"}:         policies,
-	{Group: "admissionregistration.k8s.io", Resource: "mutatingadmissionpolicybindings"}:   policies,
-}
-
-const policies = "admission policies are not evaluated by this version"
-
 // storedKinds are kept, so that manifests apply as a whole.
 var storedKinds = map[schema.GroupResource]string{
 	{Resource: "limitranges"}:                                 "limit ranges are stored but not applied to pods yet",
@@ -50,9 +40,6 @@ func (NotYet) Admit(_ context.Context, a *resource.Attributes) error {
 		return nil
 	}
 	if why, ok := refusedGroups[a.Definition.Group]; ok {
-		return forbidden(a, "%s; see docs/status.md", why)
-	}
-	if why, ok := refusedKinds[a.Definition.GR()]; ok {
 		return forbidden(a, "%s; see docs/status.md", why)
 	}
 	if why, ok := storedKinds[a.Definition.GR()]; ok && a.Warn != nil {

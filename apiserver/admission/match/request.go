@@ -128,8 +128,22 @@ func (r *Request) family() []*object.Definition {
 	return []*object.Definition{d}
 }
 
-// ObjectName names the write in error texts.
-func (r *Request) ObjectName() string { return r.Name }
+// ObjectName names the object in error texts: by what its name is to be made
+// from, while it has none.
+func (r *Request) ObjectName() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	o, ok := r.Object.(metav1.Object)
+	switch {
+	case !ok:
+	case o.GetName() != "":
+		return o.GetName()
+	case o.GetGenerateName() != "":
+		return o.GetGenerateName()
+	}
+	return "Unknown"
+}
 
 // OptionsOf are the options of the write as webhooks see them, with their kind.
 func (r *Request) OptionsOf() runtime.Object {

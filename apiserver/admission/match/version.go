@@ -32,7 +32,7 @@ func (r *Request) in(o runtime.Object, k schema.GroupVersionKind) (runtime.Objec
 		return nil, nil
 	}
 	if r.Body {
-		return withKind(o, k), nil
+		return WithKind(o, k), nil
 	}
 	if u, ok := o.(*unstructured.Unstructured); ok {
 		if u.GroupVersionKind() == k || r.Definition.Dynamic == nil || r.Definition.Dynamic.Convert == nil {
@@ -49,12 +49,12 @@ func (r *Request) in(o runtime.Object, k schema.GroupVersionKind) (runtime.Objec
 	if err != nil {
 		return nil, err
 	}
-	return withKind(converted, k), nil
+	return WithKind(converted, k), nil
 }
 
-// withKind is an object that says what it is; the argument, which may be
+// WithKind is an object that says what it is; the argument, which may be
 // shared, is left as it is.
-func withKind(o runtime.Object, k schema.GroupVersionKind) runtime.Object {
+func WithKind(o runtime.Object, k schema.GroupVersionKind) runtime.Object {
 	v := reflect.ValueOf(o)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
 		return o

@@ -68,7 +68,7 @@ func (o *Options) wanted(ctx context.Context, h *hook, r *match.Request, sort st
 	ok, failed, err := match.Conditions(ctx, h.conditions(), v, t, nil, o.Authorizer, h.ignore)
 	o.Metrics.conditions(h.Name, sort, string(r.Operation), time.Since(begun), ok || err != nil, failed)
 	if err != nil {
-		return t, false, apierrors.NewForbidden(r.Definition.GR(), r.Name, err)
+		return t, false, apierrors.NewForbidden(r.Definition.GR(), r.ObjectName(), err)
 	}
 	return t, ok, nil
 }
