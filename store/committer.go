@@ -38,9 +38,12 @@ type committer struct {
 	deadline deadlines
 
 	historyBytes int64
-	trimAt       int64 // when to look at the history again, 0 when it is empty
-	trimHold     int64 // not before this
-	compactTo    Rev   // asked for by Compact
+	packer       packer
+	packed       uint64 // place in the history up to which old versions are packed
+	packAt       int64  // when to look again, 0 for never
+	trimAt       int64  // when to look at the history again, 0 when it is empty
+	trimHold     int64  // not before this
+	compactTo    Rev    // asked for by Compact
 	snapshot     chan error
 	wanted       []chan error // who asked for a snapshot that begins from now on
 	served       []chan error // who waits for the one under way
@@ -86,6 +89,7 @@ func (c *committer) sleep() time.Duration {
 		}
 	}
 	consider(c.trimAt)
+	consider(c.packAt)
 	if c.failed == nil {
 		consider(c.lazy)
 		if len(c.deadline) > 0 {
@@ -127,6 +131,7 @@ func (c *committer) round() {
 		c.rewrite()
 	}
 
+	c.packAt = c.pack(now)
 	if now < c.trimHold {
 		return
 	}
@@ -194,12 +199,13 @@ func (c *committer) decide(op *Op) Result {
 	}
 	rev := c.next
 	c.next++
-	rec := &Record{Key: it.key, Value: op.Value, CreateRev: rev, ModRev: rev, deleted: op.Delete}
+	rec := &Record{Key: it.key, CreateRev: rev, ModRev: rev, deleted: op.Delete}
+	rec.value.set(op.Value)
 	if exists {
 		rec.CreateRev = tip.CreateRev
 	}
 	if op.Delete {
-		rec.Value = tip.Value
+		rec.value.share(&tip.value)
 	}
 	var stamp Stamper
 	if op.Memo != nil {
@@ -221,7 +227,7 @@ func (c *committer) decide(op *Op) Result {
 		if op.Delete {
 			c.batch.Delete(rec.Key, int64(rec.CreateRev))
 		} else {
-			stored := rec.Value
+			stored := op.Value
 			if op.sealed != nil {
 				stored = op.sealed
 			}

@@ -55,7 +55,7 @@ func dump(t testing.TB, s store.Store, rev store.Rev) string {
 	}
 	var b strings.Builder
 	for _, r := range l.Records {
-		fmt.Fprintf(&b, "%s=%s@%d,%d,%d\n", r.Key, r.Value, r.CreateRev, r.ModRev, r.Expires)
+		fmt.Fprintf(&b, "%s=%s@%d,%d,%d\n", r.Key, r.Value(), r.CreateRev, r.ModRev, r.Expires)
 	}
 	return b.String()
 }
@@ -103,7 +103,7 @@ func TestRestartKeepsHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 		evs, err := w.Next(t.Context())
-		if err != nil || len(evs) != 2 || evs[0].Prev == nil || string(evs[0].Prev.Value) != "n1,1" || evs[1].Type != store.Delete || string(evs[1].Record.Value) != "n2,2" {
+		if err != nil || len(evs) != 2 || evs[0].Prev == nil || string(evs[0].Prev.Value()) != "n1,1" || evs[1].Type != store.Delete || string(evs[1].Record.Value()) != "n2,2" {
 			t.Errorf("watch %+v after a restart: %+v, %v", wo, evs, err)
 		}
 		w.Close()
@@ -263,7 +263,7 @@ func TestDiskFull(t *testing.T) {
 	if s.Rev() != last && s.Rev() != last+1 {
 		t.Errorf("after making space at revision %d, want %d", s.Rev(), last)
 	}
-	if r, _, err := s.Get(t.Context(), "/r/a/0", 0); err != nil || !bytes.Equal(r.Value, value) {
+	if r, _, err := s.Get(t.Context(), "/r/a/0", 0); err != nil || !bytes.Equal(r.Value(), value) {
 		t.Errorf("get: %v", err)
 	}
 	s.Close()

@@ -15,9 +15,9 @@ const trimSlack = 10
 func (s *Local) retain(e *entry) {
 	e.retained = 256 + int64(len(e.Record.Key))
 	if e.Prev != nil {
-		e.retained += int64(len(e.Prev.Value))
+		e.retained += int64(e.Prev.Size())
 		if e.Prev.Memo() != nil {
-			e.retained += 3 * int64(len(e.Prev.Value))
+			e.retained += 3 * int64(e.Prev.Size())
 		}
 	}
 	s.c.historyBytes += e.retained

@@ -156,12 +156,12 @@ func TestKill(t *testing.T) {
 			case err == nil && r.ModRev < a.rev, errors.Is(err, store.ErrNotFound) && a.value != "-" && !deletedAfter(t, s, key, a.rev):
 				lost++
 				t.Errorf("round %d: %s is %v, %v; acknowledged was %+v", round, key, r, err, a)
-			case err == nil && r.ModRev == a.rev && !strings.HasPrefix(string(r.Value), a.value):
+			case err == nil && r.ModRev == a.rev && !strings.HasPrefix(string(r.Value()), a.value):
 				t.Errorf("round %d: %s has the wrong value at revision %d", round, key, a.rev)
 			}
 			// A later write that was not acknowledged may have happened.
 			if err == nil && r.ModRev > a.rev {
-				value, _, _ := strings.Cut(string(r.Value), "x")
+				value, _, _ := strings.Cut(string(r.Value()), "x")
 				want[key] = ack{r.ModRev, value}
 			} else if err != nil {
 				want[key] = ack{at, "-"}

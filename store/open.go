@@ -68,10 +68,8 @@ func (l *loading) newRecord(it *item, r wal.Record) (*Record, error) {
 		}
 		l.s.stale = l.s.stale || stale
 	}
-	rec := &Record{Key: it.key, Value: bytes.Clone(value), CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
-	if rec.Value == nil {
-		rec.Value = []byte{}
-	}
+	rec := &Record{Key: it.key, CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
+	rec.value.set(bytes.Clone(value))
 	if r.Expires != 0 {
 		left := max(0, time.Unix(r.Expires, 0).Sub(l.wall))
 		l.s.c.deadline.add(rec, l.s.now(), left)
@@ -85,6 +83,9 @@ func (l *loading) record(r wal.Record) error {
 	rec, err := l.newRecord(it, r)
 	if err != nil {
 		return err
+	}
+	if x.live.Len() > l.s.opts.PackAbove {
+		l.s.c.packer.pack(rec)
 	}
 	it.tip = rec
 	it.head.Store(it.tip)
@@ -126,7 +127,7 @@ func (l *loading) change(r wal.Record) error {
 	}
 	if r.Delete {
 		e.Type = Delete
-		rec.Value = tip.Value
+		rec.value.share(&tip.value)
 	}
 	it.tip = rec
 	s.index.mu.Lock() // for form: nobody else is there yet

@@ -39,6 +39,10 @@ type Options struct {
 	HistoryBytes  int64
 	HistoryEvents int
 
+	// PackAbove is the number of keys above which present versions are packed
+	// too, once they have rested: lists then expand them. Default 20,000.
+	PackAbove int
+
 	// FS is the file system for all but the log's segments. Default: the
 	// machine's.
 	FS disk.FS
@@ -74,6 +78,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HistoryEvents <= 0 {
 		o.HistoryEvents = 500_000
+	}
+	if o.PackAbove <= 0 {
+		o.PackAbove = 20_000
 	}
 	if o.SnapshotBytes <= 0 {
 		o.SnapshotBytes = 256 << 20

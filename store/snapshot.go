@@ -14,7 +14,7 @@ func (s *Local) onDisk(records []*Record) iter.Seq[wal.Record] {
 	return func(yield func(wal.Record) bool) {
 		for i, r := range records {
 			records[i] = nil // let go of it as soon as it is written
-			value, err := s.seal(r.Key, r.Value)
+			value, err := s.seal(r.Key, r.Value())
 			if !yield(wal.Record{Key: r.Key, Value: value, Create: int64(r.CreateRev), Mod: int64(r.ModRev), Expires: r.Expires, Err: err}) {
 				return
 			}

@@ -28,15 +28,22 @@ const AnyRev Rev = -1
 // of Value.
 type Record struct {
 	Key       string
-	Value     []byte
 	CreateRev Rev   // revision of the Put that created the key
 	ModRev    Rev   // revision of this version
 	Expires   int64 // unix seconds at which the key is deleted, 0 for never
 
 	deleted bool
+	value   value
 	older   atomic.Pointer[Record]
 	memo    atomic.Pointer[any]
 }
+
+// Value returns the bytes. Those of an old version may have to be expanded: keep
+// the result where it is needed twice.
+func (r *Record) Value() []byte { return r.value.bytes() }
+
+// Size is the length of Value.
+func (r *Record) Size() int { return r.value.size }
 
 // Deleted reports whether the record is a tombstone: the version a delete
 // leaves. Its Value is that of the version removed, its ModRev the revision of

@@ -118,7 +118,7 @@ func TestReadDuringCompaction(t *testing.T) {
 
 // The index of tags holds only what is there.
 func TestTagIndexForgets(t *testing.T) {
-	s := OpenMemory(Options{Tag: func(r *Record) string { return string(r.Value) }})
+	s := OpenMemory(Options{Tag: func(r *Record) string { return string(r.Value()) }})
 	defer s.Close()
 	for i := range 10 {
 		s.Commit(t.Context(), []Op{{Key: fmt.Sprint("/r/a/", i), Value: []byte("t")}})

@@ -106,7 +106,7 @@ func (i Item) Object() (object.Object, error) {
 	if !i.k.Custom() {
 		i.e.interner.Intern(o)
 		i.e.alike.share(i.k, o)
-		i.e.alike.note(i.k, o, len(i.rec.Value))
+		i.e.alike.note(i.k, o, i.rec.Size())
 	}
 	fresh := &memo{obj: o}
 	if m != nil {
@@ -126,7 +126,7 @@ func (e *Engine) newest(r *store.Record) bool {
 // an older version stored, and what the bytes leave out (the kind of a claim
 // template), reads as if it had been written today.
 func (i Item) decode() (object.Object, error) {
-	o, err := i.k.Decode(i.rec.Value, i.rev)
+	o, err := i.k.Decode(i.rec.Value(), i.rev)
 	if err == nil && i.k.Default != nil {
 		i.k.Default(o)
 	}
@@ -147,7 +147,7 @@ func (i Item) Meta() (metav1.Object, error) {
 			return m.obj, nil
 		}
 	}
-	return i.k.Meta(i.rec.Value, i.rev)
+	return i.k.Meta(i.rec.Value(), i.rev)
 }
 
 // matches decides whether a selector chooses the item.
@@ -212,7 +212,7 @@ func (i Item) protobufStored(v *object.Version) bool {
 // each other: stored bytes, which must not be changed, and the revision.
 func (i Item) Protobuf(v *object.Version) (value []byte, tail []byte, err error) {
 	if i.protobufStored(v) {
-		return i.rec.Value, object.AppendRevision(nil, i.rev), nil
+		return i.rec.Value(), object.AppendRevision(nil, i.rev), nil
 	}
 	o, err := i.Object()
 	if err != nil {
@@ -273,7 +273,7 @@ func Tag(r *store.Record) string {
 	if len(r.Key) <= len(pods) || r.Key[:len(pods)] != pods {
 		return ""
 	}
-	spec, ok := object.ProtobufField(r.Value, 2)
+	spec, ok := object.ProtobufField(r.Value(), 2)
 	if !ok {
 		return ""
 	}
@@ -287,5 +287,5 @@ func (i Item) StoredMeta() ([]byte, bool) {
 	if i.rec == nil || i.k.Custom() {
 		return nil, false
 	}
-	return object.ProtobufField(i.rec.Value, 1)
+	return object.ProtobufField(i.rec.Value(), 1)
 }

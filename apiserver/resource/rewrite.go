@@ -29,7 +29,7 @@ func (e *Engine) rewrite(t Target, ch change, dry bool) attempt {
 		if err != nil {
 			return step{}, apierrors.NewInternalError(err)
 		}
-		if bytes.Equal(value, rec.Value) {
+		if bytes.Equal(value, rec.Value()) {
 			return step{item: e.item(t.Kind, rec), kind: t.Kind}, nil
 		}
 		if dry {

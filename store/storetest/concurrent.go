@@ -45,7 +45,7 @@ func concurrent(t *testing.T, e *env) {
 			state := map[string]store.Rev{}
 			for _, r := range l.Records {
 				if !selects(r) {
-					t.Errorf("list by tag %q has %s=%s", tag, r.Key, r.Value)
+					t.Errorf("list by tag %q has %s=%s", tag, r.Key, r.Value())
 				}
 				state[r.Key] = r.ModRev
 			}

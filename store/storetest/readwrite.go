@@ -50,7 +50,7 @@ func conditions(t *testing.T, e *env) {
 	third := e.put("/r/a/x", "3", store.AnyRev)
 	gone := e.del("/r/a/x")
 	e.same("revision of a delete", gone.Rev, third.ModRev+1)
-	e.same("tombstone", fmt.Sprint(gone.Record.ModRev, gone.Record.CreateRev, string(gone.Record.Value), gone.Record.Deleted()),
+	e.same("tombstone", fmt.Sprint(gone.Record.ModRev, gone.Record.CreateRev, string(gone.Record.Value()), gone.Record.Deleted()),
 		fmt.Sprint(gone.Rev, first.CreateRev, "3", true))
 	e.same("what a delete removed", gone.Prev.ModRev, third.ModRev)
 	if _, at, err := e.Get(e.ctx, "/r/a/x", 0); !errors.Is(err, store.ErrNotFound) || at != gone.Rev {
@@ -139,7 +139,7 @@ func getAtRevision(t *testing.T, e *env) {
 			if !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("get at %d: %v, want not found", want.rev, err)
 			}
-		} else if err != nil || string(r.Value) != want.value {
+		} else if err != nil || string(r.Value()) != want.value {
 			t.Errorf("get at %d: %v, %v, want %s", want.rev, r, err, want.value)
 		}
 	}
@@ -295,7 +295,7 @@ func compactDeleted(t *testing.T, e *env) {
 	r := e.put("/r/a/x", "2", 0)
 	e.same("revisions go on", r.ModRev, e.Rev())
 	got, _, err := e.Get(e.ctx, "/r/a/x", 0)
-	if err != nil || string(got.Value) != "2" {
+	if err != nil || string(got.Value()) != "2" {
 		t.Errorf("get: %v %v", got, err)
 	}
 }

@@ -21,7 +21,7 @@ type Harness struct {
 
 // Tag is the tag of the suite's records: the value up to the first comma.
 func Tag(r *store.Record) string {
-	tag, _, _ := strings.Cut(string(r.Value), ",")
+	tag, _, _ := strings.Cut(string(r.Value()), ",")
 	return tag
 }
 
@@ -141,9 +141,9 @@ func (e *env) quiet(w store.Watcher) {
 }
 
 func line(ev store.Event) string {
-	s := fmt.Sprintf("%v %s=%s", ev.Type, ev.Record.Key, ev.Record.Value)
+	s := fmt.Sprintf("%v %s=%s", ev.Type, ev.Record.Key, ev.Record.Value())
 	if ev.Prev != nil {
-		s += " was " + string(ev.Prev.Value)
+		s += " was " + string(ev.Prev.Value())
 	}
 	return s
 }
@@ -161,7 +161,7 @@ func keys(records []*store.Record) string {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		fmt.Fprintf(&b, "%s=%s", r.Key, r.Value)
+		fmt.Fprintf(&b, "%s=%s", r.Key, r.Value())
 	}
 	return b.String()
 }

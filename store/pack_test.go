@@ -1,0 +1,115 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func FuzzPack(f *testing.F) {
+	f.Add([]byte("the quick brown fox jumps over the lazy dog"), []byte("a quick brown fox jumps over a lazy dog"))
+	f.Add([]byte{}, bytes.Repeat([]byte("ab"), 300))
+	f.Add(bytes.Repeat([]byte{0}, 100), bytes.Repeat([]byte{0}, 400))
+	f.Fuzz(func(t *testing.T, dict, value []byte) {
+		if len(dict) > mostPacked {
+			return
+		}
+		data := newDictionary(dict).pack(value)
+		if data == nil {
+			return
+		}
+		if got := (&packed{data: data, from: dict}).expand(len(value)); !bytes.Equal(got, value) {
+			t.Fatalf("%x came back as %x", value, got)
+		}
+	})
+}
+
+// text is the value of a key: like that of others, and of its other versions.
+func text(key string, version int) string {
+	return fmt.Sprintf("name %s version %d ", key, version) + string(bytes.Repeat([]byte("what all have in common, "), 80))
+}
+
+func TestOldVersionsArePackedAndReadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := OpenMemory(Options{PackAbove: 50})
+		defer s.Close()
+		put := func(version int) (revs []Rev) {
+			for i := range 100 {
+				key := fmt.Sprintf("/r/things/ns/web-%d", i)
+				r := s.Commit(t.Context(), []Op{{Key: key, Expect: AnyRev, Value: []byte(text(key, version))}})[0]
+				if r.Err != nil {
+					t.Fatal(r.Err)
+				}
+				revs = append(revs, r.Rev)
+			}
+			return revs
+		}
+		begin := s.Rev()
+		first := put(1)
+		put(2)
+		before := s.c.historyBytes
+		time.Sleep(10 * time.Second) // on the bubble's clock
+		synctest.Wait()
+		if s.c.historyBytes > before/3 {
+			t.Errorf("the history keeps %d bytes, before %d", s.c.historyBytes, before)
+		}
+		packed := 0
+		for i, rev := range first {
+			key := fmt.Sprintf("/r/things/ns/web-%d", i)
+			for version, at := range map[int]Rev{1: rev, 2: 0} {
+				r, _, err := s.Get(t.Context(), key, at)
+				if err != nil || string(r.Value()) != text(key, version) || r.Size() != len(text(key, version)) {
+					t.Fatalf("%s at %d: %v", key, at, err)
+				}
+				if r.value.plain.Load() == nil {
+					packed++
+				}
+			}
+		}
+		if packed < 190 {
+			t.Errorf("%d of 200 versions are packed", packed)
+		}
+		w, err := s.Watch(t.Context(), "/r/things/", begin, WatchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		seen := 0
+		for seen < 200 {
+			events, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range events {
+				if version := seen/100 + 1; string(e.Record.Value()) != text(e.Record.Key, version) {
+					t.Fatalf("event %d: %.40s", seen, e.Record.Value())
+				}
+				seen++
+			}
+		}
+		// A tombstone has the last value, packed or not.
+		r := s.Commit(t.Context(), []Op{{Key: "/r/things/ns/web-7", Expect: AnyRev, Delete: true}})[0]
+		if r.Err != nil || string(r.Record.Value()) != text("/r/things/ns/web-7", 2) {
+			t.Fatalf("%v %.40s", r.Err, r.Record.Value())
+		}
+	})
+}
+
+func BenchmarkPack(b *testing.B) {
+	d := newDictionary([]byte(text("/r/things/ns/web-1", 1)))
+	v := []byte(text("/r/things/ns/web-2", 2))
+	for b.Loop() {
+		d.pack(v)
+	}
+}
+
+func BenchmarkExpand(b *testing.B) {
+	from := []byte(text("/r/things/ns/web-1", 1))
+	v := []byte(text("/r/things/ns/web-2", 2))
+	p := &packed{data: newDictionary(from).pack(v), from: from}
+	for b.Loop() {
+		p.expand(len(v))
+	}
+}
