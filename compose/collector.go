@@ -10,10 +10,12 @@ import (
 
 const (
 	// collectorHeadroom is how much garbage a small heap may gather before it is
-	// collected; a heap that is larger may double, as Go has it.
+	// collected.
 	collectorHeadroom = 64 << 20
-	// mostCollectorPercent keeps an idle server small all the same.
-	mostCollectorPercent = 400
+	// mostCollectorPercent keeps an idle server small all the same, and
+	// leastCollectorPercent a large one: most of what it holds are bytes, which
+	// cost the collector nothing.
+	mostCollectorPercent, leastCollectorPercent = 400, 60
 )
 
 // tuneCollector lets a small heap grow further between two collections than Go
@@ -44,5 +46,5 @@ func tuneCollector(ctx context.Context) {
 // collectorPercent is the garbage allowed for a heap of live bytes, in percent
 // of it.
 func collectorPercent(live uint64) int {
-	return int(min(mostCollectorPercent, max(100, 100*collectorHeadroom/max(live, 1))))
+	return int(min(mostCollectorPercent, max(leastCollectorPercent, 100*collectorHeadroom/max(live, 1))))
 }
