@@ -46,6 +46,7 @@ type Scheduler struct {
 	profiles map[string]*profile
 	events   map[string]client.Recorder // by profile
 	rules    []plugins.Plugin           // of all profiles
+	owners   *plugins.Owners
 
 	mu     sync.Mutex
 	inbox  []func()
@@ -83,6 +84,7 @@ func New(cfg Config) (*Scheduler, error) {
 		Hub: cfg.Hub, Client: cfg.Client, Events: cfg.Recorder(c.Profiles[0].Name), Log: cfg.Log, Now: cfg.Now, Post: s.post,
 		Changed: func(c plugins.Change) { s.changes |= c },
 	})
+	s.owners = shared.Owners
 	for i := range c.Profiles {
 		p, err := newProfile(&c.Profiles[i], shared)
 		if err != nil {
@@ -98,7 +100,8 @@ func New(cfg Config) (*Scheduler, error) {
 func (s *Scheduler) Run(ctx context.Context) error {
 	nodes, pods := reconcile.ViewOf[*corev1.Node](s.cfg.Hub), reconcile.ViewOf[*corev1.Pod](s.cfg.Hub)
 	budgets := reconcile.ViewOf[*policyv1.PodDisruptionBudget](s.cfg.Hub)
-	for _, synced := range []func(context.Context) error{nodes.Synced, pods.Synced, budgets.Synced} {
+	namespaces := reconcile.ViewOf[*corev1.Namespace](s.cfg.Hub)
+	for _, synced := range []func(context.Context) error{nodes.Synced, pods.Synced, budgets.Synced, namespaces.Synced, s.owners.Synced} {
 		if err := synced(ctx); err != nil {
 			return err
 		}

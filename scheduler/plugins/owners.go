@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"context"
 	"maps"
 	"sync/atomic"
 
@@ -21,6 +22,16 @@ type Owners struct {
 	replicaSets  *reconcile.View[*appsv1.ReplicaSet]
 	statefulSets *reconcile.View[*appsv1.StatefulSet]
 	version      atomic.Uint64
+}
+
+// Synced waits for the first list of all it follows.
+func (o *Owners) Synced(ctx context.Context) error {
+	for _, synced := range []func(context.Context) error{o.services.Synced, o.controllers.Synced, o.replicaSets.Synced, o.statefulSets.Synced} {
+		if err := synced(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const byNamespace = "scheduler/namespace"
