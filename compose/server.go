@@ -23,9 +23,7 @@ import (
 	"sagong/apiserver/admission"
 	"sagong/apiserver/authn"
 	"sagong/apiserver/authz"
-	"sagong/apiserver/discovery"
 	"sagong/apiserver/encryption"
-	"sagong/apiserver/openapi"
 	"sagong/apiserver/resource"
 	"sagong/apiserver/reviews"
 	"sagong/apiserver/usage"
@@ -34,6 +32,7 @@ import (
 	"sagong/config"
 	"sagong/controller"
 	"sagong/controller/identity"
+	"sagong/crd"
 	"sagong/kinds"
 	"sagong/lib/gather"
 	"sagong/lib/progress"
@@ -75,6 +74,7 @@ type server struct {
 	hub       *reconcile.Hub
 	events    *reconcile.Recorder
 	rules     *authz.RBAC
+	crds      *crd.Registry
 	api       *apiserver.Server
 	audit     *auditing
 	metrics   *metrics
@@ -169,21 +169,24 @@ func (s *server) openAPI() error {
 		return err
 	}
 	s.dynamic.register(s.metrics.registry)
+	discover, describe := s.openKinds(scheme)
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
 		Authenticator: callers,
 		Authorizer:    authorizer, Audit: s.audit.auditor, Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
-		Discovery: discovery.New(scheme, AdvertisedAPI(c)),
+		Discovery: discover,
 	})
 	usage.New(usage.Options{
 		Nodes: reconcile.ViewOf[*corev1.Node](s.hub), Pods: reconcile.ViewOf[*corev1.Pod](s.hub), Log: s.log.With("room", "api"),
-		Read: func(ctx context.Context, n *corev1.Node) ([]byte, error) { return s.api.ReadAgent(ctx, n, "/metrics/resource") },
+		Read: func(ctx context.Context, n *corev1.Node) ([]byte, error) {
+			return s.api.ReadAgent(ctx, n, "/metrics/resource")
+		},
 	}).Register(s.engine)
 	s.serveIssuer()
 	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
-	s.api.Handle("/openapi/", openapi.New(scheme, config.KubernetesVersion))
+	s.api.Handle("/openapi/", describe)
 	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
 	return nil
 }
@@ -216,7 +219,7 @@ func (s *server) openComponents() error {
 	if err != nil {
 		return err
 	}
-	list = append(list, identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
+	list = append(list, crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
 	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics.queues)
 	if err := s.parts.Add(list...); err != nil {
 		return err
@@ -266,7 +269,7 @@ func (s *server) run(ctx context.Context) error {
 		views.Wait()
 		return err
 	}
-	if err := errors.Join(s.rules.Synced(ctx), s.dynamic.synced(ctx)); err != nil {
+	if err := errors.Join(s.rules.Synced(ctx), s.dynamic.synced(ctx), s.crds.Load(ctx, s.system)); err != nil {
 		stopViews()
 		views.Wait()
 		return err

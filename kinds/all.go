@@ -3,6 +3,7 @@ package kinds
 
 import (
 	"sagong/kinds/admissionregistration"
+	"sagong/kinds/apiextensions"
 	"sagong/kinds/apps"
 	"sagong/kinds/authentication"
 	"sagong/kinds/authorization"
@@ -45,6 +46,8 @@ func All() []*object.Definition {
 		core.Secret(),
 		core.Service(),
 		core.ServiceAccount(),
+
+		apiextensions.CustomResourceDefinition(),
 
 		apps.ControllerRevision(),
 		apps.DaemonSet(),

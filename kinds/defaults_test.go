@@ -19,7 +19,7 @@ var testNow = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // one, which has every field set, and expects a second pass to change nothing.
 func TestDefaultIsIdempotent(t *testing.T) {
 	dir := goldenDir(t)
-	for _, d := range All() {
+	for _, d := range ofAPI() {
 		if d.Default == nil {
 			continue
 		}

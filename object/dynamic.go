@@ -29,6 +29,9 @@ type Dynamic struct {
 	// Deprecation is a warning for every request in this version; empty for none.
 	Deprecation string
 
+	// Digest changes with what clients are told of the kind.
+	Digest string
+
 	// Decode turns a stored object of any version, which it owns, into one of
 	// this version.
 	Decode func(map[string]any) (map[string]any, error)

@@ -38,12 +38,28 @@ func TestFieldSchema(t *testing.T) {
 	}
 }
 
+// librarySchema is what the libraries say of the built-in kinds and, beside them,
+// of CustomResourceDefinition.
 func librarySchema(t *testing.T) []schema.TypeDef {
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "k8s.io/client-go").Output()
+	all := schemaIn(t, "k8s.io/client-go", "applyconfigurations/internal/internal.go")
+	known := map[string]bool{}
+	for _, d := range all {
+		known[d.Name] = true
+	}
+	for _, d := range schemaIn(t, "k8s.io/apiextensions-apiserver", "pkg/client/applyconfiguration/internal/internal.go") {
+		if !known[d.Name] {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func schemaIn(t *testing.T, module, file string) []schema.TypeDef {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "applyconfigurations/internal/internal.go"))
+	source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), file))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,7 +143,9 @@ func (h *Handler) served() []schema.GroupVersion {
 		}
 	}
 	for _, d := range h.scheme.All() {
-		add(d.GVK().GroupVersion())
+		for _, v := range d.Versions() {
+			add(v.GVK().GroupVersion())
+		}
 		for _, v := range d.Served {
 			add(schema.GroupVersion{Group: v.Group, Version: v.Version})
 		}
@@ -175,6 +177,9 @@ func (h *Handler) hash(gv schema.GroupVersion) string {
 	fmt.Fprint(sum, h.version, gv)
 	for _, k := range h.kinds(gv) {
 		fmt.Fprint(sum, k.gvk, k.def.Resource, k.def.Subresources, k.def.Status)
+		if d := k.def.Dynamic; d != nil {
+			fmt.Fprint(sum, d.Digest)
+		}
 	}
 	return fmt.Sprintf("%X", sum.Sum(nil)[:32])
 }
@@ -209,6 +214,14 @@ func (h *Handler) kinds(gv schema.GroupVersion) []kind {
 		all = append(all, k)
 	}
 	for _, d := range h.scheme.All() {
+		if d.Dynamic != nil {
+			for _, v := range d.Versions() {
+				if v.GVK().GroupVersion() == gv {
+					all = append(all, kind{def: v, gvk: v.GVK(), listKind: v.Dynamic.ListKind})
+				}
+			}
+			continue
+		}
 		if d.GVK().GroupVersion() == gv {
 			var list any
 			if d.NewList != nil {
@@ -311,6 +324,14 @@ func (h *Handler) collect(gv schema.GroupVersion, schemas map[string]json.RawMes
 	}
 	roots := []string{metaPrefix + "Status", metaPrefix + "DeleteOptions", metaPrefix + "Patch"}
 	kinds := h.kinds(gv)
+	for i := range kinds {
+		if d := kinds[i].def.Dynamic; d != nil && d.Model != nil {
+			if err := kinds[i].describe(schemas, v3); err != nil {
+				return err
+			}
+			roots = append(roots, metaPrefix+"ObjectMeta", metaPrefix+"ListMeta")
+		}
+	}
 	for _, k := range kinds {
 		roots = append(roots, k.model)
 		if k.list != "" {
@@ -327,6 +348,10 @@ func (h *Handler) collect(gv schema.GroupVersion, schemas map[string]json.RawMes
 	}
 	h.closure(roots, schemas)
 	for _, k := range kinds {
+		if k.def.Dynamic != nil {
+			addPaths(paths, k, gv, v3)
+			continue
+		}
 		tags := map[string]schema.GroupVersionKind{k.model: k.gvk}
 		if k.list != "" {
 			tags[k.list] = gv.WithKind(k.listKind)
@@ -334,7 +359,7 @@ func (h *Handler) collect(gv schema.GroupVersion, schemas map[string]json.RawMes
 		for model, gvk := range tags {
 			s, ok := schemas[model]
 			if !ok {
-				continue // made at run time, without a schema here
+				return fmt.Errorf("cannot describe %s: there is no schema %s", gvk, model)
 			}
 			tagged, err := withKinds(s, []schema.GroupVersionKind{gvk})
 			if err != nil {
@@ -343,6 +368,20 @@ func (h *Handler) collect(gv schema.GroupVersion, schemas map[string]json.RawMes
 			schemas[model] = tagged
 		}
 		addPaths(paths, k, gv, v3)
+	}
+	return nil
+}
+
+// describe adds the schemas of a kind made at run time.
+func (k *kind) describe(schemas map[string]json.RawMessage, v3 bool) error {
+	m, err := k.def.Dynamic.Model()
+	if err != nil {
+		return fmt.Errorf("cannot describe %s: %w", k.gvk, err)
+	}
+	k.model, k.list = m.Name, m.List
+	schemas[m.Name], schemas[m.List] = m.V2, m.ListV2
+	if v3 {
+		schemas[m.Name], schemas[m.List] = m.V3, m.ListV3
 	}
 	return nil
 }

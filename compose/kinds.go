@@ -1,0 +1,29 @@
+package compose
+
+import (
+	"net/http"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+	"sagong/apiserver/discovery"
+	"sagong/apiserver/openapi"
+	"sagong/config"
+	"sagong/crd"
+	"sagong/object"
+	"sagong/reconcile"
+)
+
+// openKinds describes what is in the scheme to clients, and serves the kinds that
+// are defined while the server runs. It returns what answers discovery.
+func (s *server) openKinds(scheme *object.Scheme) (discover, describe http.Handler) {
+	disc, docs := discovery.New(scheme, AdvertisedAPI(s.cfg)), openapi.New(scheme, config.KubernetesVersion)
+	s.crds = crd.NewRegistry(crd.Options{
+		Engine: s.engine, Conversions: s.dynamic.clients, Log: s.log.With("room", "api"),
+		Changed: func() {
+			disc.Changed()
+			docs.Changed()
+		},
+	})
+	s.crds.Follow(reconcile.ViewOf[*apiextensionsv1.CustomResourceDefinition](s.hub))
+	return disc, docs
+}

@@ -1,0 +1,301 @@
+package crd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+
+	"sagong/apiserver/webhookclient"
+)
+
+// Conversions calls conversion webhooks; webhookclient.Clients does.
+type Conversions interface {
+	Post(ctx context.Context, c webhookclient.Config, body []byte, limit int64) ([]byte, error)
+}
+
+// converter turns objects of a kind from one version into another.
+type converter interface {
+	// convert returns a fresh object of version to; it does not change m.
+	convert(m map[string]any, to schema.GroupVersion) (map[string]any, error)
+	changesMetadata() bool
+}
+
+func newConverter(k *kind, calls Conversions) converter {
+	if c := k.crd.Spec.Conversion; c != nil && c.Strategy == apiextensionsv1.WebhookConverter && c.Webhook != nil && c.Webhook.ClientConfig != nil {
+		return &webhook{k: k, calls: calls, config: clientConfig(c.Webhook.ClientConfig), reviews: c.Webhook.ConversionReviewVersions}
+	}
+	return nop{}
+}
+
+// nop is the strategy None: versions differ in nothing but their name.
+type nop struct{}
+
+func (nop) changesMetadata() bool { return false }
+
+func (nop) convert(m map[string]any, to schema.GroupVersion) (map[string]any, error) {
+	out := runtime.DeepCopyJSON(m)
+	out["apiVersion"] = to.String()
+	return out, nil
+}
+
+// decode turns a stored object into one of this version.
+func (r *revision) decode(m map[string]any) (map[string]any, error) {
+	lenient := true
+	if v, _ := m["apiVersion"].(string); v != r.gvk.GroupVersion().String() {
+		from, err := schema.ParseGroupVersion(v)
+		if err != nil {
+			return nil, err
+		}
+		was := r.version(from.Version)
+		if was == nil || from.Group != r.gvk.Group {
+			return nil, fmt.Errorf("request to convert CR from an invalid group/version: %s", v)
+		}
+		// What is stored is brought into the form its own version has today.
+		if _, err := was.coerce(m, false, true); err != nil {
+			return nil, err
+		}
+		was.fillIn(&unstructured.Unstructured{Object: m})
+		if m, err = r.convert.convert(m, r.gvk.GroupVersion()); err != nil {
+			return nil, err
+		}
+		lenient = false
+	}
+	if _, err := r.coerce(m, false, lenient); err != nil {
+		return nil, err
+	}
+	if meta, ok := m["metadata"].(map[string]any); ok && meta["generation"] == nil {
+		meta["generation"] = int64(1) // objects made before kinds counted
+	}
+	return m, nil
+}
+
+// encode turns an object of this version into the storage version.
+func (r *revision) encode(m map[string]any) (map[string]any, error) {
+	if r.spec.Storage {
+		return m, nil
+	}
+	out, err := r.convert.convert(m, r.storage.gvk.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.storage.coerce(out, false, false)
+	return out, err
+}
+
+// convertFields makes an object of another version, to compare who set what.
+func (r *revision) convertFields(u *unstructured.Unstructured, to schema.GroupVersion) (*unstructured.Unstructured, error) {
+	if to.Group != r.gvk.Group || r.version(to.Version) == nil {
+		return nil, runtime.NewNotRegisteredErrForKind("custom resources", to.WithKind(r.gvk.Kind))
+	}
+	if gv := u.GroupVersionKind().GroupVersion(); gv.Group != r.gvk.Group || r.version(gv.Version) == nil {
+		return nil, runtime.NewNotRegisteredErrForKind("custom resources", u.GroupVersionKind())
+	}
+	m, err := r.convert.convert(u.Object, to)
+	if err != nil {
+		return nil, err
+	}
+	return &unstructured.Unstructured{Object: m}, nil
+}
+
+const (
+	// conversionTime bounds one call, conversionSize its answer for one object.
+	conversionTime = 30 * time.Second
+	conversionSize = 10 << 20
+)
+
+// webhook converts by asking a server of the kind's author.
+type webhook struct {
+	k       *kind
+	calls   Conversions
+	config  webhookclient.Config
+	reviews []string
+}
+
+func (*webhook) changesMetadata() bool { return true }
+
+func clientConfig(c *apiextensionsv1.WebhookClientConfig) webhookclient.Config {
+	out := webhookclient.Config{CABundle: c.CABundle}
+	if c.URL != nil {
+		out.URL = *c.URL
+	}
+	if s := c.Service; s != nil {
+		out.Service = &webhookclient.Service{Namespace: s.Namespace, Name: s.Name, Port: 443}
+		if s.Port != nil {
+			out.Service.Port = *s.Port
+		}
+		if s.Path != nil {
+			out.Service.Path = *s.Path
+		}
+	}
+	return out
+}
+
+func (w *webhook) convert(m map[string]any, to schema.GroupVersion) (map[string]any, error) {
+	in := &unstructured.Unstructured{Object: m}
+	from := in.GroupVersionKind()
+	if len(m) == 2 && from.Kind != "" || from.GroupVersion() == to {
+		return nop{}.convert(m, to) // an empty object
+	}
+	if w.calls == nil {
+		return nil, fmt.Errorf("conversion webhook for %v failed: this server calls no webhooks", from)
+	}
+	out, err := w.ask(m, to)
+	if err != nil {
+		return nil, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
+	}
+	got := out.GroupVersionKind()
+	switch {
+	case got.GroupVersion() != to:
+		return nil, fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid groupVersion (expected %v, received %v)", from, to, got.GroupVersion())
+	case got.Kind != from.Kind:
+		return nil, fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid kind (expected %v, received %v)", from, from.Kind, got.Kind)
+	}
+	if err := sameObject(in, out); err != nil {
+		return nil, fmt.Errorf("conversion webhook for %v returned invalid object: %w", from, err)
+	}
+	if err := keepMetadata(in, out); err != nil {
+		return nil, fmt.Errorf("conversion webhook for %v returned invalid metadata: %w", from, err)
+	}
+	return out.Object, nil
+}
+
+// ask sends one object and returns what comes back.
+func (w *webhook) ask(m map[string]any, to schema.GroupVersion) (*unstructured.Unstructured, error) {
+	version := ""
+	for _, v := range w.reviews {
+		if v == "v1" || v == "v1beta1" {
+			version = v
+			break
+		}
+	}
+	if version == "" {
+		return nil, errors.New("no supported conversion review versions")
+	}
+	uid := types.UID(uuid.NewString())
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	// Both versions of ConversionReview are alike.
+	apiVersion := apiextensionsv1.GroupName + "/" + version
+	body, err := json.Marshal(&apiextensionsv1.ConversionReview{
+		TypeMeta: metav1.TypeMeta{Kind: "ConversionReview", APIVersion: apiVersion},
+		Request:  &apiextensionsv1.ConversionRequest{UID: uid, DesiredAPIVersion: to.String(), Objects: []runtime.RawExtension{{Raw: raw}}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(w.k.life, conversionTime)
+	defer cancel()
+	answer, err := w.calls.Post(ctx, w.config, body, conversionSize)
+	if err != nil {
+		return nil, err
+	}
+	return readReview(answer, version, uid)
+}
+
+// readReview reads the answer to the conversion of one object.
+func readReview(answer []byte, version string, uid types.UID) (*unstructured.Unstructured, error) {
+	var review apiextensionsv1.ConversionReview
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(answer, &review); err != nil {
+		return nil, err
+	}
+	want := schema.GroupVersionKind{Group: apiextensionsv1.GroupName, Version: version, Kind: "ConversionReview"}
+	// Version v1beta1 never demanded kind and UID.
+	if version == "v1" && review.GroupVersionKind() != want {
+		return nil, fmt.Errorf("expected webhook response of %v, got %v", want.String(), review.GroupVersionKind().String())
+	}
+	res := review.Response
+	switch {
+	case res == nil:
+		return nil, errors.New("no response provided")
+	case version == "v1" && res.UID != uid:
+		return nil, fmt.Errorf("expected response.uid=%q, got %q", uid, res.UID)
+	case res.Result.Status != metav1.StatusSuccess && res.Result.Message != "":
+		return nil, errors.New(res.Result.Message)
+	case res.Result.Status != metav1.StatusSuccess:
+		return nil, fmt.Errorf("response.result.status was '%s', not 'Success'", res.Result.Status)
+	case len(res.ConvertedObjects) != 1:
+		return nil, fmt.Errorf("returned %d objects, expected 1", len(res.ConvertedObjects))
+	}
+	out := &unstructured.Unstructured{}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(res.ConvertedObjects[0].Raw, &out.Object); err != nil {
+		return nil, err
+	}
+	if out.Object == nil {
+		return nil, errors.New("the converted object is null")
+	}
+	return out, nil
+}
+
+func sameObject(in, out *unstructured.Unstructured) error {
+	for _, f := range []struct{ name, was, is string }{
+		{"name", in.GetName(), out.GetName()}, {"namespace", in.GetNamespace(), out.GetNamespace()}, {"UID", string(in.GetUID()), string(out.GetUID())},
+	} {
+		if f.was != f.is {
+			return fmt.Errorf("must have the same %s: %v != %v", f.name, f.was, f.is)
+		}
+	}
+	return nil
+}
+
+// keepMetadata puts back all metadata but labels and annotations, which a webhook
+// may change.
+func keepMetadata(in, out *unstructured.Unstructured) error {
+	obj, found := out.Object["metadata"]
+	if !found {
+		return errors.New("missing metadata in converted object")
+	}
+	got, ok := obj.(map[string]any)
+	if !ok {
+		return fmt.Errorf("invalid metadata of type %T in converted object", obj)
+	}
+	was, _ := in.Object["metadata"].(map[string]any)
+	kept := runtime.DeepCopyJSON(was)
+	if kept == nil {
+		kept = map[string]any{}
+	}
+	for _, name := range []string{"labels", "annotations"} {
+		v := got[name]
+		if v == nil {
+			delete(kept, name)
+			continue
+		}
+		m, ok := v.(map[string]any)
+		if !ok {
+			return fmt.Errorf("invalid metadata.%s of type %T in converted object", name, v)
+		}
+		texts := make(map[string]string, len(m))
+		for k, v := range m {
+			if texts[k], ok = v.(string); !ok {
+				return fmt.Errorf("metadata.%s[%s] must be a string, but is %T in converted object", name, k, v)
+			}
+		}
+		var errs field.ErrorList
+		if name == "labels" {
+			errs = metav1validation.ValidateLabels(texts, field.NewPath("metadata", "labels"))
+		} else {
+			errs = apivalidation.ValidateAnnotations(texts, field.NewPath("metadata", "annotation"))
+		}
+		if len(errs) > 0 {
+			return errs.ToAggregate()
+		}
+		kept[name] = m
+	}
+	out.Object["metadata"] = kept
+	return nil
+}
