@@ -49,7 +49,7 @@ func (s *persistent) Resized(ctx context.Context, p *corev1.Pod, c *corev1.Persi
 		if next.Status.Capacity == nil {
 			next.Status.Capacity = corev1.ResourceList{}
 		}
-		next.Status.Capacity[corev1.ResourceStorage] = v.Spec.Capacity[corev1.ResourceStorage]
+		next.Status.Capacity[corev1.ResourceStorage] = v.Spec.Capacity[corev1.ResourceStorage].DeepCopy()
 		delete(next.Status.AllocatedResourceStatuses, corev1.ResourceStorage)
 		next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(x corev1.PersistentVolumeClaimCondition) bool {
 			return x.Type == corev1.PersistentVolumeClaimFileSystemResizePending || x.Type == corev1.PersistentVolumeClaimResizing

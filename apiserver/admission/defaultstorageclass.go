@@ -35,7 +35,7 @@ func (d DefaultStorageClass) Admit(ctx context.Context, a *resource.Attributes) 
 		return apierrors.NewInternalError(fmt.Errorf("cannot read the storage classes: %w", err))
 	}
 	if c := storage.DefaultClass(all); c != nil {
-		claim.Spec.StorageClassName = &c.Name
+		claim.Spec.StorageClassName = new(c.Name)
 	}
 	return nil
 }

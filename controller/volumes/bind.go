@@ -3,6 +3,7 @@ package volumes
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -68,12 +69,15 @@ func (b *binder) claimStatus(ctx context.Context, w client.Client, c *corev1.Per
 	if v == nil {
 		s.AccessModes, s.Capacity, s.CurrentVolumeAttributesClassName = nil, nil, nil
 	} else {
-		s.AccessModes = v.Spec.AccessModes
+		s.AccessModes = slices.Clone(v.Spec.AccessModes)
 		if _, has := s.Capacity[corev1.ResourceStorage]; was != p || !has {
-			s.Capacity = v.Spec.Capacity
+			s.Capacity = v.Spec.Capacity.DeepCopy()
 		}
 		if was != p {
-			s.CurrentVolumeAttributesClassName = v.Spec.VolumeAttributesClassName
+			s.CurrentVolumeAttributesClassName = nil
+			if n := v.Spec.VolumeAttributesClassName; n != nil {
+				s.CurrentVolumeAttributesClassName = new(*n)
+			}
 		}
 	}
 	if equality.Semantic.DeepEqual(c.Status, *s) {

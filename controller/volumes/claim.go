@@ -32,7 +32,7 @@ func (b *binder) unboundClaim(ctx context.Context, w client.Client, c *corev1.Pe
 	if !volume.PersistentVolumeClaimHasClass(c) {
 		if s := storage.DefaultClass(b.classes.All()); s != nil {
 			next := c.DeepCopy()
-			next.Spec.StorageClassName = &s.Name
+			next.Spec.StorageClassName = new(s.Name)
 			_, err := client.Update(ctx, w, next)
 			return gone(err)
 		}

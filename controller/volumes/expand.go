@@ -77,7 +77,7 @@ func (e *expandController) Reconcile(ctx context.Context, w client.Client, key o
 	}
 	next := c.DeepCopy()
 	s := &next.Status
-	s.AllocatedResources = corev1.ResourceList{corev1.ResourceStorage: want}
+	s.AllocatedResources = corev1.ResourceList{corev1.ResourceStorage: want.DeepCopy()}
 	s.AllocatedResourceStatuses = map[corev1.ResourceName]corev1.ClaimResourceStatus{corev1.ResourceStorage: corev1.PersistentVolumeClaimNodeResizePending}
 	pending := false
 	for _, x := range s.Conditions {

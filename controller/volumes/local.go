@@ -132,7 +132,7 @@ func (l *localController) provide(ctx context.Context, w client.Client, c *corev
 			Finalizers:  []string{storage.LocalFinalizer},
 		},
 		Spec: corev1.PersistentVolumeSpec{
-			AccessModes: c.Spec.AccessModes, VolumeMode: c.Spec.VolumeMode, StorageClassName: class.Name, MountOptions: class.MountOptions,
+			AccessModes: slices.Clone(c.Spec.AccessModes), StorageClassName: class.Name, MountOptions: slices.Clone(class.MountOptions),
 			PersistentVolumeReclaimPolicy: *class.ReclaimPolicy,
 			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: size(c)},
 			ClaimRef: &corev1.ObjectReference{
@@ -183,7 +183,7 @@ func provides(class *storagev1.StorageClass, c *corev1.PersistentVolumeClaim) er
 // size is what a claim asks for, in whole MiB, and no less than the smallest
 // volume.
 func size(c *corev1.PersistentVolumeClaim) resource.Quantity {
-	q := c.Spec.Resources.Requests[corev1.ResourceStorage]
+	q := c.Spec.Resources.Requests[corev1.ResourceStorage].DeepCopy()
 	n := max(q.Value(), storage.LocalMinimum)
 	if n%storage.MiB == 0 && n == q.Value() {
 		return q
