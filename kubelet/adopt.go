@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"sagong/kubelet/hooks"
 	"sagong/kubelet/pod"
 	"sagong/kubelet/reference"
+	"sagong/kubelet/volume"
 	"sagong/runtime"
 )
 
@@ -83,7 +85,11 @@ func (a *Agent) adopt(ctx context.Context) error {
 		a.log.Info("taken over", "pods", len(known), "sandboxes", len(sandboxes), "orphans", len(orphans))
 	}
 	for owner := range a.dep.Images.Pins() {
-		if len(owner) == 64 && !containers[owner] {
+		if uid, ok := volume.ImageOwnerPod(owner); ok {
+			if !slices.Contains(dirs, uid) {
+				a.release(owner)
+			}
+		} else if len(owner) == 64 && !containers[owner] {
 			a.release(owner)
 		}
 	}

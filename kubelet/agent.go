@@ -232,6 +232,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		Runtime: a.dep.Runtime, Images: a.dep.Images, Network: &a.network, HostPorts: a.dep.HostPorts,
 		Volumes: a.volumes, Objects: a.refs, Services: a, Classes: a, Recorder: a.dep.Recorder, Log: a.log,
 	})
+	a.volumes.Images = a.steps
 	a.probes = probe.NewManager(ctx, a.dep.Runtime, a.timers, a.dep.Recorder, a.log, a.cfg.ProbeLimit, a.queue.Add)
 	a.writer = newStatusWriter(a)
 

@@ -88,6 +88,8 @@ var ErrUnsupported = errors.New("volume type is not supported by this node")
 type Manager struct {
 	// Disk keeps the volumes of the built-in driver.
 	Disk LocalDisk
+	// Images gives the content of images; set it before the first pod.
+	Images Images
 
 	cfg     Config
 	objects Objects
@@ -197,6 +199,9 @@ func (m *Manager) Live(p *corev1.Pod) bool {
 // nothing is left, also when nothing was there.
 func (m *Manager) Unmount(ctx context.Context, uid types.UID) error {
 	m.tokens.forget(uid)
+	if err := m.releaseImages(uid); err != nil {
+		return err
+	}
 	return errors.Join(
 		removeTree(filepath.Join(m.cfg.MemoryDir, string(uid))),
 		removeTree(m.PodDir(uid)),
