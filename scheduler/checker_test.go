@@ -21,6 +21,7 @@ type cluster struct {
 	at         map[string]string      // node by name of pod
 	namespaces map[string]map[string]string
 	budgets    []*policyv1.PodDisruptionBudget
+	nominees   map[string]*corev1.Pod // by name; status says where to
 }
 
 func (c *cluster) on(node string) (pods []*corev1.Pod) {
@@ -41,8 +42,26 @@ func (c *cluster) node(name string) *corev1.Node {
 	return nil
 }
 
-// may tells whether every hard rule lets a pod go on a node.
+// may tells whether a pod may go on a node: as things are, and with all that
+// wait for room there and are as important.
 func (c *cluster) may(p *corev1.Pod, n *corev1.Node) bool {
+	if !c.fits(p, n) {
+		return false
+	}
+	for name, q := range c.nominees {
+		if q.Status.NominatedNodeName == n.Name && *q.Spec.Priority >= *p.Spec.Priority && q.UID != p.UID {
+			c.pods[name], c.at[name] = q, n.Name
+			defer func() {
+				delete(c.pods, name)
+				delete(c.at, name)
+			}()
+		}
+	}
+	return c.fits(p, n)
+}
+
+// fits tells whether every hard rule lets a pod go on a node.
+func (c *cluster) fits(p *corev1.Pod, n *corev1.Node) bool {
 	return c.bears(p, n) && selects(p, n) && c.room(p, n) && c.spreads(p, n) && c.near(p, n) && c.apart(p, n) && c.welcome(p, n)
 }
 

@@ -37,7 +37,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 7)), t: t, plain: &cluster{
-		pods: map[string]*corev1.Pod{}, at: map[string]string{},
+		pods: map[string]*corev1.Pod{}, at: map[string]string{}, nominees: map[string]*corev1.Pod{},
 		namespaces: map[string]map[string]string{"a": {"team": "x"}, "b": {"team": "y"}, "c": {"team": "x"}},
 	}}
 	c := configuration.Default()
@@ -208,11 +208,26 @@ func (w *world) like(p *corev1.Pod) *corev1.Pod {
 	return q
 }
 
+func (w *world) nominate(p *corev1.Pod, node string) {
+	p.Status.NominatedNodeName = node
+	w.plain.nominees[p.Name] = p
+	w.s.state.Nominate(p, node)
+}
+
 // disturb changes something that has nothing to do with the next pod.
 func (w *world) disturb() {
-	switch w.IntN(6) {
+	switch w.IntN(8) {
 	case 0:
 		w.addNode()
+	case 6:
+		if len(w.plain.nodes) > 0 {
+			w.nominate(w.randomPod(), w.plain.nodes[w.IntN(len(w.plain.nodes))].Name)
+		}
+	case 7:
+		for name, p := range w.plain.nominees {
+			w.s.state.Denominate(p.UID)
+			delete(w.plain.nominees, name)
+		}
 	case 1:
 		if len(w.plain.nodes) > 1 {
 			w.removeNode(w.IntN(len(w.plain.nodes)))
@@ -309,6 +324,9 @@ func TestPreemptionHoldsAgainstThePlainDefinition(t *testing.T) {
 			p := w.randomPod()
 			if w.chance(2) {
 				w.simple(p)
+			}
+			if len(w.plain.nominees) < 3 && len(w.plain.nodes) > 0 && w.chance(10) {
+				w.nominate(w.randomPod(), w.plain.nodes[w.IntN(len(w.plain.nodes))].Name)
 			}
 			if n, _ := w.s.placeOne(p); n != nil {
 				w.plain.pods[p.Name], w.plain.at[p.Name] = p, n.Name
