@@ -61,7 +61,7 @@ func benchServer(b *testing.B, fields bool) *apiserver.Server {
 	if fields {
 		o.Fields = object.NewFieldManagers()
 	}
-	srv := apiserver.New(apiserver.Options{Engine: engine.New(o), MaxWriting: 10000, MaxReading: 10000})
+	srv := apiserver.New(apiserver.Options{Engine: engine.New(o)})
 	b.Cleanup(func() { s.Close() })
 	return srv
 }

@@ -2,12 +2,13 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"sagong/apiserver/fairness"
 	"sagong/apiserver/resource"
 )
 
@@ -212,19 +214,31 @@ func (q *request) warn(text string) {
 	}
 }
 
-// enter counts a request as under way.
-func (s *Server) enter(q *request) (release func(), ok bool) {
-	counter, limit := &s.reading, int64(s.MaxReading)
-	switch q.r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-	default:
-		counter, limit = &s.writing, int64(s.MaxWriting)
+// enter waits until the request may go on. Health is asked for when a server has
+// too much to do, and always answers.
+func (q *request) enter() error {
+	if q.s.Fairness == nil || isHealth(q.info.Path) {
+		return nil
 	}
-	if counter.Add(1) > limit && !slices.Contains(q.user.GetGroups(), user.SystemPrivilegedGroup) && !isHealth(q.info.Path) {
-		counter.Add(-1)
-		return nil, false
+	in := &q.info
+	r := &fairness.Request{User: q.user, Verb: in.Verb, Path: in.Path, Resource: in.Resource, Group: in.GV.Group, Plural: in.Plural, Namespace: in.Namespace}
+	if in.Subresource != "" {
+		r.Plural += "/" + in.Subresource
 	}
-	return func() { counter.Add(-1) }, true
+	ticket, err := q.s.Fairness.Enter(q.r.Context(), r)
+	var rejected *fairness.Rejected
+	if errors.As(err, &rejected) {
+		ticket = &fairness.Ticket{Schema: rejected.Schema, Level: rejected.Level}
+	}
+	if ticket != nil && ticket.Schema != "" {
+		h := q.w.Header()
+		h.Set(flowcontrolv1.ResponseHeaderMatchedFlowSchemaUID, string(ticket.Schema))
+		h.Set(flowcontrolv1.ResponseHeaderMatchedPriorityLevelConfigurationUID, string(ticket.Level))
+	}
+	if err == nil {
+		q.ticket = ticket
+	}
+	return err
 }
 
 func (q *request) tooMany() {

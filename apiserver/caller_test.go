@@ -17,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver"
+	"sagong/apiserver/fairness"
 	"sagong/apiserver/audit"
 	"sagong/client"
 	"sagong/client/direct"
@@ -115,7 +116,7 @@ func TestCallers(t *testing.T) {
 
 func TestInFlight(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
-	c := start(t, func(o *apiserver.Options) { o.MaxReading = 1 })
+	c := start(t, func(o *apiserver.Options) { o.Fairness = fairness.New(1, 1, nil) })
 	c.server.Handle("/slow", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(entered)
 		<-leave

@@ -102,6 +102,9 @@ func (q *request) write(a accepted, code int, b []byte) {
 // stream sends a body of size bytes that is written piece by piece. Errors of
 // the connection are the client's to notice.
 func (q *request) stream(a accepted, code, size int, body func(io.Writer)) {
+	if size > compressAbove {
+		q.ticket.Yield() // a slow client takes its time
+	}
 	h := q.w.Header()
 	h.Set("Content-Type", a.contentType(false))
 	if size > compressAbove && acceptsGzip(q.r) && !sameMachine(q.r) {

@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,6 +23,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/audit"
+	"sagong/apiserver/fairness"
 	"sagong/apiserver/resource"
 )
 
@@ -49,9 +49,9 @@ type Options struct {
 	// (an aggregated API server); nil for nobody.
 	Delegate func(schema.GroupVersion) http.Handler
 
-	// MaxReading and MaxWriting bound the requests under way, long-running ones
-	// aside. Defaults 400 and 200.
-	MaxReading, MaxWriting int
+	// Fairness bounds the requests under way and shares the server among those
+	// who ask; nil does not.
+	Fairness *fairness.Controller
 	// Timeout ends a request that is not long-running. Default 60 s.
 	Timeout time.Duration
 	// BookmarkEvery is how often a watch is told how far it got. Default 1 min.
@@ -70,22 +70,15 @@ type Server struct {
 	exact    map[string]http.Handler
 	prefixes map[string]http.Handler // end in a slash
 
-	reading, writing atomic.Int64
-	active           activity
-	closing          context.Context // ends when the server drains
-	drain            context.CancelFunc
+	active  activity
+	closing context.Context // ends when the server drains
+	drain   context.CancelFunc
 }
 
 // New makes a server.
 func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.MaxReading == 0 {
-		o.MaxReading = 400
-	}
-	if o.MaxWriting == 0 {
-		o.MaxWriting = 200
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 60 * time.Second
@@ -188,7 +181,8 @@ type request struct {
 	asked   user.Info
 	start   time.Time
 	errored *metav1.Status
-	audited *audit.Request // nil when nothing of it is written down
+	audited *audit.Request   // nil when nothing of it is written down
+	ticket  *fairness.Ticket // nil for what is not bounded
 }
 
 // ServeHTTP implements http.Handler.
@@ -234,13 +228,14 @@ func (q *request) serve() {
 		return
 	}
 	long := q.longRunning()
-	if !long {
-		release, ok := q.s.enter(q)
-		if !ok {
+	if !long || q.info.Verb == "watch" {
+		if err := q.enter(); err != nil {
 			q.tooMany()
 			return
 		}
-		defer release()
+		defer q.ticket.Leave()
+	}
+	if !long {
 		limit, err := q.timeout()
 		if err != nil {
 			q.fail(err)
@@ -248,7 +243,7 @@ func (q *request) serve() {
 		}
 		ctx, cancel := context.WithTimeout(q.r.Context(), limit)
 		defer cancel()
-		q.r = q.r.WithContext(ctx)
+		q.r = q.r.WithContext(resource.WithYield(ctx, q.ticket.Yield))
 	} else {
 		q.auditStart()
 		ctx, cancel := context.WithCancel(q.r.Context())

@@ -108,6 +108,7 @@ func (q *request) watch(t resource.Target) error {
 	if out.done() != nil {
 		return nil
 	}
+	q.ticket.Leave() // what follows is waiting
 	q.follow(ctx, w, out, o.bookmarks, from)
 	return nil
 }

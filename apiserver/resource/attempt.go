@@ -83,6 +83,7 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 		if len(ops) == 0 {
 			break
 		}
+		Yield(ctx)
 		for n, r := range e.store.Commit(ctx, ops) {
 			i, s := pending[n], steps[n]
 			var failed *store.OpError
