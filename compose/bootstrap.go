@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -31,6 +32,12 @@ func bootstrapObjects(c config.Config) []object.Object {
 		all = append(all, r)
 	}
 	for _, b := range authz.BootstrapClusterRoleBindings() {
+		all = append(all, b)
+	}
+	for _, r := range authz.BootstrapRoles() {
+		all = append(all, r)
+	}
+	for _, b := range authz.BootstrapRoleBindings() {
 		all = append(all, b)
 	}
 	never := corev1.PreemptLowerPriority
@@ -154,33 +161,51 @@ func roleUpdate(have, want object.Object) object.Object {
 	switch want := want.(type) {
 	case *rbacv1.ClusterRole:
 		have := have.(*rbacv1.ClusterRole)
-		missing := authz.Missing(have.Rules, want.Rules)
-		if want.AggregationRule != nil || len(missing) == 0 {
-			return nil
+		if want.AggregationRule != nil {
+			if equality.Semantic.DeepEqual(have.AggregationRule, want.AggregationRule) {
+				return nil
+			}
+			out := have.DeepCopy()
+			out.AggregationRule = want.AggregationRule
+			return out
 		}
-		out := have.DeepCopy()
-		out.Rules = append(out.Rules, missing...)
-		return out
+		if missing := authz.Missing(have.Rules, want.Rules); len(missing) > 0 {
+			out := have.DeepCopy()
+			out.Rules = append(out.Rules, missing...)
+			return out
+		}
+	case *rbacv1.Role:
+		have := have.(*rbacv1.Role)
+		if missing := authz.Missing(have.Rules, want.Rules); len(missing) > 0 {
+			out := have.DeepCopy()
+			out.Rules = append(out.Rules, missing...)
+			return out
+		}
 	case *rbacv1.ClusterRoleBinding:
 		have := have.(*rbacv1.ClusterRoleBinding)
-		var missing []rbacv1.Subject
-		for _, s := range want.Subjects {
-			found := false
-			for _, h := range have.Subjects {
-				found = found || h == s
-			}
-			if !found {
-				missing = append(missing, s)
-			}
+		if missing := missingSubjects(have.Subjects, want.Subjects); len(missing) > 0 {
+			out := have.DeepCopy()
+			out.Subjects = append(out.Subjects, missing...)
+			return out
 		}
-		if len(missing) == 0 {
-			return nil
+	case *rbacv1.RoleBinding:
+		have := have.(*rbacv1.RoleBinding)
+		if missing := missingSubjects(have.Subjects, want.Subjects); len(missing) > 0 {
+			out := have.DeepCopy()
+			out.Subjects = append(out.Subjects, missing...)
+			return out
 		}
-		out := have.DeepCopy()
-		out.Subjects = append(out.Subjects, missing...)
-		return out
 	}
 	return nil
+}
+
+func missingSubjects(have, want []rbacv1.Subject) (missing []rbacv1.Subject) {
+	for _, s := range want {
+		if !slices.Contains(have, s) {
+			missing = append(missing, s)
+		}
+	}
+	return missing
 }
 
 // replace makes a stored object say what it should, or creates it.

@@ -141,7 +141,10 @@ func (s *server) openAPI() error {
 	s.hub = reconcile.NewHub(s.system, s.log)
 	s.events = reconcile.NewRecorder(s.system, s.log)
 	s.rules = authz.NewRBAC(s.hub)
-	authorizer := authz.Chain{authz.Masters{}, authz.NewNode(s.hub), s.rules}
+	authorizer, err := s.authorizers()
+	if err != nil {
+		return err
+	}
 	accounts, err := s.openAccounts()
 	if err != nil {
 		return err

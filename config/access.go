@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +31,13 @@ type Access struct {
 	OIDCRequired       []string `json:"oidcRequiredClaim" flag:"oidc-required-claim" usage:"claim that a token must have, key=value"`
 	OIDCSigningAlgs    []string `json:"oidcSigningAlgs" flag:"oidc-signing-algs" usage:"algorithms by which tokens may be signed"`
 
+	AuthorizationModes          []string `json:"authorizationMode" flag:"authorization-mode" usage:"who decides, in order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny"`
+	AuthorizationConfig         string   `json:"authorizationConfig" flag:"authorization-config" usage:"file with an AuthorizationConfiguration instead"`
+	AuthorizationWebhook        string   `json:"authorizationWebhookConfigFile" flag:"authorization-webhook-config-file" usage:"kubeconfig file of a service that decides"`
+	AuthorizationWebhookVersion string   `json:"authorizationWebhookVersion" flag:"authorization-webhook-version" usage:"version of SubjectAccessReview it speaks: v1 or v1beta1"`
+	AuthorizationAllowTTL       string   `json:"authorizationWebhookCacheAuthorizedTTL" flag:"authorization-webhook-cache-authorized-ttl" usage:"how long its yes holds"`
+	AuthorizationDenyTTL        string   `json:"authorizationWebhookCacheUnauthorizedTTL" flag:"authorization-webhook-cache-unauthorized-ttl" usage:"how long its no holds"`
+
 	RequestHeaderCA     string   `json:"requestHeaderClientCAFile" flag:"requestheader-client-ca-file" usage:"PEM file of the authority of proxies that say in headers who the user is"`
 	RequestHeaderNames  []string `json:"requestHeaderAllowedNames" flag:"requestheader-allowed-names" usage:"common names such a proxy may have (default: any)"`
 	RequestHeaderUsers  []string `json:"requestHeaderUsernameHeaders" flag:"requestheader-username-headers" usage:"headers with the user name"`
@@ -48,6 +56,7 @@ type Access struct {
 func defaultAccess() Access {
 	return Access{
 		AnonymousAuth: "true", AuthenticationWebhookTTL: "2m", AuthenticationWebhookVersion: "v1beta1",
+		AuthorizationModes: []string{"Node", "RBAC"}, AuthorizationWebhookVersion: "v1beta1", AuthorizationAllowTTL: "5m", AuthorizationDenyTTL: "30s",
 		OIDCUsernameClaim: "sub", OIDCSigningAlgs: []string{"RS256"},
 		RequestHeaderUsers: []string{"X-Remote-User"}, RequestHeaderUIDs: []string{"X-Remote-Uid"},
 		RequestHeaderGroups: []string{"X-Remote-Group"}, RequestHeaderExtras: []string{"X-Remote-Extra-"},
@@ -62,6 +71,8 @@ func (c *Config) accessFiles() map[string]*string {
 		"authentication-config":                    &c.AuthenticationConfig,
 		"authentication-token-webhook-config-file": &c.AuthenticationWebhook,
 		"oidc-ca-file":                             &c.OIDCCA,
+		"authorization-config":                     &c.AuthorizationConfig,
+		"authorization-webhook-config-file":        &c.AuthorizationWebhook,
 		"requestheader-client-ca-file":             &c.RequestHeaderCA,
 		"service-account-signing-key-file":         &c.ServiceAccountSigningKey,
 		"encryption-provider-config":               &c.EncryptionProviderConfig,
@@ -82,6 +93,9 @@ func (c *Config) accessDurations() map[string]*string {
 
 		"authentication-token-webhook-cache-ttl": &c.AuthenticationWebhookTTL,
 		"service-account-max-token-expiration":   &c.ServiceAccountMaxLife,
+
+		"authorization-webhook-cache-authorized-ttl":   &c.AuthorizationAllowTTL,
+		"authorization-webhook-cache-unauthorized-ttl": &c.AuthorizationDenyTTL,
 	}
 }
 
@@ -152,6 +166,13 @@ func (c *Config) validateAuthentication(bad func(flag, format string, args ...an
 		bad("oidc-issuer-url", "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set")
 	case c.OIDCIssuer != "" && c.AuthenticationConfig != "":
 		bad("authentication-config", "authentication-config file and oidc-* flags are mutually exclusive")
+	}
+	webhook := slices.Contains(c.AuthorizationModes, "Webhook")
+	switch {
+	case c.AuthorizationConfig != "" && (webhook || c.AuthorizationWebhook != ""):
+		bad("authorization-config", "it cannot be given together with the webhook of --authorization-mode")
+	case webhook != (c.AuthorizationWebhook != ""):
+		bad("authorization-webhook-config-file", "it and the mode Webhook of --authorization-mode go together")
 	}
 	for _, r := range c.OIDCRequired {
 		if k, _, ok := strings.Cut(r, "="); !ok || k == "" {

@@ -255,8 +255,16 @@ var _ authorizer.UnconditionalAuthorizer = authz.Masters{}
 func TestNodeCannotReachSecretsThroughPodsOfItsOwn(t *testing.T) {
 	c := newCluster(t)
 	node := as(c.engine, "system:node:n1", user.NodesGroup)
+	c.must(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}})
+	self, err := client.Get[*corev1.Node](t.Context(), c, "", "n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	yes := true
+	c.grant("system:node:n1", rbacv1.PolicyRule{Verbs: []string{"delete"}, APIGroups: []string{""}, Resources: []string{"pods"}})
 	mirror := func(change func(*corev1.PodSpec)) *corev1.Pod {
 		return pod("mirror", func(p *corev1.Pod) {
+			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "n1", UID: self.UID, Controller: &yes}}
 			p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
 			p.Spec.NodeName = "n1"
 			change(&p.Spec)
@@ -295,7 +303,7 @@ func TestNodeSetsOnlyItsOwnLabels(t *testing.T) {
 			}
 			continue
 		}
-		c.refused(agent, n, "is not allowed to modify labels: "+label)
+		c.refused(agent, n, "is not allowed to set the following labels: "+label)
 	}
 }
 

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -9,7 +10,10 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/authz"
 	"sagong/apiserver/resource"
@@ -18,7 +22,10 @@ import (
 
 // NodeRestriction holds a node agent to its own node: its Node object, its
 // lease, and the pods bound to it.
-type NodeRestriction struct{ Client client.Client }
+type NodeRestriction struct {
+	Client     client.Client
+	Authorizer authorizer.UnconditionalAuthorizer
+}
 
 // Name implements Plugin.
 func (NodeRestriction) Name() string { return "NodeRestriction" }
@@ -36,6 +43,8 @@ func (n NodeRestriction) Admit(ctx context.Context, a *resource.Attributes) erro
 		return n.node(a, node)
 	case "/serviceaccounts":
 		return n.token(ctx, a, node)
+	case resourcev1.GroupName + "/resourceslices":
+		return n.slice(a, node)
 	case "/persistentvolumeclaims":
 		return n.claimStatus(a, node)
 	case "/persistentvolumes":
@@ -73,6 +82,9 @@ func (n NodeRestriction) pod(ctx context.Context, a *resource.Attributes, node s
 			if pod.Spec.NodeName != node {
 				return forbidden(a, "node %q can only create pods with spec.nodeName set to itself", node)
 			}
+			if err := n.mirrorOwner(ctx, a, pod, node); err != nil {
+				return err
+			}
 			// What a pod of its own uses a node may read: it must not choose.
 			var used string
 			authz.References(pod, func(resource, _ string) { used = resource })
@@ -86,7 +98,20 @@ func (n NodeRestriction) pod(ctx context.Context, a *resource.Attributes, node s
 		}
 		return forbidden(a, "unexpected operation %q, node %q can only create and delete mirror pods", a.Operation, node)
 	case "status":
-		return n.ownPod(ctx, a, node, "update status for")
+		if err := n.ownPod(ctx, a, node, "update status for"); err != nil {
+			return err
+		}
+		old, ok := a.Old.(*corev1.Pod)
+		now, ok2 := a.Object.(*corev1.Pod)
+		switch {
+		case !ok || !ok2:
+			return forbidden(a, "unexpected type %T", a.Object)
+		case !maps.Equal(old.Labels, now.Labels):
+			return forbidden(a, "node %q cannot update labels through pod status", node)
+		case !equality.Semantic.DeepEqual(old.Status.ResourceClaimStatuses, now.Status.ResourceClaimStatuses):
+			return forbidden(a, "node %q cannot update resource claim statues", node)
+		}
+		return nil
 	case "eviction":
 		if e, ok := a.Object.(*policyv1.Eviction); ok && e.Name != "" && e.Name != a.Name {
 			return forbidden(a, "could not determine pod from request data")
@@ -94,6 +119,49 @@ func (n NodeRestriction) pod(ctx context.Context, a *resource.Attributes, node s
 		return n.ownPod(ctx, a, node, "evict")
 	}
 	return forbidden(a, "unexpected pod subresource %q, only 'status' and 'eviction' are allowed", a.Subresource)
+}
+
+// mirrorOwner holds a mirror pod to its one owner, the node.
+func (n NodeRestriction) mirrorOwner(ctx context.Context, a *resource.Attributes, pod *corev1.Pod, node string) error {
+	switch len(pod.OwnerReferences) {
+	case 0:
+		return forbidden(a, "node %q can only create pods with an owner reference set to itself", node)
+	case 1:
+	default:
+		return forbidden(a, "node %q can only create pods with a single owner reference set to itself", node)
+	}
+	owner := pod.OwnerReferences[0]
+	switch {
+	case owner.APIVersion != "v1" || owner.Kind != "Node" || owner.Name != node:
+		return forbidden(a, "node %q can only create pods with an owner reference set to itself", node)
+	case owner.Controller == nil || !*owner.Controller:
+		return forbidden(a, "node %q can only create pods with a controller owner reference set to itself", node)
+	case owner.BlockOwnerDeletion != nil && *owner.BlockOwnerDeletion:
+		return forbidden(a, "node %q must not set blockOwnerDeletion on an owner reference", node)
+	}
+	have, err := client.Get[*corev1.Node](ctx, n.Client, "", node)
+	if err != nil {
+		return err
+	}
+	if owner.UID != have.UID {
+		return forbidden(a, "node %s UID mismatch: expected %s got %s", node, owner.UID, have.UID)
+	}
+	return nil
+}
+
+// slice holds a node to its own devices.
+func (n NodeRestriction) slice(a *resource.Attributes, node string) error {
+	if a.Operation != resource.Create {
+		return nil // the Node authorizer has looked
+	}
+	s, ok := a.Object.(*resourcev1.ResourceSlice)
+	if !ok {
+		return forbidden(a, "unexpected type %T", a.Object)
+	}
+	if s.Spec.NodeName == nil || *s.Spec.NodeName != node {
+		return forbidden(a, "can only create ResourceSlice with the same NodeName as the requesting node")
+	}
+	return nil
 }
 
 func (n NodeRestriction) ownPod(ctx context.Context, a *resource.Attributes, node, verb string) error {
@@ -124,6 +192,11 @@ func (n NodeRestriction) node(a *resource.Attributes, node string) error {
 		if a.Subresource == "" && !sameTaints(old.Spec.Taints, now.Spec.Taints) {
 			return forbidden(a, "node %q is not allowed to modify taints", node)
 		}
+		// Owners could have the node collected, its restrictions with it, and let
+		// it register anew as it likes.
+		if !equality.Semantic.DeepEqual(old.OwnerReferences, now.OwnerReferences) {
+			return forbidden(a, "node %q is not allowed to modify ownerReferences", node)
+		}
 	}
 	var changed []string
 	for k, v := range now.Labels {
@@ -138,7 +211,10 @@ func (n NodeRestriction) node(a *resource.Attributes, node string) error {
 	}
 	if len(changed) > 0 {
 		slices.Sort(changed)
-		return forbidden(a, "node %q is not allowed to modify labels: %s", node, strings.Join(changed, ", "))
+		if before == nil && a.Operation == resource.Create {
+			return forbidden(a, "node %q is not allowed to set the following labels: %s", node, strings.Join(changed, ", "))
+		}
+		return forbidden(a, "is not allowed to modify labels: %s", strings.Join(changed, ", "))
 	}
 	return nil
 }
@@ -192,7 +268,7 @@ func (n NodeRestriction) token(ctx context.Context, a *resource.Attributes, node
 		return forbidden(a, "unexpected type %T", a.Object)
 	}
 	ref := req.Spec.BoundObjectRef
-	if ref == nil || ref.Kind != "Pod" || ref.Name == "" {
+	if ref == nil || ref.APIVersion != "v1" || ref.Kind != "Pod" || ref.Name == "" {
 		return forbidden(a, "node requested token not bound to a pod")
 	}
 	if ref.UID == "" {
@@ -208,5 +284,71 @@ func (n NodeRestriction) token(ctx context.Context, a *resource.Attributes, node
 	if pod.Spec.NodeName != node {
 		return forbidden(a, "node requested token bound to a pod scheduled on a different node")
 	}
-	return nil
+	return n.audience(ctx, a, req, pod)
+}
+
+// audience lets a node ask for the audiences that its pods name, and for those
+// that somebody lets it have.
+func (n NodeRestriction) audience(ctx context.Context, a *resource.Attributes, req *authenticationv1.TokenRequest, pod *corev1.Pod) error {
+	wanted := ""
+	switch len(req.Spec.Audiences) {
+	case 0:
+	case 1:
+		wanted = req.Spec.Audiences[0]
+	default:
+		return forbidden(a, "node may only request 0 or 1 audiences")
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		for _, s := range v.Projected.Sources {
+			if s.ServiceAccountToken != nil && s.ServiceAccountToken.Audience == wanted {
+				return nil
+			}
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		driver, err := n.driver(ctx, pod, v)
+		if err != nil || driver == "" {
+			continue // it has none to name
+		}
+		d, err := client.Get[*storagev1.CSIDriver](ctx, n.Client, "", driver)
+		if err == nil && slices.ContainsFunc(d.Spec.TokenRequests, func(t storagev1.TokenRequest) bool { return t.Audience == wanted }) {
+			return nil
+		}
+	}
+	if n.Authorizer != nil {
+		decision, _, err := n.Authorizer.Authorize(ctx, authorizer.AttributesRecord{
+			User: a.User, Verb: "request-serviceaccounts-token-audience", Namespace: a.Namespace, Resource: wanted, Name: a.Name, APIVersion: "v1", ResourceRequest: true,
+		})
+		if err == nil && decision == authorizer.DecisionAllow {
+			return nil
+		}
+	}
+	return forbidden(a, "audience %q not found in pod spec volume, %s is not authorized to request tokens for this audience", wanted, a.User.GetName())
+}
+
+// driver is that of a volume of a pod, through its claim if need be; "" for none.
+func (n NodeRestriction) driver(ctx context.Context, pod *corev1.Pod, v corev1.Volume) (string, error) {
+	claim := ""
+	switch {
+	case v.CSI != nil:
+		return v.CSI.Driver, nil
+	case v.PersistentVolumeClaim != nil:
+		claim = v.PersistentVolumeClaim.ClaimName
+	case v.Ephemeral != nil:
+		claim = pod.Name + "-" + v.Name
+	default:
+		return "", nil
+	}
+	c, err := client.Get[*corev1.PersistentVolumeClaim](ctx, n.Client, pod.Namespace, claim)
+	if err != nil || c.Spec.VolumeName == "" {
+		return "", err
+	}
+	pv, err := client.Get[*corev1.PersistentVolume](ctx, n.Client, "", c.Spec.VolumeName)
+	if err != nil || pv.Spec.CSI == nil {
+		return "", err
+	}
+	return pv.Spec.CSI.Driver, nil
 }

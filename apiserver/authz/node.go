@@ -7,6 +7,10 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -16,21 +20,31 @@ import (
 // NodeUserPrefix precedes a node's name in its user name.
 const NodeUserPrefix = "system:node:"
 
-// Node authorizes node agents: what RBAC gives to system:node, but Secrets,
-// ConfigMaps, claims and service-account tokens only where a pod on that very
-// node uses them. https://kubernetes.io/docs/reference/access-authn-authz/node/
+// Node authorizes node agents: their own Node, pods bound to it, and what those
+// use, through as many objects as it takes (pod, claim, volume, secret); for all
+// else what RBAC gives to system:node.
+// https://kubernetes.io/docs/reference/access-authn-authz/node/
 type Node struct {
-	pods    *reconcile.View[*corev1.Pod]
-	nodes   *reconcile.View[*corev1.Node]
-	volumes *reconcile.View[*corev1.PersistentVolume]
+	pods        *reconcile.View[*corev1.Pod]
+	volumes     *reconcile.View[*corev1.PersistentVolume]
+	attachments *reconcile.View[*storagev1.VolumeAttachment]
+	slices      *reconcile.View[*resourcev1.ResourceSlice]
 }
 
-const byUse = "authz.use"
+const (
+	byUse    = "authz.use"
+	bySecret = "authz.secret"
+)
 
-// NewNode indexes the hub's pods by what they use on which node.
+// NewNode indexes the hub's pods by what they use on which node, and volumes by
+// the Secrets of their drivers.
 func NewNode(h *reconcile.Hub) *Node {
-	n := &Node{pods: reconcile.ViewOf[*corev1.Pod](h), nodes: reconcile.ViewOf[*corev1.Node](h), volumes: reconcile.ViewOf[*corev1.PersistentVolume](h)}
+	n := &Node{
+		pods: reconcile.ViewOf[*corev1.Pod](h), volumes: reconcile.ViewOf[*corev1.PersistentVolume](h),
+		attachments: reconcile.ViewOf[*storagev1.VolumeAttachment](h), slices: reconcile.ViewOf[*resourcev1.ResourceSlice](h),
+	}
 	n.pods.Index(byUse, podUses)
+	n.volumes.Index(bySecret, volumeSecrets)
 	return n
 }
 
@@ -52,21 +66,13 @@ func (n *Node) Authorize(_ context.Context, a authorizer.Attributes) (authorizer
 	if node == "" {
 		return authorizer.DecisionNoOpinion, "", nil
 	}
-	if a.IsResourceRequest() && a.GetAPIGroup() == "" {
-		switch a.GetResource() {
-		case "persistentvolumeclaims":
-			if a.GetSubresource() == "status" {
-				return n.claimStatus(node, a)
+	if a.IsResourceRequest() {
+		if judge := n.narrowed(a); judge != nil {
+			why, ok := judge(node, a)
+			if ok {
+				return authorizer.DecisionAllow, "", nil
 			}
-			return n.readUsed(node, a)
-		case "persistentvolumes":
-			return n.volume(node, a)
-		case "secrets", "configmaps":
-			return n.readUsed(node, a)
-		case "serviceaccounts":
-			if a.GetSubresource() == "token" && a.GetVerb() == "create" {
-				return n.used(node, "serviceaccounts", a)
-			}
+			return authorizer.DecisionNoOpinion, why, nil
 		}
 	}
 	for i := range nodeRules {
@@ -77,111 +83,208 @@ func (n *Node) Authorize(_ context.Context, a authorizer.Attributes) (authorizer
 	return authorizer.DecisionNoOpinion, "", nil
 }
 
-func (n *Node) readUsed(node string, a authorizer.Attributes) (authorizer.Decision, string, error) {
-	switch a.GetVerb() {
-	case "get", "list", "watch":
-	default:
-		return authorizer.DecisionNoOpinion, fmt.Sprintf("can only get, list and watch %s", a.GetResource()), nil
+// judge says whether a node may do something, and why not.
+type judge func(node string, a authorizer.Attributes) (why string, ok bool)
+
+// narrowed is what decides about a resource of which a node may see a part; nil
+// for all others.
+func (n *Node) narrowed(a authorizer.Attributes) judge {
+	switch a.GetAPIGroup() {
+	case "":
+		switch a.GetResource() {
+		case "secrets", "configmaps":
+			return n.readUsed
+		case "persistentvolumeclaims":
+			if a.GetSubresource() == "status" {
+				return n.claimStatus
+			}
+			return n.readUsed
+		case "persistentvolumes":
+			return n.volume
+		case "serviceaccounts":
+			return n.createToken
+		case "nodes":
+			return n.node
+		case "pods":
+			return n.pod
+		}
+	case "resource.k8s.io":
+		switch a.GetResource() {
+		case "resourceclaims":
+			return n.getUsed
+		case "resourceslices":
+			return n.slice
+		}
+	case "storage.k8s.io":
+		switch a.GetResource() {
+		case "volumeattachments":
+			return n.getUsed
+		case "csinodes":
+			return n.csiNode
+		}
+	case "coordination.k8s.io":
+		if a.GetResource() == "leases" {
+			return n.lease
+		}
 	}
-	if a.GetSubresource() != "" {
-		return authorizer.DecisionNoOpinion, "cannot read subresource", nil
-	}
-	return n.used(node, a.GetResource(), a)
+	return nil
 }
 
-func (n *Node) used(node, resource string, a authorizer.Attributes) (authorizer.Decision, string, error) {
+func verb(a authorizer.Attributes, among ...string) bool { return slices.Contains(among, a.GetVerb()) }
+
+func (n *Node) readUsed(node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case !verb(a, "get", "list", "watch"):
+		return "can only read resources of this type", false
+	case a.GetSubresource() != "":
+		return "cannot read subresource", false
+	case a.GetNamespace() == "":
+		return "can only read namespaced object of this type", false
+	}
+	return n.related(node, a)
+}
+
+func (n *Node) getUsed(node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case a.GetVerb() != "get":
+		return "can only get individual resources of this type", false
+	case a.GetSubresource() != "":
+		return "cannot get subresource", false
+	}
+	return n.related(node, a)
+}
+
+func (n *Node) createToken(node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case a.GetVerb() != "create" || a.GetName() == "":
+		return "can only create tokens for individual service accounts", false
+	case a.GetSubresource() != "token":
+		return "can only create token subresource of serviceaccount", false
+	}
+	return n.related(node, a)
+}
+
+// related tells whether an object has to do with a node.
+func (n *Node) related(node string, a authorizer.Attributes) (string, bool) {
 	if a.GetName() == "" {
-		return authorizer.DecisionNoOpinion, "No Object name found", nil
+		return "No Object name found", false
 	}
-	if len(n.pods.By(byUse, useKey(node, resource, a.GetNamespace(), a.GetName()))) > 0 {
-		return authorizer.DecisionAllow, "", nil
+	namespace, name := a.GetNamespace(), a.GetName()
+	ok := false
+	switch a.GetResource() {
+	case "pods":
+		p, found := n.pods.Get(namespace, name)
+		ok = found && p.Spec.NodeName == node
+	case "volumeattachments":
+		v, found := n.attachments.Get("", name)
+		ok = found && v.Spec.NodeName == node
+	case "resourceslices":
+		s, found := n.slices.Get("", name)
+		ok = found && s.Spec.NodeName != nil && *s.Spec.NodeName == node
+	default:
+		ok = len(n.pods.By(byUse, useKey(node, a.GetResource(), namespace, name))) > 0
+		if !ok && a.GetResource() == "secrets" {
+			for _, v := range n.volumes.By(bySecret, namespace+"/"+name) {
+				ok = ok || n.mounts(node, v)
+			}
+		}
 	}
-	return authorizer.DecisionNoOpinion, fmt.Sprintf("no relationship found between node '%s' and this object", node), nil
+	if !ok {
+		return fmt.Sprintf("no relationship found between node '%s' and this object", node), false
+	}
+	return "", true
+}
+
+// mounts tells whether a pod on a node uses the claim that a volume is bound to.
+func (n *Node) mounts(node string, v *corev1.PersistentVolume) bool {
+	c := v.Spec.ClaimRef
+	return c != nil && len(n.pods.By(byUse, useKey(node, "persistentvolumeclaims", c.Namespace, c.Name))) > 0
+}
+
+func (n *Node) node(node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case a.GetSubresource() == "" && verb(a, "create", "update", "patch"), a.GetSubresource() == "status" && verb(a, "update", "patch"):
+		return "", true // NodeRestriction knows which
+	case a.GetSubresource() != "" || !verb(a, "get", "list", "watch"):
+		return "", false
+	case a.GetName() == node:
+		return "", true // also before it is there
+	case a.GetName() == "":
+		return fmt.Sprintf("node '%s' cannot read all nodes, only its own Node object", node), false
+	}
+	return fmt.Sprintf("node '%s' cannot read '%s', only its own Node object", node, a.GetName()), false
+}
+
+func (n *Node) pod(node string, a authorizer.Attributes) (string, bool) {
+	switch a.GetSubresource() {
+	case "":
+		switch {
+		case verb(a, "create", "delete"):
+			return "", true // NodeRestriction knows which
+		case a.GetVerb() == "get":
+			return n.related(node, a)
+		case !verb(a, "list", "watch"):
+			return "", false
+		case selects(a, "spec.nodeName", node):
+			return "", true
+		case a.GetName() != "":
+			return n.related(node, a)
+		}
+		return "can only list/watch pods with spec.nodeName field selector", false
+	case "status":
+		return "", verb(a, "update", "patch")
+	case "eviction":
+		return "", a.GetVerb() == "create"
+	}
+	return "", false
+}
+
+// selects tells whether a request asks only for objects with a value in a field.
+func selects(a authorizer.Attributes, field, value string) bool {
+	reqs, _ := a.GetFieldSelector()
+	return slices.ContainsFunc(reqs, func(r fields.Requirement) bool {
+		return r.Field == field && r.Operator == selection.Equals && r.Value == value
+	})
+}
+
+func (n *Node) slice(node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case a.GetSubresource() != "":
+		return "cannot authorize ResourceSlice subresources", false
+	case a.GetVerb() == "create":
+		return "", true // NodeRestriction knows which
+	case verb(a, "get", "update", "patch", "delete"):
+		return n.related(node, a)
+	case verb(a, "watch", "list", "deletecollection"):
+		return "can only list/watch/deletecollection resourceslices with nodeName field selector", selects(a, "spec.nodeName", node) || selects(a, "nodeName", node)
+	}
+	return "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection", false
+}
+
+func (n *Node) lease(node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case !verb(a, "get", "create", "update", "patch", "delete"):
+		return "can only get, create, update, patch, or delete a node lease", false
+	case a.GetNamespace() != corev1.NamespaceNodeLease:
+		return fmt.Sprintf("can only access leases in the %q system namespace", corev1.NamespaceNodeLease), false
+	case a.GetVerb() != "create" && a.GetName() != node:
+		return "can only access node lease with the same name as the requesting node", false
+	}
+	return "", true
+}
+
+func (n *Node) csiNode(node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case !verb(a, "get", "create", "update", "patch", "delete"):
+		return "can only get, create, update, patch, or delete a CSINode", false
+	case a.GetSubresource() != "":
+		return "cannot authorize CSINode subresources", false
+	case a.GetVerb() != "create" && a.GetName() != node:
+		return "can only access CSINode with the same name as the requesting node", false
+	}
+	return "", true
 }
 
 func useKey(node, resource, namespace, name string) string {
 	return node + "\x00" + resource + "\x00" + namespace + "\x00" + name
-}
-
-// podUses lists the objects a pod's node must read for it.
-func podUses(p *corev1.Pod) []string {
-	if p.Spec.NodeName == "" {
-		return nil
-	}
-	seen := map[string]bool{}
-	References(p, func(resource, name string) {
-		seen[useKey(p.Spec.NodeName, resource, p.Namespace, name)] = true
-	})
-	keys := make([]string, 0, len(seen))
-	for k := range seen {
-		keys = append(keys, k)
-	}
-	return keys
-}
-
-// References calls f with each object of its namespace that a pod's node must
-// read for it; more than once for some.
-func References(p *corev1.Pod, f func(resource, name string)) {
-	use := func(resource, name string) {
-		if name != "" {
-			f(resource, name)
-		}
-	}
-	use("serviceaccounts", p.Spec.ServiceAccountName)
-	for _, s := range p.Spec.ImagePullSecrets {
-		use("secrets", s.Name)
-	}
-	environment := func(env []corev1.EnvVar, from []corev1.EnvFromSource) {
-		for _, e := range env {
-			if e.ValueFrom == nil {
-				continue
-			}
-			if r := e.ValueFrom.SecretKeyRef; r != nil {
-				use("secrets", r.Name)
-			}
-			if r := e.ValueFrom.ConfigMapKeyRef; r != nil {
-				use("configmaps", r.Name)
-			}
-		}
-		for _, f := range from {
-			if f.SecretRef != nil {
-				use("secrets", f.SecretRef.Name)
-			}
-			if f.ConfigMapRef != nil {
-				use("configmaps", f.ConfigMapRef.Name)
-			}
-		}
-	}
-	for _, c := range p.Spec.InitContainers {
-		environment(c.Env, c.EnvFrom)
-	}
-	for _, c := range p.Spec.Containers {
-		environment(c.Env, c.EnvFrom)
-	}
-	for _, c := range p.Spec.EphemeralContainers {
-		environment(c.Env, c.EnvFrom)
-	}
-	for _, v := range p.Spec.Volumes {
-		switch {
-		case v.Secret != nil:
-			use("secrets", v.Secret.SecretName)
-		case v.ConfigMap != nil:
-			use("configmaps", v.ConfigMap.Name)
-		case v.PersistentVolumeClaim != nil:
-			use("persistentvolumeclaims", v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil:
-			use("persistentvolumeclaims", p.Name+"-"+v.Name)
-		case v.Projected != nil:
-			for _, s := range v.Projected.Sources {
-				if s.Secret != nil {
-					use("secrets", s.Secret.Name)
-				}
-				if s.ConfigMap != nil {
-					use("configmaps", s.ConfigMap.Name)
-				}
-			}
-		case v.CSI != nil && v.CSI.NodePublishSecretRef != nil:
-			use("secrets", v.CSI.NodePublishSecretRef.Name)
-		}
-	}
 }

@@ -1,0 +1,116 @@
+package compose
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/apis/apiserver/validation"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	authorizationcel "k8s.io/apiserver/pkg/authorization/cel"
+
+	"sagong/apiserver/authz"
+	"sagong/apiserver/callout"
+	"sagong/apiserver/configfile"
+	"sagong/config"
+)
+
+// authorizationModes are those an authorizer may be of, and of which there may
+// be several.
+var (
+	authorizationModes  = sets.New("AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
+	repeatableModes     = sets.New("Webhook")
+	webhookTimeout      = 30 * time.Second
+	failureDecisionsFor = map[string]authorizer.Decision{"": authorizer.DecisionNoOpinion, "NoOpinion": authorizer.DecisionNoOpinion, "Deny": authorizer.DecisionDeny}
+)
+
+// authorizers lists who decides, in order; administrators are let through before
+// all others.
+func (s *server) authorizers() (authz.Chain, error) {
+	conf, err := authorizationConfig(s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	compiler := authorizationcel.NewDefaultCompiler()
+	if err := validation.ValidateAuthorizationConfiguration(compiler, nil, conf, authorizationModes, repeatableModes).ToAggregate(); err != nil {
+		return nil, fmt.Errorf("cannot use the authorizers: %w", err)
+	}
+	chain := authz.Chain{authz.Masters{}}
+	for _, a := range conf.Authorizers {
+		switch a.Type {
+		case "AlwaysAllow":
+			chain = append(chain, authz.Always(authorizer.DecisionAllow))
+		case "AlwaysDeny":
+			chain = append(chain, authz.Always(authorizer.DecisionNoOpinion))
+		case "Node":
+			chain = append(chain, authz.NewNode(s.hub))
+		case "RBAC":
+			chain = append(chain, s.rules)
+		case apiserver.TypeWebhook:
+			w, err := authorizationWebhook(compiler, a.Webhook)
+			if err != nil {
+				return nil, fmt.Errorf("cannot use authorizer %s: %w", a.Name, err)
+			}
+			chain = append(chain, w)
+		}
+	}
+	return chain, nil
+}
+
+// authorizationConfig is that of the file, or what the flags say.
+func authorizationConfig(c config.Config) (*apiserver.AuthorizationConfiguration, error) {
+	if c.AuthorizationConfig != "" {
+		conf, err := configfile.Read[*apiserver.AuthorizationConfiguration](c.AuthorizationConfig)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use --authorization-config: %w", err)
+		}
+		return conf, nil
+	}
+	conf := &apiserver.AuthorizationConfiguration{}
+	for _, mode := range c.AuthorizationModes {
+		a := apiserver.AuthorizerConfiguration{Type: apiserver.AuthorizerType(mode), Name: strings.ToLower(mode)}
+		if mode == "Webhook" {
+			a.Webhook = &apiserver.WebhookConfiguration{
+				Timeout:         metav1.Duration{Duration: webhookTimeout},
+				AuthorizedTTL:   metav1.Duration{Duration: c.Duration(c.AuthorizationAllowTTL)},
+				UnauthorizedTTL: metav1.Duration{Duration: c.Duration(c.AuthorizationDenyTTL)},
+
+				CacheAuthorizedRequests: true, CacheUnauthorizedRequests: true,
+				SubjectAccessReviewVersion: c.AuthorizationWebhookVersion, FailurePolicy: apiserver.FailurePolicyNoOpinion,
+				ConnectionInfo: apiserver.WebhookConnectionInfo{
+					Type: apiserver.AuthorizationWebhookConnectionInfoTypeKubeConfigFile, KubeConfigFile: &c.AuthorizationWebhook,
+				},
+			}
+		}
+		conf.Authorizers = append(conf.Authorizers, a)
+	}
+	return conf, nil
+}
+
+func authorizationWebhook(compiler authorizationcel.Compiler, c *apiserver.WebhookConfiguration) (*authz.Webhook, error) {
+	w := &authz.Webhook{
+		V1beta1: c.SubjectAccessReviewVersion == "v1beta1", Timeout: c.Timeout.Duration, OnFailure: failureDecisionsFor[c.FailurePolicy], Now: time.Now,
+	}
+	if c.CacheAuthorizedRequests {
+		w.AllowTTL = c.AuthorizedTTL.Duration
+	}
+	if c.CacheUnauthorizedRequests {
+		w.DenyTTL = c.UnauthorizedTTL.Duration
+	}
+	if len(c.MatchConditions) > 0 {
+		m, errs := validation.ValidateAndCompileMatchConditions(compiler, c.MatchConditions)
+		if err := errs.ToAggregate(); err != nil {
+			return nil, err
+		}
+		w.Matcher = m
+	}
+	if c.ConnectionInfo.Type != apiserver.AuthorizationWebhookConnectionInfoTypeKubeConfigFile {
+		return nil, fmt.Errorf("connectionInfo.type %s is not supported: give a KubeConfigFile", c.ConnectionInfo.Type)
+	}
+	service, err := callout.Open(*c.ConnectionInfo.KubeConfigFile, c.Timeout.Duration)
+	w.Service = service
+	return w, err
+}
