@@ -21,6 +21,7 @@ import (
 
 	"sagong/apiserver"
 	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/quota"
 	"sagong/apiserver/authn"
 	"sagong/apiserver/authz"
 	"sagong/apiserver/encryption"
@@ -74,6 +75,7 @@ type server struct {
 	hub       *reconcile.Hub
 	events    *reconcile.Recorder
 	rules     *authz.RBAC
+	quota     *quota.Ledger
 	crds      *crd.Registry
 	api       *apiserver.Server
 	audit     *auditing
@@ -83,6 +85,8 @@ type server struct {
 	node      *node
 	parts     *reconcile.Engine
 	scheduler *scheduler.Scheduler
+
+	podSecurity *admission.PodSecurityMetrics
 }
 
 // lateAdmission lets the engine exist before the rules that read through it.
@@ -158,11 +162,13 @@ func (s *server) openAPI() error {
 		return err
 	}
 	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, s.log)
-	s.admission.Admission = admission.NewChain(admission.All(admission.Deps{
+	if err := s.openAdmission(admission.Deps{
 		Client: s.system, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
 		ServicePrefix: netip.MustParsePrefix(c.ServiceCIDR), FirstNodePort: first, LastNodePort: last,
 		Mutating: s.dynamic.mutating, Validating: s.dynamic.validating,
-	})...)
+	}); err != nil {
+		return err
+	}
 	reviews.Access{Authorizer: authorizer, Rules: s.rules}.Register(s.engine)
 	reviews.Tokens{Authenticator: tokens, Accounts: accounts, Client: s.system, Now: time.Now}.Register(s.engine)
 	if s.audit, err = openAudit(c, s.log); err != nil {
@@ -172,6 +178,7 @@ func (s *server) openAPI() error {
 		return err
 	}
 	s.dynamic.register(s.metrics.registry)
+	s.podSecurity.Register(s.metrics.registry)
 	discover, describe := s.openKinds(scheme)
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
@@ -222,7 +229,7 @@ func (s *server) openComponents() error {
 	if err != nil {
 		return err
 	}
-	list = append(list, crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
+	list = append(list, s.quota.Controller(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
 	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics.queues)
 	if err := s.parts.Add(list...); err != nil {
 		return err

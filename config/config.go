@@ -53,6 +53,9 @@ type Config struct {
 
 	EncryptionProviderConfig string `json:"encryptionProviderConfig" flag:"encryption-provider-config" usage:"file with an EncryptionConfiguration (default: Secrets are encrypted with a key of the cluster's own)"`
 
+	EnableAdmission  []string `json:"enableAdmissionPlugins" flag:"enable-admission-plugins" usage:"admission plugins to run besides those that run by default"`
+	DisableAdmission []string `json:"disableAdmissionPlugins" flag:"disable-admission-plugins" usage:"admission plugins not to run"`
+
 	AuditLog              string `json:"auditLogPath" flag:"audit-log-path" usage:"file for the audit log, '-' for standard output (default DATA-DIR/audit.log; 'off' for none)"`
 	AuditPolicy           string `json:"auditPolicyFile" flag:"audit-policy-file" usage:"file with an audit Policy (default: the metadata of all requests but health checks)"`
 	AuditLogFormat        string `json:"auditLogFormat" flag:"audit-log-format" usage:"json or legacy"`

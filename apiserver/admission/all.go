@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"sagong/apiserver/admission/quota"
 	"sagong/apiserver/authz"
 	"sagong/client"
 	"sagong/reconcile"
@@ -23,29 +24,49 @@ type Deps struct {
 	// Mutating and Validating are the rules through which users add their own:
 	// policies, then webhooks.
 	Mutating, Validating []Plugin
+	// PodSecurity and Quota are nil for a server without.
+	PodSecurity *PodSecurity
+	Quota       *quota.Ledger
 }
 
-// All is every rule, in upstream's order.
+// All is every rule, in upstream's order; Choose says which of them run.
 func All(d Deps) []Plugin {
 	list := []Plugin{
 		NotYet{},
-		NodeRestriction{d.Client, d.Authorizer},
 		NamespaceLifecycle{d.Client},
+		LimitRanger{d.Client},
 		ServiceAccount{d.Client},
+		NodeRestriction{d.Client, d.Authorizer},
+		TaintNodesByCondition{},
+	}
+	if d.PodSecurity != nil {
+		list = append(list, *d.PodSecurity)
+	}
+	list = append(list,
 		Priority{d.Client},
+		DefaultTolerationSeconds{},
 		DefaultStorageClass{d.Client},
 		StorageObjectInUseProtection{},
+		OwnerReferencesPermissionEnforcement{d.Client, d.Authorizer},
 		PersistentVolumeClaimResize{d.Client},
+		RuntimeClass{d.Client},
 		CertificateIdentity{},
 		CertificateApproval{d.Authorizer},
 		CertificateSubjectRestriction{},
-		DefaultTolerationSeconds{},
-	}
+		DefaultIngressClass{d.Client},
+		PodTopologyLabels{d.Client},
+		PodResizeValidator{d.Client},
+	)
 	list = append(list, d.Mutating...)
 	// Addresses are handed out after webhooks had their say, as upstream does.
 	list = append(list,
 		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
 		RBACEscalation{d.Rules, d.Authorizer},
 	)
-	return append(list, d.Validating...)
+	list = append(list, d.Validating...)
+	// Quotas come last: only what nobody else refuses is charged.
+	if d.Quota != nil {
+		list = append(list, d.Quota)
+	}
+	return list
 }

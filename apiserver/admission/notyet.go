@@ -27,8 +27,6 @@ var refusedGroups = map[string]string{
 
 // storedKinds are kept, so that manifests apply as a whole.
 var storedKinds = map[schema.GroupResource]string{
-	{Resource: "limitranges"}:                                 "limit ranges are stored but not applied to pods yet",
-	{Resource: "resourcequotas"}:                              "resource quotas are stored but not enforced yet",
 	{Group: "storage.k8s.io", Resource: "volumeattachments"}:  "volume attachments are stored but nothing attaches volumes yet",
 	{Group: "networking.k8s.io", Resource: "networkpolicies"}: "network policies are stored but NOT ENFORCED yet: traffic is not restricted",
 	{Group: "networking.k8s.io", Resource: "ingresses"}:       "ingresses are stored but not served yet: use a Service of type NodePort",

@@ -60,13 +60,6 @@ type account struct {
 	wrote    time.Time           // when the status was written last
 }
 
-// dyingPod is a pod whose charge ends at a time, although nothing changes then.
-type dyingPod struct {
-	pod  *corev1.Pod
-	at   time.Time
-	over bool
-}
-
 // New makes a ledger over the hub's views. now is the clock.
 func New(h *reconcile.Hub, now func() time.Time) *Ledger {
 	l := &Ledger{
@@ -177,43 +170,6 @@ func (s *space) usage(m measure, o object.Object, now time.Time) corev1.Resource
 		return m.usage(o, d.at)
 	}
 	return m.usage(o, now)
-}
-
-// watchOver notes when the charge of a pod that is being deleted ends.
-func (s *space) watchOver(o object.Object, now time.Time) {
-	p, ok := o.(*corev1.Pod)
-	if !ok {
-		return
-	}
-	if at, dying := overdueAt(p); dying {
-		s.dying[p.UID] = &dyingPod{pod: p, at: at, over: now.After(at)}
-	}
-}
-
-// overdue ends the charges of pods that should be gone, and says when the next
-// one ends; zero when there is none. s is locked.
-func (l *Ledger) overdue(s *space, now time.Time) (next time.Time) {
-	for _, d := range s.dying {
-		switch {
-		case d.over:
-		case !now.After(d.at):
-			if next.IsZero() || d.at.Before(next) {
-				next = d.at
-			}
-		default:
-			before := pods.usage(d.pod, d.at)
-			d.over = true
-			after := pods.usage(d.pod, d.at.Add(1))
-			for _, a := range s.accounts {
-				if pods.inScopes(d.pod, a.scopes) {
-					add(a.used, before, -1)
-					add(a.used, after, 1)
-					l.tell(a.key)
-				}
-			}
-		}
-	}
-	return next
 }
 
 func (l *Ledger) tell(key object.Key) {
