@@ -53,7 +53,7 @@ func ParseDistribution(text string) (Distribution, error) {
 	if d.a, err = time.ParseDuration(strings.TrimSpace(first)); err != nil || d.a < 0 || d.a > longest {
 		return refuse()
 	}
-	if second != "" || d.form == uniform {
+	if d.form == uniform || d.form == normal {
 		if d.b, err = time.ParseDuration(strings.TrimSpace(second)); err != nil || d.b < 0 || d.b > longest || d.form == uniform && d.b < d.a {
 			return refuse()
 		}

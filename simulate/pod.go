@@ -47,6 +47,7 @@ type pod struct {
 	slot                   uint32
 
 	stopping bool // the API wants it gone
+	crashes  bool // again and again
 	lost     bool // its containers went down with its machine
 	gone     bool // the object is deleted
 	// version counts what there is to report, reported how much of it was.
@@ -214,10 +215,11 @@ func (f *Fleet) start(p *pod) {
 
 // planEnd lets the containers crash or complete, where they are to.
 func (f *Fleet) planEnd(p *pod) {
-	crashes := p.restarts > 0 && p.exitCode != 0 || p.meta.Annotations[AnnotationCrashAfter] != "" ||
-		p.restarts == 0 && f.cfg.CrashShare > 0 && f.rand.Float64() < f.cfg.CrashShare
+	if p.restarts == 0 {
+		p.crashes = p.meta.Annotations[AnnotationCrashAfter] != "" || f.cfg.CrashShare > 0 && f.rand.Float64() < f.cfg.CrashShare
+	}
 	switch {
-	case crashes:
+	case p.crashes:
 		f.after(p, max(f.delay(p, AnnotationCrashAfter, f.cfg.CrashAfter), time.Millisecond), func(p *pod) { f.end(p, p.code(1)) })
 	case p.shape.restart != corev1.RestartPolicyAlways || p.meta.Annotations[AnnotationRunFor] != "":
 		left := f.delay(p, AnnotationRunFor, f.cfg.RunFor) - time.Since(p.began)
@@ -307,7 +309,7 @@ func (f *Fleet) resume(p *pod) {
 		}
 		p.stage = crashed
 		f.changed(p)
-		f.after(p, f.cfg.StartDelay.Draw(f.rand), func(p *pod) { f.restart(p); p.exitCode = 0 })
+		f.after(p, f.cfg.StartDelay.Draw(f.rand), f.restart)
 	case p.stage == waiting:
 		f.planStart(p)
 	}
