@@ -23,6 +23,7 @@ type dynamicAdmission struct {
 	mutating, validating []admission.Plugin
 	clients              *webhookclient.Clients
 	metrics              []prometheus.Collector
+	schemas              policy.Schemas // of all kinds, for type checking
 }
 
 func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.UnconditionalAuthorizer, log *slog.Logger) *dynamicAdmission {
@@ -49,3 +50,8 @@ func (d *dynamicAdmission) synced(ctx context.Context) error {
 }
 
 func (d *dynamicAdmission) register(r prometheus.Registerer) { r.MustRegister(d.metrics...) }
+
+// controllers keep the status of what users added.
+func (d *dynamicAdmission) controllers(hub *reconcile.Hub) []reconcile.Controller {
+	return []reconcile.Controller{policy.NewStatus(hub, d.schemas)}
+}

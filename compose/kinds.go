@@ -17,6 +17,7 @@ import (
 // are defined while the server runs. It returns what answers discovery.
 func (s *server) openKinds(scheme *object.Scheme) (discover, describe http.Handler) {
 	disc, docs := discovery.New(scheme, AdvertisedAPI(s.cfg)), openapi.New(scheme, config.KubernetesVersion)
+	s.dynamic.schemas = docs
 	s.crds = crd.NewRegistry(crd.Options{
 		Engine: s.engine, Conversions: s.dynamic.clients, Log: s.log.With("room", "api"),
 		Changed: func() {

@@ -230,6 +230,7 @@ func (s *server) openComponents() error {
 		return err
 	}
 	list = append(list, s.quota.Controller(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
+	list = append(list, s.dynamic.controllers(s.hub)...)
 	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics.queues)
 	if err := s.parts.Add(list...); err != nil {
 		return err

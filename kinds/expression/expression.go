@@ -15,18 +15,19 @@ import (
 )
 
 // Compiler compiles expressions that share no variables.
-var Compiler = sync.OnceValue(func() cel.Compiler { return cel.NewCompiler(base()) })
+var Compiler = sync.OnceValue(func() cel.Compiler { return cel.NewCompiler(Base()) })
 
 // ConditionCompiler compiles conditions that share no variables.
-var ConditionCompiler = sync.OnceValue(func() cel.ConditionCompiler { return cel.NewConditionCompiler(base()) })
+var ConditionCompiler = sync.OnceValue(func() cel.ConditionCompiler { return cel.NewConditionCompiler(Base()) })
 
-func base() *environment.EnvSet {
+// Base is the environment that all others extend.
+func Base() *environment.EnvSet {
 	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
 }
 
 // Composing makes a compiler of the expressions of one policy, which may use
 // its variables.
-func Composing() (*cel.CompositedCompiler, error) { return cel.NewCompositedCompiler(base()) }
+func Composing() (*cel.CompositedCompiler, error) { return cel.NewCompositedCompiler(Base()) }
 
 // Condition is a match condition.
 type Condition admissionregistrationv1.MatchCondition
