@@ -103,7 +103,7 @@ func (o operations) responses(model string) map[string]any {
 	if model != "" {
 		if o.v3 {
 			content := map[string]any{}
-			for _, t := range []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"} {
+			for _, t := range o.encodings() {
 				content[t] = map[string]any{"schema": o.ref(model)}
 			}
 			ok["content"] = content
@@ -112,6 +112,25 @@ func (o operations) responses(model string) map[string]any {
 		}
 	}
 	return map[string]any{"200": ok, "401": map[string]any{"description": "Unauthorized"}}
+}
+
+// encodings are those of answers. Kinds made at run time have no protobuf form,
+// but for the objects that they share with others.
+func (o operations) encodings() []string {
+	all := []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+	if o.def.Dynamic != nil {
+		return all[:2]
+	}
+	return all
+}
+
+// patches are the forms of patches. kubectl looks here for whether a kind can be
+// patched strategically, which takes a Go type.
+func (o operations) patches() []string {
+	if o.def.Dynamic != nil {
+		return []string{"application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"}
+	}
+	return []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
 }
 
 func (o operations) body(op map[string]any, model string, types ...string) {
@@ -198,13 +217,13 @@ func (o operations) item(what string, verbs ...string) map[string]any {
 		op["parameters"] = append([]any{}, params...)
 		if body != "" {
 			if method == "patch" {
-				o.body(op, body, "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml")
+				o.body(op, body, o.patches()...)
 			} else {
 				o.body(op, body)
 			}
 		}
 		if !o.v3 {
-			op["produces"] = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+			op["produces"] = o.encodings()
 			op["schemes"] = []string{"https"}
 		}
 		item[method] = op
