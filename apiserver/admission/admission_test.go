@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/quota"
 	"sagong/apiserver/authz"
 	"sagong/apiserver/resource"
 	"sagong/client"
@@ -57,10 +59,19 @@ func newCluster(t *testing.T) *cluster {
 	c := &cluster{T: t, engine: e, Client: as(e, "admin", user.SystemPrivilegedGroup)}
 	c.hub = reconcile.NewHub(c.Client, slog.New(slog.DiscardHandler))
 	rules := authz.NewRBAC(c.hub)
-	l.Admission = admission.NewChain(admission.All(admission.Deps{
+	security, err := admission.NewPodSecurity(c.Client, c.hub, nil, admission.NewPodSecurityMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen, err := admission.Choose(admission.All(admission.Deps{
+		PodSecurity: &security, Quota: quota.New(c.hub, time.Now),
 		Client: c.Client, Hub: c.hub, Rules: rules, Authorizer: authz.Chain{authz.Masters{}, rules},
 		ServicePrefix: netip.MustParsePrefix("10.96.0.0/24"), FirstNodePort: 30000, LastNodePort: 30009,
-	})...)
+	}), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Admission = admission.NewChain(chosen...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = c.hub.Run(ctx) })
