@@ -17,8 +17,8 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver"
-	"sagong/apiserver/fairness"
 	"sagong/apiserver/audit"
+	"sagong/apiserver/fairness"
 	"sagong/client"
 	"sagong/client/direct"
 )

@@ -53,6 +53,7 @@ func bootstrapObjects(c config.Config) []object.Object {
 		})
 	}
 	all = append(all, factsAccess()...)
+	all = append(all, fairnessObjects()...)
 	return append(all, apiService(c), dnsService(c))
 }
 

@@ -186,6 +186,7 @@ func (s *server) openAPI() error {
 		Authorizer:    authorizer, Audit: s.audit.auditor, Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discover,
+		Fairness:  newFairness(s.hub, s.metrics),
 	})
 	usage.New(usage.Options{
 		Nodes: reconcile.ViewOf[*corev1.Node](s.hub), Pods: reconcile.ViewOf[*corev1.Pod](s.hub), Log: s.log.With("room", "api"),

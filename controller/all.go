@@ -8,6 +8,7 @@ import (
 
 	"sagong/client"
 	"sagong/controller/cleanup"
+	"sagong/controller/flows"
 	"sagong/controller/identity"
 	"sagong/controller/nodes"
 	"sagong/controller/scaling"
@@ -66,6 +67,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		cleanup.NewGarbageCollector(events("garbage-collector-controller"), d.Log),
 		cleanup.NewPodGarbageCollector(d.Hub),
 		cleanup.NewTTLAfterFinished(d.Hub),
+		flows.New(d.Hub),
 		nodes.NewLifecycle(d.Hub, events("node-controller")),
 		nodes.NewTaintEviction(d.Hub, events("taint-eviction-controller")),
 	}

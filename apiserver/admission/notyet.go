@@ -19,10 +19,9 @@ func (NotYet) Name() string { return "NotYet" }
 
 // refusedGroups promise to check or to protect requests.
 var refusedGroups = map[string]string{
-	"flowcontrol.apiserver.k8s.io": "requests are bounded by fixed limits in this version",
-	"storagemigration.k8s.io":      "objects are always stored in their newest version",
-	"resource.k8s.io":              "dynamic resource allocation is not served by this version",
-	"internal.apiserver.k8s.io":    "this version has one server",
+	"storagemigration.k8s.io":   "objects are always stored in their newest version",
+	"resource.k8s.io":           "dynamic resource allocation is not served by this version",
+	"internal.apiserver.k8s.io": "this version has one server",
 }
 
 // storedKinds are kept, so that manifests apply as a whole.
