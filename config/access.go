@@ -78,6 +78,7 @@ func (c *Config) accessFiles() map[string]*string {
 		"encryption-provider-config":               &c.EncryptionProviderConfig,
 		"audit-policy-file":                        &c.AuditPolicy,
 		"audit-webhook-config-file":                &c.AuditWebhook,
+		"scheduler-config":                         &c.SchedulerConfig,
 	}
 	for i := range c.ServiceAccountKeys {
 		files[fmt.Sprintf("service-account-key-file[%d]", i)] = &c.ServiceAccountKeys[i]
