@@ -258,7 +258,7 @@ func (f *Fleet) seeNode(n *node, o *corev1.Node) {
 // fillStatus says what the node says of itself; conditions and fields of others
 // stay.
 func (f *Fleet) fillStatus(n *node, s *corev1.NodeStatus) {
-	s.Capacity, s.Allocatable = f.cfg.Capacity, f.cfg.Capacity
+	s.Capacity, s.Allocatable = f.cfg.Capacity.DeepCopy(), f.cfg.Capacity.DeepCopy()
 	s.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: n.ip}, {Type: corev1.NodeHostName, Address: n.name}}
 	s.NodeInfo = corev1.NodeSystemInfo{
 		MachineID: n.name, SystemUUID: n.name, BootID: n.name, KernelVersion: "simulated", OSImage: "simulated",

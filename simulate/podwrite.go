@@ -27,7 +27,7 @@ func (f *Fleet) servePod(ctx context.Context, p *pod) {
 		version, sent := p.version, p.rev
 		// The spec stays away: the API ignores it in a write of the status, and a
 		// real agent sends a patch of the status alone.
-		o := &corev1.Pod{ObjectMeta: p.meta, Status: p.status()}
+		o := (&corev1.Pod{ObjectMeta: p.meta, Status: p.status()}).DeepCopy() // it is given away
 		f.mu.Unlock()
 		written, err := client.UpdateStatus(ctx, f.cfg.Client, o)
 		f.count(countPodWrites)
