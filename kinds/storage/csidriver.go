@@ -113,6 +113,9 @@ func validateCSIDriver(d *storagev1.CSIDriver) (errs field.ErrorList) {
 	for _, m := range s.VolumeLifecycleModes {
 		errs = append(errs, check.OneOf(p.Child("volumeLifecycleModes"), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
 	}
+	if v := s.ServiceAccountTokenInSecrets; v != nil && len(s.TokenRequests) == 0 {
+		errs = append(errs, field.Invalid(p.Child("serviceAccountTokenInSecrets"), *v, "serviceAccountTokenInSecrets is set but no tokenRequests are specified"))
+	}
 	if n := s.NodeAllocatableUpdatePeriodSeconds; n != nil && *n < 10 {
 		errs = append(errs, field.Invalid(p.Child("nodeAllocatableUpdatePeriodSeconds"), *n, "must be greater than or equal to 10 seconds"))
 	}

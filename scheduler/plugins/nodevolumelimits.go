@@ -1,7 +1,10 @@
 package plugins
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"sagong/scheduler/state"
 )
@@ -59,6 +62,12 @@ func (v *volumeCount) Version() uint64 { return v.l.version.Load() }
 // Filter implements NodeFilter.
 func (v *volumeCount) Filter(n *state.Node) *No {
 	node, ok := v.l.nodes.Get("", n.Name)
+	for _, d := range v.all {
+		has := ok && slices.ContainsFunc(node.Spec.Drivers, func(x storagev1.CSINodeDriver) bool { return x.Name == d.driver })
+		if o, known := v.l.drivers.Get("", d.driver); !has && known && o.Spec.PreventPodSchedulingIfMissing != nil && *o.Spec.PreventPodSchedulingIfMissing {
+			return Refuse(d.driver + " CSI driver is not installed on the node")
+		}
+	}
 	if !ok {
 		return nil
 	}

@@ -319,6 +319,16 @@ func TestNodeVolumeLimits(t *testing.T) {
 	}
 }
 
+func TestDriversThatMustBeThere(t *testing.T) {
+	yes := true
+	s := newStorage(t, storedClaim("a", "disks", "a"), storedVolume("a", ""),
+		&storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "d.example"}, Spec: storagev1.CSIDriverSpec{PreventPodSchedulingIfMissing: &yes}},
+		&storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{{Name: "d.example", NodeID: "n1"}}}})
+	if got := s.judge(NodeVolumeLimits{s.v}, podOf("p", "a")); got != "ok; d.example CSI driver is not installed on the node" {
+		t.Error(got)
+	}
+}
+
 func TestVolumeRestrictions(t *testing.T) {
 	s := newStorage(t, storedClaim("once", "disks", "v", func(c *corev1.PersistentVolumeClaim) {
 		c.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
