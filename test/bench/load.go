@@ -28,8 +28,8 @@ type call struct {
 // processors are left to the server it measures: a connection is one goroutine,
 // which writes a client's next request when it has read the answer to the last.
 type load struct {
-	authority string
-	conns     []*loadConn
+	authority, token string
+	conns            []*loadConn
 }
 
 // clientsPerConnection share a connection, as the workers of one process do.
@@ -46,7 +46,7 @@ func newLoad(config *rest.Config, clients int) (*load, error) {
 		return nil, err
 	}
 	tlsConfig.NextProtos = []string{http2.NextProtoTLS}
-	l := &load{authority: u.Host}
+	l := &load{authority: u.Host, token: config.BearerToken}
 	for clients > 0 {
 		n := min(clients, clientsPerConnection)
 		clients -= n
@@ -95,6 +95,7 @@ const (
 
 type loadConn struct {
 	authority string
+	token     string // of who asks; "" when the certificate says it
 	clients   int
 	raw       *tls.Conn
 	in        *bufio.Reader
@@ -128,7 +129,7 @@ func (l *load) connect(config *tls.Config, clients int) (*loadConn, error) {
 		return nil, fmt.Errorf("the server speaks %q, not HTTP/2", p)
 	}
 	c := &loadConn{
-		authority: l.authority, clients: clients, raw: raw,
+		authority: l.authority, token: l.token, clients: clients, raw: raw,
 		in: bufio.NewReaderSize(raw, 64<<10), out: bufio.NewWriterSize(raw, 64<<10),
 		nextID: 1, mayWrite: firstWindow, streams: map[uint32]*exchange{},
 	}
@@ -196,6 +197,11 @@ func (c *loadConn) send(next func() (call, bool)) error {
 		// A path is seldom used twice, and a length only by chance.
 		field := hpack.HeaderField{Name: h[0], Value: h[1], Sensitive: h[0] == ":path"}
 		if err := c.headers.WriteField(field); err != nil {
+			return err
+		}
+	}
+	if c.token != "" {
+		if err := c.headers.WriteField(hpack.HeaderField{Name: "authorization", Value: "Bearer " + c.token}); err != nil {
 			return err
 		}
 	}

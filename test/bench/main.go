@@ -56,6 +56,8 @@ func rows() []row {
 			figures: []figure{{unit: "/s", target: 2500, atLeast: true}, {name: "p99", unit: "ms", target: 100}}},
 		{name: "statuses", what: "patches of a pod's status, 64 clients", measure: measureRate(existing, reporting),
 			figures: []figure{{unit: "/s", target: 6000, atLeast: true}, {name: "p99", unit: "ms", target: 50}}},
+		{name: "fairness", what: "p99 of a tenant's gets and creates while another floods with 64 clients, against a quiet server", measure: measureFairness,
+			figures: []figure{{unit: "x", target: 2}}},
 		{name: "list", what: "list of 10,000 pods over HTTPS, protobuf", measure: measureList(protobufType),
 			figures: []figure{{unit: "ms", target: 25}}},
 		{name: "list-json", what: "the same, JSON", measure: measureList(jsonType),
