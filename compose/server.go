@@ -67,6 +67,8 @@ type server struct {
 	cipher    *encryption.Cipher
 	clientCAs *x509.CertPool // all that a client's certificate may lead to
 	accounts  *authn.ServiceAccounts
+
+	secretViews []*reconcile.View[*corev1.Secret]
 	store     *store.Local
 	engine    *resource.Engine
 	admission lateAdmission
@@ -232,6 +234,7 @@ func (s *server) openComponents() error {
 	}
 	list = append(list, s.quota.Controller(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
 	list = append(list, s.dynamic.controllers(s.hub)...)
+	list = append(list, s.tokenControllers()...)
 	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics.queues)
 	if err := s.parts.Add(list...); err != nil {
 		return err
@@ -290,6 +293,10 @@ func (s *server) run(ctx context.Context) error {
 	s.steps.Step("API serves on %s", s.listeners[len(s.listeners)-1].Addr())
 	part("encryption", s.cipher.Run)
 	part("encryption of what is stored", s.sealStale)
+	for _, v := range s.secretViews {
+		part("tokens in Secrets", v.Run)
+	}
+	part("cluster-info", s.publishClusterInfo)
 	part("controllers", s.parts.Run)
 	part("scheduler", s.scheduler.Run)
 	if s.node != nil {

@@ -1,0 +1,59 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"sagong/client"
+	"sagong/controller/identity"
+	"sagong/reconcile"
+)
+
+// tokenControllers are those of the tokens that live in Secrets, and the views
+// that they need running.
+func (s *server) tokenControllers() []reconcile.Controller {
+	accounts := identity.SecretsOfType(s.system, s.log, corev1.SecretTypeServiceAccountToken)
+	bootstrap := identity.SecretsOfType(s.system, s.log, corev1.SecretTypeBootstrapToken)
+	s.secretViews = []*reconcile.View[*corev1.Secret]{accounts, bootstrap}
+	return []reconcile.Controller{
+		identity.NewAccountTokens(s.hub, accounts, s.ids.ca.CertPEM, s.accounts.IssueLegacy),
+		identity.NewTokenCleaner(bootstrap, time.Now),
+		identity.NewBootstrapSigner(s.hub, bootstrap, time.Now),
+	}
+}
+
+// publishClusterInfo says in kube-public where the cluster is and by whose
+// certificates one knows it, for tools that join nodes by token.
+func (s *server) publishClusterInfo(ctx context.Context) error {
+	text, err := clientcmd.Write(clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{"": {Server: "https://" + AdvertisedAPI(s.cfg), CertificateAuthorityData: s.ids.ca.CertPEM}},
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write the cluster's address: %w", err)
+	}
+	have, err := client.Get[*corev1.ConfigMap](ctx, s.system, metav1.NamespacePublic, identity.ClusterInfo)
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = client.Create(ctx, s.system, &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespacePublic, Name: identity.ClusterInfo}, Data: map[string]string{"kubeconfig": string(text)},
+		})
+	case err == nil && have.Data["kubeconfig"] != string(text):
+		out := have.DeepCopy()
+		if out.Data == nil {
+			out.Data = map[string]string{}
+		}
+		out.Data["kubeconfig"] = string(text)
+		_, err = client.Update(ctx, s.system, out)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("cannot publish the cluster's address", "err", err)
+	}
+	return nil
+}
