@@ -210,3 +210,38 @@ func mustList(t *testing.T, c *cluster) (keys []string) {
 	}
 	return keys
 }
+
+// versionsOf is the part of a definition that names versions, as JSON.
+func versionsOf(t *testing.T, definition string) string {
+	t.Helper()
+	var d struct {
+		Spec struct {
+			Versions json.RawMessage `json:"versions"`
+		} `json:"spec"`
+	}
+	b, err := yaml.YAMLToJSON([]byte(definition))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		t.Fatal(err)
+	}
+	return `{"versions":` + string(d.Spec.Versions) + `}`
+}
+
+// settle waits until what a definition says now is served.
+func (c *cluster) settle(name string) {
+	c.Helper()
+	want := c.want(200, "GET", crds+"/"+name, "").field("metadata", "generation").(float64)
+	for {
+		changed := c.engine.Scheme().Changed()
+		if c.crds.Generation(name) >= int64(want) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-c.ctx.Done():
+			c.Fatalf("generation %v of %s is not served", want, name)
+		}
+	}
+}

@@ -125,11 +125,12 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 	}
 	if s.obj != nil {
 		// The memo was stamped by the store; an object without one is ours alone.
-		if m, _ := s.op.Memo.(*memo); m == nil || m.obj == nil {
+		m := s.kind.memoOf(s.op.Memo)
+		if m == nil || m.obj == nil {
 			s.obj.SetResourceVersion(it.rev.String())
 		}
 		it.obj = s.obj
-		if m, _ := s.op.Memo.(*memo); m != nil && !s.gone && !s.kind.Custom() {
+		if m != nil && !s.gone && !s.kind.Custom() {
 			e.alike.note(s.kind, s.obj, r.Record.Size())
 		}
 	}
@@ -146,7 +147,7 @@ func (e *Engine) put(k *Kind, key string, expect store.Rev, obj object.Object, v
 		if !k.Custom() {
 			e.alike.share(k, obj)
 		}
-		op.Memo = &memo{obj: obj}
+		op.Memo, _ = k.newMemo(obj)
 	}
 	return op
 }
@@ -156,7 +157,7 @@ func (e *Engine) remove(k *Kind, rec *store.Record, obj object.Object) (*store.O
 	last := object.ShallowCopy(obj)
 	op := &store.Op{Key: rec.Key, Expect: rec.ModRev, Delete: true, Lazy: k.Lazy}
 	if k.shared.on.Load() {
-		op.Memo = &memo{obj: last}
+		op.Memo, _ = k.newMemo(last)
 	}
 	return op, last
 }

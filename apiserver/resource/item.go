@@ -26,6 +26,36 @@ func (m *memo) Stamp(r store.Rev) {
 	}
 }
 
+// kindMemo is the memo of a kind made at run time: after its definition changed,
+// what another kept on the record means nothing.
+type kindMemo struct {
+	memo
+	of *Kind
+}
+
+// newMemo makes what a record keeps of an object, nil for none yet, and its memo.
+func (k *Kind) newMemo(o object.Object) (any, *memo) {
+	if k.Dynamic == nil {
+		m := &memo{obj: o}
+		return m, m
+	}
+	m := &kindMemo{memo: memo{obj: o}, of: k}
+	return m, &m.memo
+}
+
+// memoOf finds the memo in what a record keeps; nil when there is none for k.
+func (k *Kind) memoOf(kept any) *memo {
+	switch m := kept.(type) {
+	case *memo:
+		return m
+	case *kindMemo:
+		if m.of == k {
+			return &m.memo
+		}
+	}
+	return nil
+}
+
 // sharing says whether readers in this process hold objects of a kind. Then
 // records keep the typed object, so that all hold the same; otherwise bytes
 // are enough.
@@ -94,7 +124,7 @@ func (i Item) Object() (object.Object, error) {
 	if object.Revision(i.rec.ModRev) != i.rev || i.k.alias {
 		return i.decode()
 	}
-	m, _ := i.rec.Memo().(*memo)
+	m := i.k.memoOf(i.rec.Memo())
 	if m != nil && m.obj != nil {
 		return m.obj, nil
 	}
@@ -108,11 +138,11 @@ func (i Item) Object() (object.Object, error) {
 		i.e.alike.share(i.k, o)
 		i.e.alike.note(i.k, o, i.rec.Size())
 	}
-	fresh := &memo{obj: o}
+	kept, fresh := i.k.newMemo(o)
 	if m != nil {
 		fresh.json.Store(m.json.Load())
 	}
-	i.rec.SetMemo(fresh)
+	i.rec.SetMemo(kept)
 	return o, nil
 }
 
@@ -143,7 +173,7 @@ func (i Item) Meta() (metav1.Object, error) {
 		return i.Object()
 	}
 	if object.Revision(i.rec.ModRev) == i.rev && !i.k.alias {
-		if m, _ := i.rec.Memo().(*memo); m != nil && m.obj != nil {
+		if m := i.k.memoOf(i.rec.Memo()); m != nil && m.obj != nil {
 			return m.obj, nil
 		}
 	}
@@ -179,7 +209,7 @@ func (i Item) JSON(v *object.Version) ([]byte, error) {
 		}
 		return v.AppendJSON(nil, o)
 	}
-	m, _ := i.rec.Memo().(*memo)
+	m := i.k.memoOf(i.rec.Memo())
 	if m != nil {
 		if b := m.json.Load(); b != nil {
 			return *b, nil
@@ -193,9 +223,10 @@ func (i Item) JSON(v *object.Version) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m, _ = i.rec.Memo().(*memo); m == nil {
-		m = &memo{}
-		i.rec.SetMemo(m)
+	if m = i.k.memoOf(i.rec.Memo()); m == nil {
+		var kept any
+		kept, m = i.k.newMemo(nil)
+		i.rec.SetMemo(kept)
 	}
 	m.json.Store(&b)
 	i.e.json.add(m, len(b))

@@ -1,0 +1,196 @@
+package crd_test
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/apiserver/resource"
+	"sagong/apiserver/webhookclient"
+	"sagong/lib/pki"
+	"sagong/store"
+)
+
+// hosts converts hostPort of v1 into host and port of v2, and back. It also puts
+// a label on what it touched, which conversions may do.
+func hosts(m map[string]any, to string) map[string]any {
+	u := &unstructured.Unstructured{Object: m}
+	u.SetAPIVersion(to)
+	spec, _ := m["spec"].(map[string]any)
+	if strings.HasSuffix(to, "/v2") {
+		if both, ok := spec["hostPort"].(string); ok {
+			spec["host"], spec["port"], _ = strings.Cut(both, ":")
+			delete(spec, "hostPort")
+		}
+	} else if host, ok := spec["host"].(string); ok {
+		spec["hostPort"] = host + ":" + spec["port"].(string)
+		delete(spec, "host")
+		delete(spec, "port")
+	}
+	u.SetLabels(map[string]string{"converted-to": to[strings.LastIndex(to, "/")+1:]})
+	return m
+}
+
+// conversionWebhook is an HTTPS server that converts; spoil may change its answer.
+func conversionWebhook(t *testing.T, spoil func(*apiextensionsv1.ConversionReview)) (url, bundle string, calls *atomic.Int32) {
+	t.Helper()
+	a, err := pki.LoadOrCreateAuthority(t.TempDir(), "ca", "hook-ca", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := a.Issue(pki.Leaf{CommonName: "hook", Addresses: []net.IP{net.IPv4(127, 0, 0, 1)}, Server: true}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls = &atomic.Int32{}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		var review apiextensionsv1.ConversionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			t.Error(err)
+		}
+		res := &apiextensionsv1.ConversionResponse{UID: review.Request.UID, Result: metav1.Status{Status: metav1.StatusSuccess}}
+		for _, o := range review.Request.Objects {
+			m := map[string]any{}
+			if err := json.Unmarshal(o.Raw, &m); err != nil {
+				t.Error(err)
+			}
+			b, err := json.Marshal(hosts(m, review.Request.DesiredAPIVersion))
+			if err != nil {
+				t.Error(err)
+			}
+			res.ConvertedObjects = append(res.ConvertedObjects, runtime.RawExtension{Raw: b})
+		}
+		review.Request, review.Response = nil, res
+		if spoil != nil {
+			spoil(&review)
+		}
+		_ = json.NewEncoder(w).Encode(review)
+	}))
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair.TLS}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.URL, base64.StdEncoding.EncodeToString(a.CertPEM), calls
+}
+
+// gates has two versions that a webhook converts; storage says which is stored.
+func gates(url, bundle, storage string) string {
+	stored := func(v string) string {
+		if v == storage {
+			return "true"
+		}
+		return "false"
+	}
+	return `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: gates.conv.example.org}
+spec:
+  group: conv.example.org
+  scope: Namespaced
+  names: {plural: gates, kind: Gate}
+  conversion:
+    strategy: Webhook
+    webhook: {conversionReviewVersions: [v1], clientConfig: {url: "` + url + `", caBundle: ` + bundle + `}}
+  versions:
+  - name: v1
+    served: true
+    storage: ` + stored("v1") + `
+    selectableFields: [{jsonPath: .spec.hostPort}]
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {hostPort: {type: string}}}}}}
+  - name: v2
+    served: true
+    storage: ` + stored("v2") + `
+    selectableFields: [{jsonPath: .spec.host}]
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {host: {type: string}, port: {type: string, default: "80"}}}}}}
+`
+}
+
+const (
+	gates1 = "/apis/conv.example.org/v1/namespaces/default/gates"
+	gates2 = "/apis/conv.example.org/v2/namespaces/default/gates"
+)
+
+func withWebhooks(t *testing.T) *cluster {
+	return startOn(t, store.OpenMemory(store.Options{Tag: resource.Tag}), webhookclient.New(nil, nil))
+}
+
+// conformance: [sig-api-machinery] CustomResourceConversionWebhook should be able to convert from CR v1 to CR v2
+func TestConvertFromV1ToV2(t *testing.T) {
+	c := withWebhooks(t)
+	url, bundle, calls := conversionWebhook(t, nil)
+	c.define(gates(url, bundle, "v1"))
+	c.want(201, "POST", gates1, `{"apiVersion":"conv.example.org/v1","kind":"Gate","metadata":{"name":"a"},"spec":{"hostPort":"h:1"}}`, `"hostPort":"h:1"`)
+	if n := calls.Load(); n != 0 {
+		t.Errorf("%d calls for a request in the stored version", n)
+	}
+	c.want(200, "GET", gates2+"/a", "", `"apiVersion":"conv.example.org/v2"`, `"host":"h"`, `"port":"1"`, `!"hostPort":`, `"converted-to":"v2"`)
+	c.want(200, "PATCH", gates2+"/a", `{"spec":{"host":"other"}}`, `"host":"other"`, `"generation":2`)
+	c.want(200, "GET", gates1+"/a", "", `"hostPort":"other:1"`, `"generation":2`)
+	c.want(200, "PATCH", gates2+"/a?fieldManager=me&force=true", "apiVersion: conv.example.org/v2\nkind: Gate\nmetadata: {name: a}\nspec: {port: '9'}\n", `"host":"other"`, `"port":"9"`)
+	c.want(200, "GET", gates1+"/a", "", `"hostPort":"other:9"`)
+}
+
+// conformance: [sig-api-machinery] CustomResourceConversionWebhook should be able to convert a non homogeneous list of CRs
+func TestConvertMixedList(t *testing.T) {
+	c := withWebhooks(t)
+	url, bundle, _ := conversionWebhook(t, nil)
+	name := c.define(gates(url, bundle, "v1"))
+	c.want(201, "POST", gates1, `{"apiVersion":"conv.example.org/v1","kind":"Gate","metadata":{"name":"a"},"spec":{"hostPort":"h:1"}}`)
+	c.want(200, "PATCH", crds+"/"+name, `{"spec":`+versionsOf(t, gates(url, bundle, "v2"))+`}`, `"storedVersions":["v1","v2"]`)
+	c.settle(name)
+	c.want(201, "POST", gates2, `{"apiVersion":"conv.example.org/v2","kind":"Gate","metadata":{"name":"b"},"spec":{"host":"g"}}`, `"port":"80"`)
+	c.want(200, "GET", gates2, "", `"host":"h","port":"1"`, `"host":"g","port":"80"`, `!"hostPort":`)
+	c.want(200, "GET", gates1, "", `"hostPort":"h:1"`, `"hostPort":"g:80"`)
+	stored, err := c.store.List(c.ctx, "/registry/gates.conv.example.org/", store.ListOptions{})
+	if err != nil || len(stored.Records) != 2 {
+		t.Fatal(len(stored.Records), err)
+	}
+}
+
+// What a webhook may not do, and what it says when it cannot convert.
+func TestConversionFaults(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spoil func(*apiextensionsv1.ConversionReview)
+		want  string
+	}{
+		"refused": {func(r *apiextensionsv1.ConversionReview) {
+			r.Response.Result = metav1.Status{Status: "Failure", Message: "no way"}
+		}, "conversion webhook for conv.example.org/v1, Kind=Gate failed: no way"},
+		"other answer": {func(r *apiextensionsv1.ConversionReview) { r.Response.UID = "x" }, `expected response.uid=`},
+		"other name": {func(r *apiextensionsv1.ConversionReview) {
+			r.Response.ConvertedObjects[0].Raw = []byte(strings.Replace(string(r.Response.ConvertedObjects[0].Raw), `"name":"a"`, `"name":"b"`, 1))
+		}, "must have the same name: a != b"},
+		"other version": {func(r *apiextensionsv1.ConversionReview) {
+			r.Response.ConvertedObjects[0].Raw = []byte(strings.Replace(string(r.Response.ConvertedObjects[0].Raw), "org/v2", "org/v3", 1))
+		}, "invalid groupVersion (expected conv.example.org/v2, received conv.example.org/v3)"},
+		"nothing": {func(r *apiextensionsv1.ConversionReview) { r.Response.ConvertedObjects = nil }, "returned 0 objects, expected 1"},
+		"null": {func(r *apiextensionsv1.ConversionReview) {
+			r.Response.ConvertedObjects[0].Raw = []byte("null")
+		}, "conversion webhook for"},
+		"bad label": {func(r *apiextensionsv1.ConversionReview) {
+			r.Response.ConvertedObjects[0].Raw = []byte(strings.Replace(string(r.Response.ConvertedObjects[0].Raw), `"converted-to":"v2"`, `"-":"v2"`, 1))
+		}, "returned invalid metadata: metadata.labels"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := withWebhooks(t)
+			url, bundle, _ := conversionWebhook(t, tc.spoil)
+			c.define(gates(url, bundle, "v1"))
+			c.want(201, "POST", gates1, `{"apiVersion":"conv.example.org/v1","kind":"Gate","metadata":{"name":"a"},"spec":{"hostPort":"h:1"}}`)
+			c.want(500, "GET", gates2+"/a", "", strings.ReplaceAll(tc.want, `"`, `\"`))
+			c.want(200, "GET", gates1+"/a", "", "h:1")
+		})
+	}
+}
