@@ -29,10 +29,23 @@ type charge struct {
 	before  corev1.ResourceList // what it used
 	done    object.Revision     // of the write, once it succeeded
 	counter *counter            // of the kind, when only its number counts
+	deltas  map[*account]corev1.ResourceList
 }
 
 // delta is what the charge adds to an account; nil when it is not concerned.
 func (c *charge) delta(a *account) corev1.ResourceList {
+	d, ok := c.deltas[a]
+	if !ok {
+		d = c.rise(a)
+		if c.deltas == nil {
+			c.deltas = map[*account]corev1.ResourceList{}
+		}
+		c.deltas[a] = d
+	}
+	return d
+}
+
+func (c *charge) rise(a *account) corev1.ResourceList {
 	if !c.measure.inScopes(c.obj, a.scopes) {
 		return nil
 	}
@@ -40,7 +53,12 @@ func (c *charge) delta(a *account) corev1.ResourceList {
 	if c.old != nil && !c.measure.inScopes(c.old, a.scopes) {
 		was = nil
 	}
-	return rise(c.after, was)
+	d := rise(c.after, was)
+	maps.DeleteFunc(d, func(name corev1.ResourceName, _ kresource.Quantity) bool {
+		_, limited := a.spec.Hard[name]
+		return !limited
+	})
+	return d
 }
 
 func (c *charge) reserve(a *account, n int) { add(a.reserved, c.delta(a), n) }

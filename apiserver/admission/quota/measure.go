@@ -1,7 +1,6 @@
 package quota
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -175,10 +174,14 @@ func unstated(p *corev1.Pod, hard corev1.ResourceList) string {
 		return ""
 	}
 	var all []string
-	for _, name := range slices.Sorted(maps.Keys(hard)) {
-		if !demanded(name) {
-			continue
+	var asked []corev1.ResourceName
+	for name := range hard {
+		if demanded(name) {
+			asked = append(asked, name)
 		}
+	}
+	slices.Sort(asked)
+	for _, name := range asked {
 		var without []string
 		for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
 			for i := range list {

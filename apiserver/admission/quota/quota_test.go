@@ -40,23 +40,27 @@ func (r rule) Validate(ctx context.Context, a *resource.Attributes) error {
 	return errors.New("cursed")
 }
 
+var errFailed = errors.New("failed")
+
 type cluster struct {
-	*testing.T
+	testing.TB
+	ledger *quota.Ledger
 	client.Client
 	engine *resource.Engine
 	clock  atomic.Int64 // seconds added to the time
 }
 
-func start(t *testing.T) *cluster {
+func start(t testing.TB) *cluster {
 	t.Helper()
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	var r rule
-	c := &cluster{T: t}
+	c := &cluster{TB: t}
 	c.engine = resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Admission: &r})
 	c.Client = direct.New(c.engine, &user.DefaultInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup}}, "test", nil)
 	log := slog.New(slog.DiscardHandler)
 	hub := reconcile.NewHub(c.Client, log)
 	r.Ledger = quota.New(hub, func() time.Time { return time.Now().Add(time.Duration(c.clock.Load()) * time.Second) })
+	c.ledger = r.Ledger
 	parts := reconcile.NewEngine(c.Client, log, nil)
 	if err := parts.Add(r.Ledger.Controller()); err != nil {
 		t.Fatal(err)
