@@ -1,0 +1,61 @@
+package conformance
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestListNamesTestsThatExist holds list.txt to its word: each line
+//
+//	[sig-apps] Job should delete a job [Conformance]: path/to/file_test.go TestName
+//
+// names a test of the suite and the one here that stands for it: a Go test by
+// its function, or a script by its file alone.
+func TestListNamesTestsThatExist(t *testing.T) {
+	f, err := os.Open("list.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	line := regexp.MustCompile(`^(\[sig-[a-z-]+\] .+ \[Conformance\]): (\S+)(?: (Test\w+))?$`)
+	seen, files := map[string]bool{}, map[string]string{}
+	n := 0
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		n++
+		if text := sc.Text(); text == "" || strings.HasPrefix(text, "#") {
+			continue
+		}
+		m := line.FindStringSubmatch(sc.Text())
+		if m == nil {
+			t.Errorf("line %d is not \"[sig-...] codename [Conformance]: file TestName\": %s", n, sc.Text())
+			continue
+		}
+		codename, path, name := m[1], m[2], m[3]
+		if seen[codename] {
+			t.Errorf("line %d: %s is listed twice", n, codename)
+		}
+		seen[codename] = true
+		body, ok := files[path]
+		if !ok {
+			b, err := os.ReadFile(filepath.Join("..", "..", path))
+			if err != nil {
+				t.Errorf("line %d: %v", n, err)
+				continue
+			}
+			body = string(b)
+			files[path] = body
+		}
+		switch {
+		case strings.HasSuffix(path, ".txtar"):
+		case name == "" || !strings.Contains(body, "\nfunc "+name+"("):
+			t.Errorf("line %d: %s has no test %s", n, path, name)
+		}
+	}
+	if len(seen) == 0 {
+		t.Error("the list is empty")
+	}
+}
