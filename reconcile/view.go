@@ -27,7 +27,7 @@ type View[T object.Object] struct {
 	log       *slog.Logger
 
 	mu       sync.RWMutex
-	items    map[object.Key]T
+	items    map[object.Key]*slot[T]
 	indexes  map[string]*index[T]
 	revision object.Revision
 	synced   bool
@@ -44,9 +44,13 @@ type handler[T object.Object] struct{ f func(old, new T) }
 
 type change[T object.Object] struct{ old, new T }
 
+// slot holds the newest version of an object, for the view and all its indexes:
+// a change that moves it in none of them costs one pointer.
+type slot[T object.Object] struct{ o T }
+
 type index[T object.Object] struct {
 	values func(T) []string
-	keys   map[string]map[object.Key]T
+	slots  map[string]map[*slot[T]]struct{}
 }
 
 // NewView makes a view of T's kind in all namespaces. Add indexes and handlers,
@@ -54,7 +58,7 @@ type index[T object.Object] struct {
 func NewView[T object.Object](c client.Client, log *slog.Logger, o client.ListOptions) *View[T] {
 	return &View[T]{
 		c: c, def: object.Of[T](c.Scheme()), selector: o, log: log,
-		items: map[object.Key]T{}, indexes: map[string]*index[T]{},
+		items: map[object.Key]*slot[T]{}, indexes: map[string]*index[T]{},
 	}
 }
 
@@ -66,9 +70,9 @@ func (v *View[T]) Index(name string, values func(T) []string) {
 	if _, ok := v.indexes[name]; ok {
 		return
 	}
-	ix := &index[T]{values: values, keys: map[string]map[object.Key]T{}}
-	for k, o := range v.items {
-		ix.add(k, o)
+	ix := &index[T]{values: values, slots: map[string]map[*slot[T]]struct{}{}}
+	for _, s := range v.items {
+		ix.add(s)
 	}
 	v.indexes[name] = ix
 }
@@ -117,8 +121,11 @@ func (v *View[T]) find(k object.Key) (object.Object, bool) {
 func (v *View[T]) Get(namespace, name string) (T, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	o, ok := v.items[object.Key{Namespace: namespace, Name: name}]
-	return o, ok
+	if s := v.items[object.Key{Namespace: namespace, Name: name}]; s != nil {
+		return s.o, true
+	}
+	var none T
+	return none, false
 }
 
 // Len is the number of objects.
@@ -133,8 +140,8 @@ func (v *View[T]) All() []T {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	all := make([]T, 0, len(v.items))
-	for _, o := range v.items {
-		all = append(all, o)
+	for _, s := range v.items {
+		all = append(all, s.o)
 	}
 	return all
 }
@@ -147,9 +154,9 @@ func (v *View[T]) By(name, value string) []T {
 	if ix == nil {
 		panic("reconcile: view of " + v.def.Kind + " has no index " + name)
 	}
-	found := make([]T, 0, len(ix.keys[value]))
-	for _, o := range ix.keys[value] {
-		found = append(found, o)
+	found := make([]T, 0, len(ix.slots[value]))
+	for s := range ix.slots[value] {
+		found = append(found, s.o)
 	}
 	return found
 }
@@ -160,8 +167,8 @@ func (v *View[T]) Each() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		v.mu.RLock()
 		defer v.mu.RUnlock()
-		for _, o := range v.items {
-			if !yield(o) {
+		for _, s := range v.items {
+			if !yield(s.o) {
 				return
 			}
 		}
@@ -236,7 +243,7 @@ func (v *View[T]) replace(list client.List) {
 	for _, o := range list.Items {
 		k := object.KeyOf(o)
 		fresh[k] = true
-		if old, had := v.items[k]; !had || old.GetResourceVersion() != o.GetResourceVersion() {
+		if s := v.items[k]; s == nil || s.o.GetResourceVersion() != o.GetResourceVersion() {
 			changes = v.set(changes, k, o.(T))
 		}
 	}
@@ -297,42 +304,56 @@ func (v *View[T]) has(k object.Key) bool {
 
 // set stores an object and adds what that changed.
 func (v *View[T]) set(changes []change[T], k object.Key, o T) []change[T] {
-	c := change[T]{new: o}
-	if v.has(k) {
-		c.old = v.remove(k).old
-		if c.old.GetUID() != o.GetUID() {
-			changes = append(changes, change[T]{old: c.old})
-			c.old = *new(T)
+	s := v.items[k]
+	if s == nil {
+		s = &slot[T]{o}
+		v.items[k] = s
+		for _, ix := range v.indexes {
+			ix.add(s)
+		}
+		return append(changes, change[T]{new: o})
+	}
+	old := s.o
+	for _, ix := range v.indexes {
+		if !slices.Equal(ix.values(old), ix.values(o)) {
+			ix.drop(s)
+			s.o = o
+			ix.add(s)
+			s.o = old
 		}
 	}
-	v.items[k] = o
-	for _, ix := range v.indexes {
-		ix.add(k, o)
+	s.o = o
+	if old.GetUID() != o.GetUID() {
+		return append(changes, change[T]{old: old}, change[T]{new: o})
 	}
-	return append(changes, c)
+	return append(changes, change[T]{old, o})
 }
 
 func (v *View[T]) remove(k object.Key) change[T] {
-	old := v.items[k]
+	s := v.items[k]
 	delete(v.items, k)
 	for _, ix := range v.indexes {
-		for _, val := range ix.values(old) {
-			delete(ix.keys[val], k)
-			if len(ix.keys[val]) == 0 {
-				delete(ix.keys, val)
-			}
-		}
+		ix.drop(s)
 	}
-	return change[T]{old: old}
+	return change[T]{old: s.o}
 }
 
-func (ix *index[T]) add(k object.Key, o T) {
-	for _, val := range ix.values(o) {
-		m := ix.keys[val]
+func (ix *index[T]) add(s *slot[T]) {
+	for _, val := range ix.values(s.o) {
+		m := ix.slots[val]
 		if m == nil {
-			m = map[object.Key]T{}
-			ix.keys[val] = m
+			m = map[*slot[T]]struct{}{}
+			ix.slots[val] = m
 		}
-		m[k] = o
+		m[s] = struct{}{}
+	}
+}
+
+func (ix *index[T]) drop(s *slot[T]) {
+	for _, val := range ix.values(s.o) {
+		delete(ix.slots[val], s)
+		if len(ix.slots[val]) == 0 {
+			delete(ix.slots, val)
+		}
 	}
 }
