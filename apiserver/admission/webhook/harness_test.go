@@ -16,6 +16,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -24,6 +25,7 @@ import (
 	"sagong/apiserver/resource"
 	"sagong/apiserver/webhookclient"
 	"sagong/client/direct"
+	"sagong/crd"
 	"sagong/kinds"
 	"sagong/lib/pki"
 	"sagong/object"
@@ -67,6 +69,7 @@ func newHouse(t *testing.T) *house {
 	o := webhook.Options{
 		Client: h.Client, Clients: webhookclient.New(webhookclient.Services{Client: h.Client}, nil), Metrics: webhook.NewMetrics(), Log: slog.New(slog.DiscardHandler),
 	}
+	crd.NewRegistry(crd.Options{Engine: h.engine}).Follow(reconcile.ViewOf[*apiextensionsv1.CustomResourceDefinition](h.hub))
 	chain.Admission = admission.NewChain(webhook.NewMutating(h.hub, o), webhook.NewValidating(h.hub, o))
 	h.serve()
 	ctx, cancel := context.WithCancel(context.Background())
