@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,6 +104,21 @@ func (s *Server) Handle(path string, h http.Handler) {
 		return
 	}
 	s.exact[path] = h
+}
+
+// Paths are those that Handle was called with, in order.
+func (s *Server) Paths() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(func(yield func(string) bool) {
+		for _, all := range []map[string]http.Handler{s.exact, s.prefixes} {
+			for p := range all {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	})
 }
 
 func (s *Server) handler(path string) http.Handler {

@@ -69,24 +69,24 @@ type server struct {
 	accounts  *authn.ServiceAccounts
 
 	secretViews []*reconcile.View[*corev1.Secret]
-	store     *store.Local
-	engine    *resource.Engine
-	admission lateAdmission
-	dynamic   *dynamicAdmission
-	system    client.Client // reads and writes with the server's own rights
-	hub       *reconcile.Hub
-	events    *reconcile.Recorder
-	rules     *authz.RBAC
-	quota     *quota.Ledger
-	crds      *crd.Registry
-	api       *apiserver.Server
-	audit     *auditing
-	metrics   *metrics
-	http      *http.Server
-	listeners []net.Listener
-	node      *node
-	parts     *reconcile.Engine
-	scheduler *scheduler.Scheduler
+	store       *store.Local
+	engine      *resource.Engine
+	admission   lateAdmission
+	dynamic     *dynamicAdmission
+	system      client.Client // reads and writes with the server's own rights
+	hub         *reconcile.Hub
+	events      *reconcile.Recorder
+	rules       *authz.RBAC
+	quota       *quota.Ledger
+	crds        *crd.Registry
+	api         *apiserver.Server
+	audit       *auditing
+	metrics     *metrics
+	http        *http.Server
+	listeners   []net.Listener
+	node        *node
+	parts       *reconcile.Engine
+	scheduler   *scheduler.Scheduler
 
 	podSecurity *admission.PodSecurityMetrics
 }
@@ -199,6 +199,7 @@ func (s *server) openAPI() error {
 	s.serveIssuer()
 	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
+	s.servePages(time.Now())
 	s.api.Handle("/openapi/", describe)
 	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
 	return nil

@@ -36,6 +36,18 @@ func Settings() []Setting {
 	return all
 }
 
+// Value is the setting in c as text, as its flag takes it. A token is not shown.
+func (s Setting) Value(c Config) string {
+	v := reflect.ValueOf(c).FieldByIndex(s.index)
+	if s.Flag == "token" && !v.IsZero() {
+		return "CLASSIFIED"
+	}
+	if list, ok := v.Interface().([]string); ok {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprint(v.Interface())
+}
+
 // AddFlags defines the named settings (all when none are named) as flags that
 // write into c.
 func (c *Config) AddFlags(fs *pflag.FlagSet, names ...string) {
