@@ -119,7 +119,8 @@ func (c *replicaController[T]) Reconcile(ctx context.Context, w client.Client, k
 	if err != nil || selector.Empty() {
 		return reconcile.Result{}, nil // validation refuses such; nothing to retry
 	}
-	owned, err := reconcile.Claim(ctx, w, c.pods, set, func(p *corev1.Pod) bool { return selector.Matches(labels.Set(p.Labels)) })
+	chosen := labelMemo{Selector: selector}
+	owned, err := reconcile.Claim(ctx, w, c.pods, set, func(p *corev1.Pod) bool { return chosen.matches(p.Labels) })
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -153,8 +154,9 @@ func (c *replicaController[T]) Reconcile(ctx context.Context, w client.Client, k
 // by the passing of time alone; zero when none does.
 func replicaStatusOf(active []*corev1.Pod, template labels.Selector, minReady int32, now time.Time) (s replicaStatus, soon time.Duration) {
 	s.Replicas = int32(len(active))
+	full := labelMemo{Selector: template}
 	for _, p := range active {
-		if template.Matches(labels.Set(p.Labels)) {
+		if full.matches(p.Labels) {
 			s.FullyLabeled++
 		}
 		wait, ready := podstate.AvailableIn(p, minReady, now)
