@@ -13,7 +13,9 @@ import (
 )
 
 // classKey is equal for pods that place alike: everything that any rule reads.
-func classKey(p *corev1.Pod) string {
+// Its first base bytes leave out what only rules which count pods read: labels
+// and owner. Pods of a StatefulSet differ in these alone.
+func classKey(p *corev1.Pod) (key string, base int) {
 	hard, compared := state.Requests(p)
 	b := make([]byte, 0, 256)
 	num := func(ns ...int64) {
@@ -52,7 +54,6 @@ func classKey(p *corev1.Pod) string {
 		texts(other)
 	}
 	text(p.Namespace)
-	texts(p.Labels)
 	texts(p.Spec.NodeSelector)
 	text(p.Spec.NodeName)
 	if p.Spec.Affinity != nil {
@@ -67,11 +68,6 @@ func classKey(p *corev1.Pod) string {
 	num(int64(len(p.Spec.TopologySpreadConstraints)))
 	for i := range p.Spec.TopologySpreadConstraints {
 		encoded(&p.Spec.TopologySpreadConstraints[i])
-	}
-	if ref := metav1.GetControllerOfNoCopy(p); ref != nil && len(p.Spec.TopologySpreadConstraints) == 0 {
-		text(ref.APIVersion + "/" + ref.Kind + "/" + ref.Name) // default spreading is among its pods
-	} else {
-		text("")
 	}
 	ports := state.Ports(p)
 	num(int64(len(ports)))
@@ -105,5 +101,12 @@ func classKey(p *corev1.Pod) string {
 		}
 		encoded(v)
 	}
-	return string(b)
+	base = len(b)
+	texts(p.Labels)
+	if ref := metav1.GetControllerOfNoCopy(p); ref != nil && len(p.Spec.TopologySpreadConstraints) == 0 {
+		text(ref.APIVersion + "/" + ref.Kind + "/" + ref.Name) // default spreading is among its pods
+	} else {
+		text("")
+	}
+	return string(b), base
 }

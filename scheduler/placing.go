@@ -65,12 +65,18 @@ func (s *Scheduler) planFor(p *profile, x *queued) (*plan, *unfit) {
 	if err != nil {
 		return nil, &unfit{pre: fmt.Sprintf("cannot read the pod's affinity: %v", err), final: true, nodes: len(s.state.Nodes()), helps: plugins.PodChanged}
 	}
+	if like := p.plans.bases[x.class[:x.base]]; like != "" {
+		if pl := p.plans.get(like); pl != nil && pl.refresh() && pl.serves(c) {
+			p.plans.touch(like)
+			return pl, nil
+		}
+	}
 	pl, no := p.begin(c, s.state)
 	if no != nil {
 		return nil, no
 	}
 	if pl.only == nil {
-		p.plans.put(x.class, pl)
+		p.plans.put(x.class, x.base, pl)
 	}
 	return pl, nil
 }

@@ -76,20 +76,47 @@ func (p *profile) begin(c *plugins.Class, s *state.State) (*plan, *unfit) {
 				}
 			}
 		}
+	}
+	pl.counting = p.counters(c, s)
+	pl.fill()
+	return pl, nil
+}
+
+// counters begin to count for a class.
+func (p *profile) counters(c *plugins.Class, s *state.State) (list []counter) {
+	for i, x := range p.rules {
 		if g, ok := x.(plugins.Global); ok {
 			if counting := g.Count(c, s); counting != nil {
-				pl.counting = append(pl.counting, counter{counting, i, p.filters[name], p.weights[name]})
+				list = append(list, counter{counting, i, p.filters[x.Name()], p.weights[x.Name()]})
 			}
 		}
 	}
-	pl.fill()
-	return pl, nil
+	return list
+}
+
+// serves tells whether the plan of a class does for one that differs in labels
+// and owner alone: no rule that counts tells the two apart.
+func (p *plan) serves(c *plugins.Class) bool {
+	if len(p.versioned) > 0 || p.only != nil {
+		return false
+	}
+	list := p.p.counters(c, p.s)
+	if len(list) != len(p.counting) {
+		return false
+	}
+	for i := range list {
+		if list[i].rule != p.counting[i].rule || !p.counting[i].Same(list[i].Counting) {
+			return false
+		}
+	}
+	return true
 }
 
 // planCache keeps the plans of the classes placed last.
 type planCache struct {
 	plans map[string]*plan
-	used  []string // oldest first, with repeats
+	used  []string          // oldest first, with repeats
+	bases map[string]string // by what labels do not decide: the class planned last
 }
 
 // cells bounds how many nodes all kept plans judge together: some 25 MB.
@@ -97,11 +124,16 @@ const cells = 400_000
 
 func (c *planCache) get(key string) *plan { return c.plans[key] }
 
-func (c *planCache) put(key string, p *plan) {
+func (c *planCache) put(key string, base int, p *plan) {
 	if c.plans == nil {
-		c.plans = map[string]*plan{}
+		c.plans, c.bases = map[string]*plan{}, map[string]string{}
 	}
 	c.plans[key] = p
+	c.bases[key[:base]] = key
+	if len(c.bases) > 4*len(c.plans)+64 {
+		clear(c.bases)
+		c.bases[key[:base]] = key
+	}
 	c.used = append(c.used, key)
 	for limit := max(cells/max(len(p.entries), 1), 8); len(c.plans) > limit; {
 		delete(c.plans, c.used[0])

@@ -19,6 +19,7 @@ const patience = 5 * time.Minute
 type queued struct {
 	pod      *corev1.Pod
 	class    string
+	base     int // bytes of class that labels do not decide
 	priority int32
 	since    time.Time
 	attempts int
@@ -69,12 +70,13 @@ func newQueue(first, most time.Duration) *queue {
 func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 	x := q.pods[p.UID]
 	if x == nil {
-		x = &queued{pod: p, class: classKey(p), priority: corev1helpers.PodPriority(p), since: now, place: inFlight}
+		x = &queued{pod: p, priority: corev1helpers.PodPriority(p), since: now, place: inFlight}
+		x.class, x.base = classKey(p)
 		q.pods[p.UID] = x
 		q.activate(x)
 		return x
 	}
-	class := classKey(p)
+	class, base := classKey(p)
 	if class == x.class { // which holds the priority
 		x.pod = p
 		return x
@@ -83,7 +85,7 @@ func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 	if was != inFlight {
 		q.unplace(x)
 	}
-	x.pod, x.class, x.priority = p, class, corev1helpers.PodPriority(p)
+	x.pod, x.class, x.base, x.priority = p, class, base, corev1helpers.PodPriority(p)
 	if was != inFlight {
 		q.activate(x)
 	}

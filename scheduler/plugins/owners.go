@@ -115,4 +115,8 @@ func (*idle) Sign(b []byte, _ *state.Node) []byte { return b }
 func (*idle) Filters() bool                       { return false }
 func (*idle) Filter(*state.Node) *No              { return nil }
 func (*idle) Scores([]Group, []int64) bool        { return false }
-func (i *idle) Stale() bool                       { return i.owners.Version() != i.version }
+func (i *idle) Same(o Counting) bool {
+	x, ok := o.(*idle)
+	return ok && x.version == i.version
+}
+func (i *idle) Stale() bool { return i.owners.Version() != i.version }

@@ -96,6 +96,9 @@ type Counting interface {
 	Scores(groups []Group, scores []int64) bool
 	// Stale says that counting must begin anew.
 	Stale() bool
+	// Same tells whether another, for a class that differs from this one's in
+	// labels and owner alone and has counted nothing yet, would count alike.
+	Same(other Counting) bool
 }
 
 // Group is nodes of one signature that a pod fits on.
