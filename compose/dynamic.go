@@ -33,7 +33,7 @@ func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.Uncon
 	p := policy.Options{Client: c, Authorizer: a, Fields: object.NewFieldManagers(), Metrics: policy.NewMetrics(), Log: log}
 	d.metrics = []prometheus.Collector{w.Metrics, p.Metrics}
 	d.mutating = []admission.Plugin{policy.NewMutating(hub, p), webhook.NewMutating(hub, w)}
-	d.validating = []admission.Plugin{policy.NewValidating(hub, p), webhook.NewValidating(hub, w)}
+	d.validating = []admission.Plugin{policy.ParamAccess{Client: c, Authorizer: a}, policy.NewValidating(hub, p), webhook.NewValidating(hub, w)}
 	return d
 }
 
@@ -42,8 +42,10 @@ func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.Uncon
 // do, since what they would be sent to cannot run yet.
 func (d *dynamicAdmission) synced(ctx context.Context) error {
 	for _, p := range slices.Concat(d.mutating, d.validating) {
-		if err := p.(interface{ Synced(context.Context) error }).Synced(ctx); err != nil {
-			return err
+		if s, ok := p.(interface{ Synced(context.Context) error }); ok {
+			if err := s.Synced(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
