@@ -156,7 +156,9 @@ func (c *cluster) define(text string) string {
 	c.Helper()
 	a := c.want(201, "POST", crds, text)
 	name := a.field("metadata", "name").(string)
-	c.await(name, func(d *apiextensionsv1.CustomResourceDefinition) bool { return d != nil && condition(d, apiextensionsv1.Established) == "True" })
+	c.await(name, func(d *apiextensionsv1.CustomResourceDefinition) bool {
+		return d != nil && condition(d, apiextensionsv1.Established) == "True"
+	})
 	return name
 }
 
