@@ -6,6 +6,7 @@ package gather
 
 import (
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -41,6 +42,7 @@ type Conn struct {
 	waiting *[]byte   // written and not yet taken, from buffers
 	sending bool
 	closed  bool
+	over    bool // no more writes are taken
 	err     error
 }
 
@@ -66,6 +68,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	if c.closed {
 		return 0, net.ErrClosed
+	}
+	if c.over {
+		return 0, os.ErrDeadlineExceeded
 	}
 	if c.waiting == nil {
 		c.waiting = buffers.Get().(*[]byte)
@@ -97,6 +102,19 @@ func (c *Conn) send() {
 	if c.closed {
 		_ = c.Conn.Close()
 	}
+}
+
+// SetWriteDeadline implements net.Conn. One that is past ends writing, as TLS has
+// it when it closes, but not the sending of what was written before: to its
+// writer that is done.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = !t.IsZero() && !t.After(time.Now())
+	if c.over && c.sending {
+		t = time.Now().Add(lastWords)
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // Close has what was written before it sent, for a while, and closes the

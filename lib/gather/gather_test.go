@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -96,5 +98,27 @@ func TestClosed(t *testing.T) {
 	}
 	if b, err := io.ReadAll(client); len(b) > 0 || err != nil {
 		t.Error(b, err)
+	}
+}
+
+// What was written before a deadline that is past, as TLS sets one when it
+// closes, is sent none the less.
+func TestLastWordsBeforeTheDeadline(t *testing.T) {
+	here, there := net.Pipe()
+	c := gather.New(here)
+	if _, err := c.Write([]byte("last words")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetWriteDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("too late")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a write after the deadline: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(there); string(got) != "last words" || err != nil {
+		t.Errorf("received %q, %v", got, err)
 	}
 }
