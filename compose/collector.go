@@ -6,16 +6,23 @@ import (
 	"runtime"
 	"runtime/debug"
 	gometrics "runtime/metrics"
+	"time"
 )
 
 const (
 	// collectorHeadroom is how much garbage a small heap may gather before it is
 	// collected.
 	collectorHeadroom = 64 << 20
-	// mostCollectorPercent keeps an idle server small all the same, and
-	// leastCollectorPercent a large one: most of what it holds are bytes, which
-	// cost the collector nothing.
-	mostCollectorPercent, leastCollectorPercent = 400, 60
+	// mostCollectorPercent keeps an idle server small all the same.
+	mostCollectorPercent = 400
+	// A large heap may gather busyCollectorPercent of garbage while collections
+	// follow each other closely, and quietCollectorPercent while they do not: to
+	// collect more often costs little then, and what a server holds at rest is
+	// what its machine must have.
+	busyCollectorPercent, quietCollectorPercent = 60, 30
+	// quietCollector is the time between two collections from which on a server
+	// is quiet.
+	quietCollector = 15 * time.Second
 )
 
 // tuneCollector lets a small heap grow further between two collections than Go
@@ -25,7 +32,7 @@ func tuneCollector(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	set := 0
+	set, last := 0, time.Now()
 	// The cleanup of an object that nothing refers to runs after each collection.
 	var after func(struct{})
 	after = func(struct{}) {
@@ -34,7 +41,9 @@ func tuneCollector(ctx context.Context) {
 		}
 		sample := []gometrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		gometrics.Read(sample)
-		if p := collectorPercent(sample[0].Value.Uint64()); p < set*9/10 || p > set*11/10 {
+		quiet := time.Since(last) > quietCollector
+		last = time.Now()
+		if p := collectorPercent(sample[0].Value.Uint64(), quiet); p < set*9/10 || p > set*11/10 {
 			set = p
 			debug.SetGCPercent(p)
 		}
@@ -45,6 +54,10 @@ func tuneCollector(ctx context.Context) {
 
 // collectorPercent is the garbage allowed for a heap of live bytes, in percent
 // of it.
-func collectorPercent(live uint64) int {
-	return int(min(mostCollectorPercent, max(leastCollectorPercent, 100*collectorHeadroom/max(live, 1))))
+func collectorPercent(live uint64, quiet bool) int {
+	least := uint64(busyCollectorPercent)
+	if quiet {
+		least = quietCollectorPercent
+	}
+	return int(min(mostCollectorPercent, max(least, 100*collectorHeadroom/max(live, 1))))
 }
