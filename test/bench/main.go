@@ -65,6 +65,8 @@ func rows() []row {
 		{name: "endpoint", what: "one endpoint changed among 10,000 Services, until the kernel has it", measure: measureEndpoint,
 			figures: []figure{{unit: "ms", target: 5}}},
 		{name: "scheduler", what: "the scheduler alone, 5,000 nodes", measure: measureScheduler, figures: schedulerFigures()},
+		{name: "watchers", what: "watchers of small objects, JSON", measure: measureWatchers, runs: 3,
+			figures: []figure{{name: "1,000 of them, deliveries", unit: "/s", target: 100_000, atLeast: true}, {name: "100 at 1,000 writes/s, p99", unit: "ms", target: 50}}},
 		{name: "10k", what: "10 Deployments of 1,000 on 1,000 simulated nodes, to all Ready", measure: measure10k, runs: 3,
 			figures: []figure{{name: "time", unit: "s", target: 6}, {name: "CPU of the server", unit: "s", target: 15}, {name: "most memory", unit: "MB", target: 400}}},
 		{name: "100k", what: "100 Deployments of 1,000 on 1,000 simulated nodes", measure: measure100k, runs: 1,
