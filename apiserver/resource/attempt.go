@@ -137,16 +137,23 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 	return outcome{item: it, gone: s.gone}
 }
 
-// put makes the operation that stores obj, which must have no resourceVersion.
+// put makes the operation that stores obj, which must have no resourceVersion
+// and which nobody sees yet: it comes to share what it can with its like.
 func (e *Engine) put(k *Kind, key string, expect store.Rev, obj object.Object, value []byte) *store.Op {
+	if k.shared.on.Load() && !k.Custom() {
+		e.alike.share(k, obj)
+	}
+	return e.putDerived(k, key, expect, obj, value)
+}
+
+// putDerived is put for an object that has memory in common with the one it
+// replaces: that is published, and must not be written to.
+func (e *Engine) putDerived(k *Kind, key string, expect store.Rev, obj object.Object, value []byte) *store.Op {
 	op := &store.Op{Key: key, Expect: expect, Value: value, Lazy: k.Lazy}
 	if k.TTL != nil {
 		op.TTL = k.TTL(obj)
 	}
 	if k.shared.on.Load() {
-		if !k.Custom() {
-			e.alike.share(k, obj)
-		}
 		op.Memo, _ = k.newMemo(obj)
 	}
 	return op
