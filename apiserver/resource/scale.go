@@ -30,15 +30,23 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 			field.Invalid(field.NewPath("spec", "replicas"), s.Spec.Replicas, "must be greater than or equal to 0"),
 		})
 	}
-	a := e.attributes(c, t, Update, s, nil, o, dryRun(o.DryRun))
+	main := t
+	main.Subresource = ""
+	_, present, err := e.read(ctx, main)
+	if err != nil {
+		return nil, err
+	}
+	was, err := scaleOf(t, present)
+	if err != nil {
+		return nil, err
+	}
+	a := e.attributes(c, t, Update, s, was, o, dryRun(o.DryRun))
 	if err := e.admit(ctx, a); err != nil {
 		return nil, err
 	}
 	if err := e.validateAdmission(ctx, a); err != nil {
 		return nil, err
 	}
-	main := t
-	main.Subresource = ""
 	ch := func(_ context.Context, old object.Object) (object.Object, error) {
 		if s.UID != "" && s.UID != old.GetUID() {
 			return nil, apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", s.UID, old.GetUID()))

@@ -41,5 +41,6 @@ func ValidatingAdmissionPolicy() *object.Definition {
 		ValidateUpdate: func(o, old *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList {
 			return validateValidatingPolicy(o, old)
 		},
+		ValidateStatusUpdate: validatePolicyStatus,
 	}.Definition()
 }
