@@ -317,9 +317,13 @@ func (c *statefulSetController) claimOwners(set *appsv1.StatefulSet, p *corev1.P
 	byPod := policy != nil && policy.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType && condemned && p.UID != ""
 	var refs []metav1.OwnerReference
 	for _, r := range have {
-		if r.UID != set.UID && (p.UID == "" || r.UID != p.UID) {
-			refs = append(refs, r)
+		if r.UID == set.UID || p.UID != "" && r.UID == p.UID {
+			continue
 		}
+		if r.Controller != nil && *r.Controller {
+			return have // it is another's, who decides when it goes
+		}
+		refs = append(refs, r)
 	}
 	switch {
 	case byPod:
