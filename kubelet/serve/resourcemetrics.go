@@ -39,7 +39,9 @@ func (h *Handler) resourceMetrics(w http.ResponseWriter, r *http.Request) {
 	containers(func(l []byte, c *ContainerStats) { out.memory(l, c.Memory) })
 	out.family("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds")
 	containers(func(l []byte, c *ContainerStats) {
-		out.sample(l, float64(c.StartTime.UnixNano())/float64(time.Second), nil)
+		if !c.StartTime.IsZero() {
+			out.sample(l, float64(c.StartTime.UnixNano())/float64(time.Second), nil)
+		}
 	})
 	out.family("node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds")
 	out.cpu(nil, s.Node.CPU)
