@@ -60,8 +60,8 @@ func (c *cluster) simulate(ctx context.Context, nodes, podsANode int, args ...st
 		return f, nil
 	case err := <-f.done:
 		return nil, fmt.Errorf("the simulated nodes ended: %w", err)
-	case <-time.After(2 * time.Minute):
-		return nil, errors.Join(errors.New("the simulated nodes are not Ready within 2 min"), f.kill())
+	case <-time.After(5 * time.Minute):
+		return nil, errors.Join(errors.New("the simulated nodes are not Ready within 5 min"), f.kill())
 	}
 }
 
