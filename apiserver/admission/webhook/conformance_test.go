@@ -47,12 +47,12 @@ func deniesBad(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny pod and configmap creation
 func TestShouldBeAbleToDenyPodAndConfigMapCreation(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/deny"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/deny", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if q.Name == "hangs" {
 			return nil
 		}
 		return deniesBad(q)
-	}
+	})
 	one := int32(1)
 	exempt := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "skip-webhook-admission", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"yes"}}}}
 	h.registerValidating("deny", h.validating("/deny", rule([]string{"pods", "configmaps"}, create, update), func(w *admissionregistrationv1.MutatingWebhook) {
@@ -83,12 +83,12 @@ func TestShouldBeAbleToDenyPodAndConfigMapCreation(t *testing.T) {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny attaching pod
 func TestShouldBeAbleToDenyAttachingPod(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/attach"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/attach", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if q.Kind.Kind != "PodAttachOptions" || !strings.Contains(string(q.Object.Raw), `"kind":"PodAttachOptions"`) {
 			return allow(q)
 		}
 		return deny("attaching to pod 'to-be-attached-pod' is not allowed")(q)
-	}
+	})
 	h.registerValidating("deny-attach", h.validating("/attach", rule([]string{"pods/attach"}, connect)))
 	p := h.create(pod("to-be-attached-pod"))
 	err := h.engine.Connect(context.Background(), h.caller, h.target(p, "attach"), &corev1.PodAttachOptions{Stdin: true})
@@ -126,7 +126,7 @@ func TestShouldUnconditionallyRejectOperationsOnFailClosedWebhook(t *testing.T) 
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should honor timeout
 func TestShouldHonorTimeout(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/slow"] = hang
+	h.on("/slow", hang)
 	for _, ignore := range []bool{false, true} {
 		policy, one := admissionregistrationv1.Fail, int32(1)
 		if ignore {
@@ -148,7 +148,7 @@ func TestShouldHonorTimeout(t *testing.T) {
 		}
 		h.unregister(c)
 	}
-	h.handlers["/slow"] = allow
+	h.on("/slow", allow)
 	ten := int32(10)
 	h.registerMutating("slow", h.mutating("/slow", rule([]string{"configmaps"}, create), func(w *admissionregistrationv1.MutatingWebhook) { w.TimeoutSeconds = &ten }))
 	h.create(configMap("in-time"))
@@ -192,7 +192,8 @@ func TestShouldMutateConfigMap(t *testing.T) {
 			return patchWith(`[{"op":"add","path":"/data/` + adds + `","value":"yes"}]`)(q)
 		}
 	}
-	h.handlers["/stage1"], h.handlers["/stage2"] = stage("mutation-start", "mutation-stage-1"), stage("mutation-stage-1", "mutation-stage-2")
+	h.on("/stage1", stage("mutation-start", "mutation-stage-1"))
+	h.on("/stage2", stage("mutation-stage-1", "mutation-stage-2"))
 	r := rule([]string{"configmaps"}, create)
 	h.registerMutating("stages", h.mutating("/stage1", r), h.mutating("/stage2", r))
 	c := h.create(configMap("c", "mutation-start", "yes")).(*corev1.ConfigMap)
@@ -207,7 +208,7 @@ func TestShouldMutateConfigMap(t *testing.T) {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate pod and apply defaults after mutation
 func TestShouldMutatePodAndApplyDefaultsAfterMutation(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/pods"] = patchWith(`[{"op":"add","path":"/spec/initContainers","value":[{"image":"webhook-added-image","name":"webhook-added-init-container","resources":{}}]}]`)
+	h.on("/pods", patchWith(`[{"op":"add","path":"/spec/initContainers","value":[{"image":"webhook-added-image","name":"webhook-added-init-container","resources":{}}]}]`))
 	h.registerMutating("pods", h.mutating("/pods", rule([]string{"pods"}, create)))
 	p := h.create(pod("p")).(*corev1.Pod)
 	if len(p.Spec.InitContainers) != 1 || p.Spec.InitContainers[0].TerminationMessagePolicy != corev1.TerminationMessageReadFile {
@@ -218,8 +219,8 @@ func TestShouldMutatePodAndApplyDefaultsAfterMutation(t *testing.T) {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should not be able to mutate or prevent deletion of webhook configuration objects
 func TestShouldNotTouchWebhookConfigurations(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/mutate"] = patchWith(`[{"op":"add","path":"/metadata/labels/mutated","value":"yes"}]`)
-	h.handlers["/deny"] = deny("no")
+	h.on("/mutate", patchWith(`[{"op":"add","path":"/metadata/labels/mutated","value":"yes"}]`))
+	h.on("/deny", deny("no"))
 	every := rule([]string{"*/*"}, admissionregistrationv1.OperationAll)
 	every.APIVersions = []string{"*"}
 	onConfigurations := func(w *admissionregistrationv1.MutatingWebhook) {
@@ -239,7 +240,7 @@ func TestShouldNotTouchWebhookConfigurations(t *testing.T) {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate everything except 'skip-me' configmaps
 func TestShouldMutateEverythingExceptSkipMe(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/mutate"] = patchWith(`[{"op":"add","path":"/data/mutated","value":"yes"}]`)
+	h.on("/mutate", patchWith(`[{"op":"add","path":"/data/mutated","value":"yes"}]`))
 	h.registerMutating("skips", h.mutating("/mutate", rule([]string{"configmaps"}, create), func(w *admissionregistrationv1.MutatingWebhook) {
 		w.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "skip-me", Expression: "object.metadata.name != 'skip-me'"}}
 	}))
@@ -255,7 +256,7 @@ func TestShouldMutateEverythingExceptSkipMe(t *testing.T) {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] patching/updating a mutating webhook should work
 func TestUpdatingAMutatingWebhookShouldWork(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/mutate"] = patchWith(`[{"op":"add","path":"/data/mutated","value":"yes"}]`)
+	h.on("/mutate", patchWith(`[{"op":"add","path":"/data/mutated","value":"yes"}]`))
 	c := h.registerMutating("m", h.mutating("/mutate", rule([]string{"configmaps"}, create)))
 	mutated := func(name string) bool {
 		return h.create(configMap(name, "a", "b")).(*corev1.ConfigMap).Data["mutated"] == "yes"
@@ -288,7 +289,7 @@ func TestUpdatingAMutatingWebhookShouldWork(t *testing.T) {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] patching/updating a validating webhook should work
 func TestUpdatingAValidatingWebhookShouldWork(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/deny"] = deny("no")
+	h.on("/deny", deny("no"))
 	c := h.registerValidating("v", h.validating("/deny", rule([]string{"configmaps"}, update)))
 	h.create(configMap("a"))
 	n := c.DeepCopy()

@@ -94,12 +94,12 @@ func onWidgets(versions []string, ops ...admissionregistrationv1.OperationType) 
 func TestShouldBeAbleToDenyCustomResources(t *testing.T) {
 	h := newHouse(t)
 	h.define(fmt.Sprintf(widgets, true, anything, false, anything))
-	h.handlers["/cr"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/cr", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if strings.Contains(string(q.Object.Raw), "unwanted") || strings.Contains(string(q.OldObject.Raw), "undeletable") && q.Operation == admissionv1.Delete {
 			return deny("the custom resource contains unwanted data")(q)
 		}
 		return allow(q)
-	}
+	})
 	h.registerValidating("cr", h.validating("/cr", onWidgets([]string{"v1"}, create, update, remove)))
 	const text = "the custom resource contains unwanted data"
 	for _, version := range []string{"v1", "v2"} { // a rule for v1 is for v2 as well
@@ -123,12 +123,12 @@ func TestShouldBeAbleToDenyCustomResources(t *testing.T) {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should deny crd creation
 func TestShouldDenyCRDCreation(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/crd"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/crd", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if strings.Contains(string(q.Object.Raw), `"webhook-e2e-test":"webhook-disallow"`) {
 			return deny("the crd contains unwanted label")(q)
 		}
 		return allow(q)
-	}
+	})
 	r := rule([]string{"customresourcedefinitions"}, create)
 	r.APIGroups = []string{"apiextensions.k8s.io"}
 	h.registerValidating("crd", h.validating("/crd", r))
@@ -148,8 +148,8 @@ func TestShouldMutateCustomResource(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
 			h.define(fmt.Sprintf(widgets, true, data, false, data))
-			h.handlers["/one"] = patchWith(`[{"op":"add","path":"/data/mutation-stage-1","value":"yes"}]`)
-			h.handlers["/two"] = patchWith(`[{"op":"add","path":"/data/mutation-stage-2","value":"yes"}]`)
+			h.on("/one", patchWith(`[{"op":"add","path":"/data/mutation-stage-1","value":"yes"}]`))
+			h.on("/two", patchWith(`[{"op":"add","path":"/data/mutation-stage-2","value":"yes"}]`))
 			r := onWidgets([]string{"v1"}, create)
 			h.registerMutating("m", h.mutating("/one", r), h.mutating("/two", r))
 			u, err := h.createWidget("v1", "w", map[string]any{"mutation-start": "yes"})
@@ -185,12 +185,12 @@ func TestShouldMutateCustomResourceWithDifferentStoredVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-changed
-	h.handlers["/m"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/m", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if q.Kind.Version != "v2" || !strings.Contains(string(q.Object.Raw), `"apiVersion":"example.com/v2"`) || !strings.Contains(string(q.OldObject.Raw), `"apiVersion":"example.com/v2"`) {
 			return deny(fmt.Sprintf("asked in %s about %s", q.Kind.Version, q.Object.Raw))(q)
 		}
 		return patchWith(`[{"op":"add","path":"/data/mutation-stage-1","value":"yes"}]`)(q)
-	}
+	})
 	h.registerMutating("m", h.mutating("/m", onWidgets([]string{"v2"}, create, update)))
 	target, _ := h.widget("v1", "w", nil)
 	target.Name = "w"

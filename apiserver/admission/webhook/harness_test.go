@@ -126,6 +126,13 @@ func (h *house) answer(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(q)
 }
 
+// on sets who answers at a path.
+func (h *house) on(path string, f func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.handlers[path] = f
+}
+
 func allow(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	return &admissionv1.AdmissionResponse{Allowed: true}
 }

@@ -56,14 +56,14 @@ func TestEquivalentVersions(t *testing.T) {
 		Rule:       admissionregistrationv1.Rule{APIGroups: []string{"autoscaling"}, APIVersions: []string{"v1"}, Resources: []string{"horizontalpodautoscalers"}},
 	}
 	exact := admissionregistrationv1.Exact
-	h.handlers["/v1"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/v1", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if !strings.Contains(string(q.Object.Raw), `"apiVersion":"autoscaling/v1"`) || !strings.Contains(string(q.Object.Raw), `"targetCPUUtilizationPercentage":80`) ||
 			q.RequestKind.Version != "v2" || q.Resource.Version != "v1" {
 			return deny("not converted: " + string(q.Object.Raw))(q)
 		}
 		return patchWith(`[{"op":"replace","path":"/spec/targetCPUUtilizationPercentage","value":70}]`)(q)
-	}
-	h.handlers["/exact"] = deny("asked about a version it does not name")
+	})
+	h.on("/exact", deny("asked about a version it does not name"))
 	h.registerMutating("m", h.mutating("/v1", v1), h.mutating("/exact", v1, func(w *admissionregistrationv1.MutatingWebhook) { w.MatchPolicy = &exact }))
 	percent := int32(80)
 	o := h.create(&autoscalingv2.HorizontalPodAutoscaler{
@@ -84,13 +84,13 @@ func TestEquivalentVersions(t *testing.T) {
 func TestReinvocation(t *testing.T) {
 	h := newHouse(t)
 	again := admissionregistrationv1.IfNeededReinvocationPolicy
-	h.handlers["/a"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/a", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if strings.Contains(string(q.Object.Raw), `"b":"1"`) {
 			return patchWith(`[{"op":"add","path":"/data/sawB","value":"1"}]`)(q)
 		}
 		return allow(q)
-	}
-	h.handlers["/b"] = patchWith(`[{"op":"add","path":"/data/b","value":"1"}]`)
+	})
+	h.on("/b", patchWith(`[{"op":"add","path":"/data/b","value":"1"}]`))
 	r := rule([]string{"configmaps"}, create)
 	h.registerMutating("m", h.mutating("/a", r, func(w *admissionregistrationv1.MutatingWebhook) { w.ReinvocationPolicy = &again }), h.mutating("/b", r))
 	c := h.create(configMap("c", "x", "y")).(*corev1.ConfigMap)
@@ -113,9 +113,9 @@ func TestOrderDryRunWarningsAndAnnotations(t *testing.T) {
 	h := newHouse(t)
 	r := rule([]string{"configmaps"}, create)
 	for _, name := range []string{"/z", "/a"} {
-		h.handlers[name] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		h.on(name, func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 			return &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"from " + name, strconv.FormatBool(*q.DryRun)}, AuditAnnotations: map[string]string{"k": "v"}}
-		}
+		})
 	}
 	h.registerMutating("b", h.mutating("/a", r))
 	h.registerMutating("a", h.mutating("/z", r))
@@ -132,12 +132,12 @@ func TestOrderDryRunWarningsAndAnnotations(t *testing.T) {
 
 func TestObjectSelectorSeesOldAndNew(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/deny"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/deny", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		if q.Operation == admissionv1.Update && len(q.OldObject.Raw) > 0 {
 			return deny("no")(q)
 		}
 		return allow(q)
-	}
+	})
 	h.registerValidating("v", h.validating("/deny", rule([]string{"*"}, create, update), func(w *admissionregistrationv1.MutatingWebhook) {
 		w.ObjectSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"guard": "yes"}}
 	}))
@@ -183,7 +183,7 @@ func TestAnswersThatAreRefused(t *testing.T) {
 		}, `admission webhook "x.example.com" denied the request: Because`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h.handlers["/x"] = tc.answer
+			h.on("/x", tc.answer)
 			r := rule([]string{"configmaps"}, create)
 			var err error
 			if tc.validating {
@@ -207,9 +207,9 @@ func TestAnswersThatAreRefused(t *testing.T) {
 // not checked for what v1 is strict about.
 func TestReviewV1beta1(t *testing.T) {
 	h := newHouse(t)
-	h.handlers["/old"] = func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.on("/old", func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		return &admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add","path":"/data/x","value":"y"}]`)}
-	}
+	})
 	h.registerMutating("m", h.mutating("/old", rule([]string{"configmaps"}, create), func(w *admissionregistrationv1.MutatingWebhook) {
 		w.AdmissionReviewVersions = []string{"v2", "v1beta1", "v1"}
 	}))
@@ -237,7 +237,7 @@ func TestByService(t *testing.T) {
 	if err := h.engine.Seed(context.Background(), h.Scheme().ByObject(slice), slice); err != nil {
 		t.Fatal(err)
 	}
-	h.handlers["/path"] = deny("by service")
+	h.on("/path", deny("by service"))
 	path := "path"
 	h.registerValidating("v", h.validating("/path", rule([]string{"configmaps"}, create), func(w *admissionregistrationv1.MutatingWebhook) {
 		path := "/" + path
@@ -251,7 +251,7 @@ func TestByService(t *testing.T) {
 func TestTheQuestion(t *testing.T) {
 	h := newHouse(t)
 	var got admissionv1.AdmissionRequest
-	h.handlers["/q"] = func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse { got = *q; return allow(q) }
+	h.on("/q", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse { got = *q; return allow(q) })
 	c := h.create(configMap("c", "a", "b"))
 	h.registerValidating("v", h.validating("/q", rule([]string{"*"}, remove)))
 	if err := h.delete(c); err != nil {
