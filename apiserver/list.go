@@ -47,7 +47,11 @@ func (q *request) list(t resource.Target) error {
 }
 
 func listMeta(l resource.List) metav1.ListMeta {
-	return metav1.ListMeta{ResourceVersion: l.Revision.String(), Continue: l.Continue, RemainingItemCount: l.Remaining}
+	m := metav1.ListMeta{Continue: l.Continue, RemainingItemCount: l.Remaining}
+	if l.Revision > 0 { // what is not stored has none
+		m.ResourceVersion = l.Revision.String()
+	}
+	return m
 }
 
 // sendList joins a list from the items' stored or cached bytes.
