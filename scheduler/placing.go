@@ -53,23 +53,15 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 
 // planFor returns the current plan of a pod's class, or why it fits nowhere.
 func (s *Scheduler) planFor(p *profile, x *queued) (*plan, *unfit) {
-	if pl := p.plans.get(x.class); pl != nil && pl.refresh() {
-		p.plans.touch(x.class)
+	if pl := p.kept(x); pl != nil {
 		return pl, nil
 	}
-	p.plans.drop(x.class)
 	if len(s.state.Nodes()) == 0 {
 		return nil, &unfit{helps: plugins.NodeChanged}
 	}
 	c, err := plugins.NewClass(x.pod)
 	if err != nil {
 		return nil, &unfit{pre: fmt.Sprintf("cannot read the pod's affinity: %v", err), final: true, nodes: len(s.state.Nodes()), helps: plugins.PodChanged}
-	}
-	if like := p.plans.bases[x.class[:x.base]]; like != "" {
-		if pl := p.plans.get(like); pl != nil && pl.refresh() && pl.serves(c) {
-			p.plans.touch(like)
-			return pl, nil
-		}
 	}
 	pl, no := p.begin(c, s.state)
 	if no != nil {
@@ -79,6 +71,29 @@ func (s *Scheduler) planFor(p *profile, x *queued) (*plan, *unfit) {
 		p.plans.put(x.class, x.base, pl)
 	}
 	return pl, nil
+}
+
+// kept returns the current plan of a pod's class if there is one, or that of
+// another class which does as well.
+func (p *profile) kept(x *queued) *plan {
+	if pl := p.plans.get(x.class); pl != nil {
+		if pl.refresh() {
+			p.plans.touch(x.class)
+			return pl
+		}
+		p.plans.drop(x.class)
+	}
+	like := p.plans.bases[x.class[:x.base]]
+	pl := p.plans.get(like)
+	if pl == nil || like == x.class || !pl.refresh() {
+		return nil
+	}
+	c, err := plugins.NewClass(x.pod)
+	if err != nil || !pl.serves(c) {
+		return nil
+	}
+	p.plans.touch(like)
+	return pl
 }
 
 // find chooses a node for a pod, its nominated one if that will do; nil when
@@ -133,10 +148,12 @@ func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued,
 // mayFit tells whether a class that fitted nowhere may fit after what changed.
 // Asking its plan costs what changed and saves trying in vain. A node that
 // changed may also have become one where others can be asked to go.
-func (s *Scheduler) mayFit(class string, x *queued, c plugins.Change) hope {
-	pl := s.profiles[x.pod.Spec.SchedulerName].plans.get(class)
-	switch {
-	case pl == nil || c&^(plugins.PodGone|plugins.PodPlaced) != 0 || !pl.refresh():
+func (s *Scheduler) mayFit(x *queued, c plugins.Change) hope {
+	if c&^(plugins.PodGone|plugins.PodPlaced) != 0 {
+		return all
+	}
+	switch pl := s.profiles[x.pod.Spec.SchedulerName].kept(x); {
+	case pl == nil:
 		return all
 	case pl.pick() != nil:
 		return some
@@ -155,8 +172,8 @@ func (s *Scheduler) wakeNominees(node string) {
 		if x == nil || x.place != unschedulable {
 			continue
 		}
-		pl := s.profiles[x.pod.Spec.SchedulerName].plans.get(x.class)
-		if pl == nil || !pl.refresh() || pl.fits(n, x.pod.UID) == nil {
+		pl := s.profiles[x.pod.Spec.SchedulerName].kept(x)
+		if pl == nil || pl.fits(n, x.pod.UID) == nil {
 			s.queue.wakeOne(x, s.cfg.Now())
 		}
 	}

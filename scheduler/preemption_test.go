@@ -10,6 +10,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sagong/client"
 	"sagong/object"
@@ -116,6 +117,11 @@ func TestVictimSaysWhyItEnds(t *testing.T) {
 				d.Message == "default-scheduler: preempting to accommodate a higher priority pod"
 		}) == 1 && count(all, func(p *corev1.Pod) bool { return p.Name == "high" && p.Status.NominatedNodeName == "n1" }) == 1
 	})
+	// Tried again meanwhile, it asks nobody else.
+	if _, err := client.PatchOf[*corev1.Node](t.Context(), c, "", "n1", client.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"labels":{"a":"b"}}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, v, "high waits for low", says("high", "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to a terminating pod on the nominated node."))
 	low, err := client.Get[*corev1.Pod](t.Context(), c, "default", "low")
 	if err != nil {
 		t.Fatal(err)

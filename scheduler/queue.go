@@ -203,7 +203,7 @@ const (
 
 // wake moves the pods that a change may help back towards placement. helps
 // judges a class by one of its pods; nil means that all changes help all.
-func (q *queue) wake(c plugins.Change, now time.Time, helps func(string, *queued, plugins.Change) hope) {
+func (q *queue) wake(c plugins.Change, now time.Time, helps func(*queued, plugins.Change) hope) {
 	for class, m := range q.waiting {
 		x := m.first()
 		if x.waitsFor&c == 0 {
@@ -211,7 +211,7 @@ func (q *queue) wake(c plugins.Change, now time.Time, helps func(string, *queued
 		}
 		h := all
 		if helps != nil {
-			h = helps(class, x, c)
+			h = helps(x, c)
 		}
 		switch h {
 		case all:

@@ -7,8 +7,10 @@ type Topology struct {
 	Key    string
 	of     []int32 // by slot: domain, -1 without the label
 	ids    map[string]int32
-	nodes  []int32 // by domain: how many nodes
-	shared int     // domains of several nodes
+	names  []string // by domain
+	nodes  []int32  // by domain: how many nodes
+	free   []int32  // domains without nodes, whose numbers are given again
+	shared int      // domains of several nodes
 }
 
 // Topology returns the domains of a label.
@@ -46,9 +48,7 @@ func (t *Topology) set(n *Node) {
 	if n.Object != nil {
 		if v, ok := n.Object.Labels[t.Key]; ok {
 			if is, ok = t.ids[v]; !ok {
-				is = int32(len(t.nodes))
-				t.ids[v] = is
-				t.nodes = append(t.nodes, 0)
+				is = t.add(v)
 			}
 		}
 	}
@@ -57,8 +57,12 @@ func (t *Topology) set(n *Node) {
 	}
 	t.of[n.Slot] = is
 	if was >= 0 {
-		if t.nodes[was]--; t.nodes[was] == 1 {
+		switch t.nodes[was]--; t.nodes[was] {
+		case 1:
 			t.shared--
+		case 0:
+			delete(t.ids, t.names[was])
+			t.free = append(t.free, was)
 		}
 	}
 	if is >= 0 {
@@ -66,4 +70,19 @@ func (t *Topology) set(n *Node) {
 			t.shared++
 		}
 	}
+}
+
+// add numbers a value.
+func (t *Topology) add(value string) int32 {
+	var id int32
+	if k := len(t.free); k > 0 {
+		id = t.free[k-1]
+		t.free = t.free[:k-1]
+		t.names[id] = value
+	} else {
+		id = int32(len(t.nodes))
+		t.nodes, t.names = append(t.nodes, 0), append(t.names, value)
+	}
+	t.ids[value] = id
+	return id
 }
