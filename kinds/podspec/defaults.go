@@ -224,11 +224,15 @@ func pullPolicy(image string) corev1.PullPolicy {
 	return corev1.PullIfNotPresent
 }
 
-// RoundUp brings quantities to the precision of the API, thousandths.
+// RoundUp brings quantities to the precision of the API, thousandths, in their
+// canonical form. A list that has it already is not touched: it may belong to a
+// published object, whose status a write of the spec shares.
 func RoundUp(l corev1.ResourceList) {
 	for name, q := range l {
-		q.RoundUp(resource.Milli)
-		l[name] = q
+		was := q.String()
+		if exact := q.RoundUp(resource.Milli); !exact || q.String() != was {
+			l[name] = q
+		}
 	}
 }
 
