@@ -58,6 +58,7 @@ type Engine struct {
 
 // New makes an engine.
 func New(o Options) *Engine {
+	boundCopies()
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

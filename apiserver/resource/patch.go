@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,8 +32,15 @@ type Patch struct {
 	Validation string
 }
 
-// maxPatchOperations bounds a JSON patch, as upstream does.
-const maxPatchOperations = 10000
+// maxPatchOperations and maxPatchCopies, in bytes, bound a JSON patch, as
+// upstream does: copies of copies would grow without end.
+const (
+	maxPatchOperations = 10000
+	maxPatchCopies     = 3 << 20
+)
+
+// boundCopies sets what the library has no other way to be told.
+var boundCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxPatchCopies })
 
 // Patch changes an object. An apply patch creates it when it is missing; created
 // reports that.
