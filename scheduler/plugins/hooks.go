@@ -49,14 +49,15 @@ type PreFilter interface {
 	// Begin returns what judges the nodes for this class, nil when the rule does
 	// not concern the class, or why its pods fit nowhere at all: such a refusal
 	// stands in the message without a count of nodes, as upstream's of PreFilter
-	// do. It is called once for each batch of pods placed.
+	// do. What it returns is kept with the class's plan until Version changes.
 	Begin(c *Class, s *state.State) (NodeFilter, *No)
 }
 
 // NodeFilter judges nodes for one class.
 type NodeFilter interface {
 	// Filter returns why the class's pods cannot go on a node. It must judge by
-	// the node as given: pre-emption asks with copies from which pods were taken.
+	// the pods that the node has as it is given: pre-emption takes some off it to
+	// ask, while the state still lists them.
 	Filter(n *state.Node) *No
 	// Version changes whenever verdicts may have changed for another reason than
 	// a change of that node or of the pods on it; verdicts are kept otherwise.
