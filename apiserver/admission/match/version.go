@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"reflect"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"sagong/object"
 )
@@ -149,8 +151,22 @@ func (r *Request) Set(o runtime.Object) error {
 	if d.Default != nil {
 		d.Default(stored.(object.Object))
 	}
+	r.keepManagers(stored.(object.Object))
 	assign(r.Object, stored)
 	return nil
+}
+
+// keepManagers puts back the managed fields of an object whose new ones cannot
+// be read, as upstream does.
+func (r *Request) keepManagers(o object.Object) {
+	was := r.Object.(object.Object).GetManagedFields()
+	if equality.Semantic.DeepEqual(was, o.GetManagedFields()) {
+		return
+	}
+	if err := managedfields.ValidateManagedFields(o.GetManagedFields()); err != nil {
+		o.SetManagedFields(was)
+		r.Warn(fmt.Sprintf(".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: %v", err))
+	}
 }
 
 // assign puts the content of one object into another of the same type, of

@@ -271,3 +271,17 @@ func TestTheQuestion(t *testing.T) {
 		t.Errorf("old object %s", old)
 	}
 }
+
+// Managed fields that nobody can read are not let in.
+func TestManagedFieldsStayReadable(t *testing.T) {
+	h := newHouse(t)
+	h.on("/m", patchWith(`[{"op":"add","path":"/metadata/managedFields","value":[{"manager":"m","operation":"Nonsense","apiVersion":"v1","fieldsType":"FieldsV1"}]},{"op":"add","path":"/data/x","value":"y"}]`))
+	h.registerMutating("m", h.mutating("/m", rule([]string{"configmaps"}, create)))
+	c := h.create(configMap("c", "a", "b")).(*corev1.ConfigMap)
+	if len(c.ManagedFields) != 0 || c.Data["x"] != "y" {
+		t.Errorf("object %+v", c)
+	}
+	if len(h.warnings) != 1 || !strings.HasPrefix(h.warnings[0], ".metadata.managedFields was in an invalid state after admission") {
+		t.Errorf("warnings %q", h.warnings)
+	}
+}
