@@ -350,7 +350,9 @@ func (q *request) podProxy(t resource.Target) error {
 // against itself.
 func proxyable(address string) error {
 	ip := net.ParseIP(address)
-	if ip == nil || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsInterfaceLocalMulticast() {
+	// The unspecified address is no global one either: the kernel takes it for the
+	// loopback.
+	if ip == nil || !ip.IsGlobalUnicast() {
 		return apierrors.NewBadRequest("address not allowed")
 	}
 	return nil

@@ -131,13 +131,25 @@ func mountToken(pod *corev1.Pod) {
 	}})
 }
 
-// Validate implements Validator: a mirror pod may use nothing of the API.
-func (ServiceAccount) Validate(_ context.Context, a *resource.Attributes) error {
-	if !onPodCreate(a) {
+// Validate implements Validator: a mirror pod may use nothing of the API, and
+// some accounts say which Secrets their pods may use.
+func (s ServiceAccount) Validate(ctx context.Context, a *resource.Attributes) error {
+	added := a.Operation == resource.Update && a.Subresource == "ephemeralcontainers" && a.Definition.GR() == podResource
+	if !onPodCreate(a) && !added {
 		return nil
 	}
-	pod := a.Object.(*corev1.Pod)
+	pod, ok := a.Object.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
 	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; !mirror {
+		sa, err := s.account(ctx, pod)
+		if err != nil {
+			return forbidden(a, "error looking up service account %s/%s: %w", a.Namespace, pod.Spec.ServiceAccountName, err)
+		}
+		if sa.Annotations[enforceMountableSecrets] == "true" {
+			return mountableSecrets(a, sa, pod)
+		}
 		return nil
 	}
 	if pod.Spec.ServiceAccountName != "" {
