@@ -26,7 +26,7 @@ import (
 
 // house is an API with policies.
 type house struct {
-	*testing.T
+	testing.TB
 	engine *resource.Engine
 	*direct.Client
 	hub      *reconcile.Hub
@@ -47,8 +47,8 @@ func (onlyJane) Authorize(_ context.Context, a authorizer.Attributes) (authorize
 	return authorizer.DecisionDeny, "", nil
 }
 
-func newHouse(t *testing.T) *house {
-	h := &house{T: t, notes: map[string]string{}}
+func newHouse(t testing.TB) *house {
+	h := &house{TB: t, notes: map[string]string{}}
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	chain := &late{}
 	h.engine = resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Admission: chain})
