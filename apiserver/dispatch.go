@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"sagong/apiserver/aggregator"
 	"sagong/apiserver/resource"
 	"sagong/object"
 )
@@ -17,14 +18,11 @@ import (
 // serveResource finds the kind and carries out the verb.
 func (q *request) serveResource() {
 	in := &q.info
+	if q.delegated(in.GV) {
+		return
+	}
 	def := q.s.engine.Scheme().ByResource(in.GVR())
 	if def == nil {
-		if q.s.Delegate != nil {
-			if h := q.s.Delegate(in.GV); h != nil {
-				h.ServeHTTP(q.w, q.r)
-				return
-			}
-		}
 		q.unknownResource()
 		return
 	}
@@ -62,6 +60,20 @@ func (q *request) serveResource() {
 	if err != nil {
 		q.fail(err)
 	}
+}
+
+// delegated passes a request on when another server answers for its group and
+// version, and reports whether it did.
+func (q *request) delegated(gv schema.GroupVersion) bool {
+	if q.s.Delegate == nil {
+		return false
+	}
+	h := q.s.Delegate(gv)
+	if h == nil {
+		return false
+	}
+	h.ServeHTTP(q.w, q.r.WithContext(aggregator.WithUser(q.r.Context(), q.user)))
+	return true
 }
 
 // unknownResource answers a path below a group and version that leads nowhere.

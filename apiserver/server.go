@@ -23,6 +23,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"sagong/apiserver/aggregator"
 	"sagong/apiserver/audit"
 	"sagong/apiserver/fairness"
 	"sagong/apiserver/resource"
@@ -46,8 +47,8 @@ type Options struct {
 	Nodes NodeConnector
 	// Discovery answers /api, /apis and what lies below them down to a version.
 	Discovery http.Handler
-	// Delegate finds who serves a group and version that is not in the scheme
-	// (an aggregated API server); nil for nobody.
+	// Delegate finds who serves a group and version in this server's place (an
+	// aggregated API server); nil for nobody. It is asked first.
 	Delegate func(schema.GroupVersion) http.Handler
 
 	// Fairness bounds the requests under way and shares the server among those
@@ -276,14 +277,23 @@ func (q *request) serve() {
 	case q.info.Resource:
 		q.serveResource()
 	case q.info.Discovery && q.s.Discovery != nil:
-		q.s.Discovery.ServeHTTP(q.w, q.r)
+		if gv, ok := versionPath(q.info.Path); !ok || !q.delegated(gv) {
+			q.s.Discovery.ServeHTTP(q.w, q.r)
+		}
 	default:
 		if h := q.s.handler(q.info.Path); h != nil {
-			h.ServeHTTP(q.w, q.r)
+			h.ServeHTTP(q.w, q.r.WithContext(aggregator.WithUser(q.r.Context(), q.user)))
 			return
 		}
 		q.notFound()
 	}
+}
+
+// versionPath reads /apis/GROUP/VERSION.
+func versionPath(path string) (schema.GroupVersion, bool) {
+	rest, ok := strings.CutPrefix(strings.TrimSuffix(path, "/"), "/apis/")
+	group, version, two := strings.Cut(rest, "/")
+	return schema.GroupVersion{Group: group, Version: version}, ok && two && !strings.Contains(version, "/")
 }
 
 // timeout is the server's, or less when the client asks for less.

@@ -25,6 +25,8 @@ func (s *server) openKinds(scheme *object.Scheme) (discover, describe http.Handl
 			docs.Changed()
 		},
 	})
+	s.openAggregator(disc.Changed)
+	disc.Include(s.aggregator.Foreign)
 	s.crds.Follow(reconcile.ViewOf[*apiextensionsv1.CustomResourceDefinition](s.hub))
 	return disc, docs
 }

@@ -26,7 +26,14 @@ type identities struct {
 	admin       *pki.Renewing
 	nodeClient  *pki.Renewing // the API server, when it speaks to node agents
 	nodeServing *pki.Renewing // this node's agent
+
+	// What aggregated API servers know this one by, when it says who the user is.
+	proxyCA     *pki.Authority
+	proxyClient *pki.Renewing
 }
+
+// proxyName is the name in that certificate.
+const proxyName = "front-proxy-client"
 
 func loadIdentities(c config.Config) (*identities, error) {
 	dir := PKIDir(c)
@@ -37,6 +44,12 @@ func loadIdentities(c config.Config) (*identities, error) {
 	}
 	id := &identities{ca: ca}
 	if id.tokenKey, err = pki.LoadOrCreateKey(filepath.Join(dir, "service-account.key")); err != nil {
+		return nil, err
+	}
+	if id.proxyCA, err = pki.LoadOrCreateAuthority(dir, "front-proxy-ca", "front-proxy-ca", now()); err != nil {
+		return nil, err
+	}
+	if id.proxyClient, err = pki.NewRenewing(id.proxyCA, pki.Leaf{CommonName: proxyName, Client: true}, dir, "front-proxy-client", now); err != nil {
 		return nil, err
 	}
 	host, err := os.Hostname()

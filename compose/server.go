@@ -22,6 +22,7 @@ import (
 	"sagong/apiserver"
 	"sagong/apiserver/admission"
 	"sagong/apiserver/admission/quota"
+	"sagong/apiserver/aggregator"
 	"sagong/apiserver/authn"
 	"sagong/apiserver/authz"
 	"sagong/apiserver/encryption"
@@ -89,6 +90,7 @@ type server struct {
 	scheduler   *scheduler.Scheduler
 
 	podSecurity *admission.PodSecurityMetrics
+	aggregator  *aggregator.Aggregator
 }
 
 // lateAdmission lets the engine exist before the rules that read through it.
@@ -188,6 +190,7 @@ func (s *server) openAPI() error {
 		Authorizer:    authorizer, Audit: s.audit.auditor, Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discover,
+		Delegate:  s.aggregator.Delegate,
 		Fairness:  newFairness(s.hub, s.metrics),
 	})
 	usage.New(usage.Options{
@@ -200,7 +203,7 @@ func (s *server) openAPI() error {
 	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
 	s.servePages(time.Now())
-	s.api.Handle("/openapi/", describe)
+	s.api.Handle("/openapi/", s.aggregator.OpenAPI(describe))
 	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
 	return nil
 }
@@ -233,7 +236,7 @@ func (s *server) openComponents() error {
 	if err != nil {
 		return err
 	}
-	list = append(list, s.quota.Controller(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
+	list = append(list, s.quota.Controller(), s.aggregator.Registration(), s.aggregator.Availability(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
 	list = append(list, s.dynamic.controllers(s.hub)...)
 	list = append(list, s.tokenControllers()...)
 	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics.queues)
@@ -285,7 +288,7 @@ func (s *server) run(ctx context.Context) error {
 		views.Wait()
 		return err
 	}
-	if err := errors.Join(s.rules.Synced(ctx), s.dynamic.synced(ctx), s.crds.Load(ctx, s.system)); err != nil {
+	if err := errors.Join(s.rules.Synced(ctx), s.dynamic.synced(ctx), s.crds.Load(ctx, s.system), s.aggregator.Synced(ctx), s.publishAuthorities(ctx)); err != nil {
 		stopViews()
 		views.Wait()
 		return err

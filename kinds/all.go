@@ -4,6 +4,7 @@ package kinds
 import (
 	"sagong/kinds/admissionregistration"
 	"sagong/kinds/apiextensions"
+	"sagong/kinds/apiregistration"
 	"sagong/kinds/apps"
 	"sagong/kinds/authentication"
 	"sagong/kinds/authorization"
@@ -48,6 +49,7 @@ func All() []*object.Definition {
 		core.ServiceAccount(),
 
 		apiextensions.CustomResourceDefinition(),
+		apiregistration.APIService(),
 
 		apps.ControllerRevision(),
 		apps.DaemonSet(),

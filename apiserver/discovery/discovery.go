@@ -26,6 +26,8 @@ type Discovery struct {
 	scheme *object.Scheme
 	// address is what APIVersions tells clients of the server's address.
 	address string
+	// foreign lists what other servers serve; nil for nothing.
+	foreign func() []Foreign
 
 	mu   sync.Mutex
 	docs map[string]document
@@ -149,6 +151,13 @@ func (d *Discovery) render() map[string]document {
 		// The most stable and the newest first: v2, v1, v1beta1.
 		slices.SortFunc(vs, func(a, b string) int { return -version.CompareKubeAwareVersionStrings(a, b) })
 	}
+	stale := map[schema.GroupVersion]bool{}
+	for _, f := range d.others() {
+		s := at(f.Group, f.Version)
+		*s = served{group: f.Group, version: f.Version}
+		s.take(f.Resources)
+		stale[schema.GroupVersion{Group: f.Group, Version: f.Version}] = f.Stale
+	}
 	docs := map[string]document{}
 	put := func(path string, v any, etag bool) {
 		body, err := json.Marshal(v)
@@ -176,7 +185,11 @@ func (d *Discovery) render() map[string]document {
 			gv := schema.GroupVersion{Group: g, Version: v}
 			s := byGV[gv]
 			group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: v})
-			agg.Versions = append(agg.Versions, apidiscoveryv2.APIVersionDiscovery{Version: v, Resources: s.aggregated, Freshness: apidiscoveryv2.DiscoveryFreshnessCurrent})
+			fresh := apidiscoveryv2.DiscoveryFreshnessCurrent
+			if stale[gv] {
+				fresh = apidiscoveryv2.DiscoveryFreshnessStale
+			}
+			agg.Versions = append(agg.Versions, apidiscoveryv2.APIVersionDiscovery{Version: v, Resources: s.aggregated, Freshness: fresh})
 			path := "/apis/" + gv.String()
 			if g == "" {
 				path = "/api/" + v

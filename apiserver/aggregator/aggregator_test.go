@@ -1,0 +1,417 @@
+package aggregator_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+
+	"sagong/apiserver"
+	"sagong/apiserver/aggregator"
+	"sagong/apiserver/discovery"
+	"sagong/apiserver/resource"
+	"sagong/apiserver/webhookclient"
+	"sagong/client"
+	"sagong/client/direct"
+	"sagong/kinds"
+	"sagong/lib/pki"
+	"sagong/object"
+	"sagong/reconcile"
+	"sagong/store"
+)
+
+// cluster is an API with an aggregator, and another server behind a Service.
+type cluster struct {
+	*testing.T
+	client.Client
+	url      string
+	bundle   []byte // of the other server's authority
+	port     int
+	proxyCA  *pki.Authority
+	answered atomic.Int64
+	last     atomic.Pointer[http.Request]
+}
+
+// serve is the other server, a small one for the group wardle.example.com.
+func (c *cluster) serve(w http.ResponseWriter, r *http.Request) {
+	c.answered.Add(1)
+	c.last.Store(r)
+	switch r.URL.Path {
+	case "/apis/wardle.example.com/v1alpha1":
+		_ = json.NewEncoder(w).Encode(metav1.APIResourceList{
+			TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: "wardle.example.com/v1alpha1",
+			APIResources: []metav1.APIResource{
+				{Name: "flunders", SingularName: "flunder", Namespaced: true, Kind: "Flunder", Verbs: []string{"get", "list", "create"}},
+				{Name: "flunders/status", Namespaced: true, Kind: "Flunder", Verbs: []string{"get"}},
+			},
+		})
+	case "/openapi/v3":
+		fmt.Fprint(w, `{"paths":{"apis/wardle.example.com/v1alpha1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1alpha1?hash=X"},"evil":{"serverRelativeURL":"/evil"}}}`)
+	case "/apis/wardle.example.com/v1alpha1/namespaces/ns/flunders/away":
+		http.Redirect(w, r, "https://evil.example.com/", http.StatusTemporaryRedirect)
+	case "/apis/wardle.example.com/v1alpha1/namespaces/ns/flunders/up/connect":
+		if r.Header.Get("Upgrade") == "" || r.URL.Query().Get("refuse") != "" {
+			http.Error(w, "no upgrade", http.StatusBadRequest)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		fmt.Fprint(conn, "you said "+line)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"path":%q}`, r.URL.Path)
+	}
+}
+
+type byHeader struct{}
+
+func (byHeader) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
+	name := r.Header.Get("Authorization")
+	if name == "" {
+		return nil, false, nil
+	}
+	return &authenticator.Response{User: &user.DefaultInfo{
+		Name: name, UID: "u1", Groups: []string{"g1", "g2"}, Extra: map[string][]string{"example.com/Role": {"r"}},
+	}}, true, nil
+}
+
+func start(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{T: t}
+	ca, err := pki.LoadOrCreateAuthority(t.TempDir(), "ca", "other", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.proxyCA, err = pki.LoadOrCreateAuthority(t.TempDir(), "front-proxy-ca", "front-proxy-ca", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := pki.NewRenewing(c.proxyCA, pki.Leaf{CommonName: "front-proxy-client", Client: true}, t.TempDir(), "front-proxy-client", time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving, err := pki.NewRenewing(ca, pki.Leaf{CommonName: "other", Server: true, DNSNames: []string{"api.ns.svc"}}, t.TempDir(), "serving", time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := httptest.NewUnstartedServer(http.HandlerFunc(c.serve))
+	other.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	other.TLS = &tls.Config{GetCertificate: serving.GetCertificate, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: c.proxyCA.Pool()}
+	other.StartTLS()
+	c.bundle, c.port = ca.CertPEM, other.Listener.Addr().(*net.TCPAddr).Port
+
+	s := store.OpenMemory(store.Options{Tag: resource.Tag})
+	scheme := object.NewScheme(kinds.All()...)
+	e := resource.New(resource.Options{Store: s, Scheme: scheme})
+	c.Client = direct.New(e, &user.DefaultInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup}}, "test", nil)
+	log := slog.New(slog.DiscardHandler)
+	hub := reconcile.NewHub(c.Client, log)
+	disc := discovery.New(scheme, "127.0.0.1:6443")
+	a := aggregator.New(aggregator.Options{
+		Hub: hub, Resolver: webhookclient.Services{Client: c.Client}, Certificate: proxy.GetClientCertificate, Changed: disc.Changed, Log: log,
+		Dial: func(ctx context.Context, network, at string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, strings.Replace(at, "10.0.0.1", "127.0.0.1", 1))
+		},
+	})
+	disc.Include(a.Foreign)
+	api := apiserver.New(apiserver.Options{Engine: e, Authenticator: byHeader{}, Discovery: disc, Delegate: a.Delegate})
+	api.Handle("/openapi/", a.OpenAPI(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"paths":{"api/v1":{"serverRelativeURL":"/x"}}}`)
+	})))
+	parts := reconcile.NewEngine(c.Client, log, nil)
+	if err := parts.Add(a.Availability(), a.Registration()); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(api)
+	c.url = server.URL
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = hub.Run(ctx) })
+	wg.Go(func() { _ = parts.Run(ctx) })
+	t.Cleanup(func() {
+		server.Close()
+		cancel()
+		wg.Wait()
+		if err := api.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		other.Close()
+		s.Close()
+	})
+	return c
+}
+
+func (c *cluster) must(o object.Object) {
+	c.Helper()
+	if _, err := c.Create(c.Context(), c.Scheme().ByObject(o), o); err != nil {
+		c.Fatalf("cannot create %T %s: %v", o, o.GetName(), err)
+	}
+}
+
+func (c *cluster) service() {
+	meta := metav1.ObjectMeta{Namespace: "ns", Name: "api", Labels: map[string]string{discoveryv1.LabelServiceName: "api"}}
+	c.must(&corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "https", Port: 443, Protocol: corev1.ProtocolTCP}}}})
+	name, port, yes := "https", int32(c.port), true
+	tcp := corev1.ProtocolTCP
+	c.must(&discoveryv1.EndpointSlice{
+		ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}},
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}}},
+	})
+}
+
+func (c *cluster) register(bundle []byte) {
+	c.must(&apiregistrationv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1alpha1.wardle.example.com"}, Spec: apiregistrationv1.APIServiceSpec{
+		Group: "wardle.example.com", Version: "v1alpha1", GroupPriorityMinimum: 2000, VersionPriority: 200, CABundle: bundle,
+		Service: &apiregistrationv1.ServiceReference{Namespace: "ns", Name: "api"},
+	}})
+}
+
+// available waits for the condition of an APIService.
+func (c *cluster) available(name, reason string) apiregistrationv1.APIServiceCondition {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+	defer cancel()
+	def := object.Of[*apiregistrationv1.APIService](c.Scheme())
+	l, err := c.List(ctx, def, "", client.ListOptions{})
+	if err != nil {
+		c.Fatal(err)
+	}
+	found := func(o object.Object) *apiregistrationv1.APIServiceCondition {
+		s := o.(*apiregistrationv1.APIService)
+		if s.Name == name && len(s.Status.Conditions) > 0 && s.Status.Conditions[0].Reason == reason {
+			return &s.Status.Conditions[0]
+		}
+		return nil
+	}
+	for _, o := range l.Items {
+		if x := found(o); x != nil {
+			return *x
+		}
+	}
+	w, err := c.Watch(ctx, def, "", client.WatchOptions{From: l.Revision})
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer w.Close()
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			c.Fatalf("%s never got reason %s: %v", name, reason, err)
+		}
+		for _, e := range events {
+			if e.Object != nil {
+				if x := found(e.Object); x != nil {
+					return *x
+				}
+			}
+		}
+	}
+}
+
+func (c *cluster) get(path string, headers ...string) (int, string) {
+	c.Helper()
+	req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, c.url+path, nil)
+	if err != nil {
+		c.Fatal(err)
+	}
+	req.Header.Set("Authorization", "alice")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+const (
+	group    = "/apis/wardle.example.com"
+	flunders = group + "/v1alpha1/namespaces/ns/flunders"
+)
+
+// until asks again until an answer is as wanted: the routes follow a view.
+func (c *cluster) until(path string, right func(code int, body string) bool) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		code, body := c.get(path)
+		if right(code, body) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			c.Fatalf("%s: still %d %s", path, code, body)
+		}
+	}
+}
+
+// conformance: [sig-api-machinery] Aggregator Should be able to support the 1.17 Sample API Server using the current Aggregator [LinuxOnly] [Conformance]
+func TestAggregator(t *testing.T) {
+	c := start(t)
+	c.register(c.bundle)
+	if x := c.available("v1alpha1.wardle.example.com", "ServiceNotFound"); x.Message != `service/api in "ns" is not present` {
+		t.Errorf("message %q", x.Message)
+	}
+	c.until(flunders, func(code int, body string) bool {
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "service unavailable")
+	})
+	c.service()
+	c.available("v1alpha1.wardle.example.com", "Passed")
+	c.until(flunders, func(code int, body string) bool {
+		return code == http.StatusOK && body == fmt.Sprintf(`{"path":%q}`, flunders)
+	})
+	if code, body := c.get(flunders, "X-Remote-User", "root", "X-Remote-Group", "system:masters", "X-Remote-Extra-A", "b"); code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	r := c.last.Load()
+	if got := r.Header.Values("X-Remote-User"); len(got) != 1 || got[0] != "alice" {
+		t.Errorf("user %q", got)
+	}
+	if got := fmt.Sprint(r.Header.Values("X-Remote-Group")); got != "[g1 g2]" {
+		t.Errorf("groups %s", got)
+	}
+	if r.Header.Get("X-Remote-Extra-Example.com%2Frole") != "r" || r.Header.Get("X-Remote-Extra-A") != "" || r.Header.Get("X-Remote-Uid") != "u1" || r.Header.Get("Authorization") != "" {
+		t.Errorf("headers %v", r.Header)
+	}
+	if cn := r.TLS.PeerCertificates[0].Subject.CommonName; cn != "front-proxy-client" {
+		t.Errorf("certificate of %q", cn)
+	}
+	if _, body := c.get("/apis"); !strings.Contains(body, `"groupVersion":"wardle.example.com/v1alpha1"`) {
+		t.Errorf("groups %s", body)
+	}
+	_, body := c.get("/apis", "Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+	if !strings.Contains(body, `"resource":"flunders"`) || !strings.Contains(body, `"subresource":"status"`) {
+		t.Error("aggregated discovery lacks the resource")
+	}
+	if _, body := c.get(group + "/v1alpha1"); !strings.Contains(body, `"flunders"`) {
+		t.Errorf("resources %s", body)
+	}
+	if _, body := c.get(group); !strings.Contains(body, `"kind":"APIGroup"`) {
+		t.Errorf("group %s", body)
+	}
+	_, body = c.get("/openapi/v3")
+	if !strings.Contains(body, "apis/wardle.example.com/v1alpha1?hash=X") || strings.Contains(body, "evil") || !strings.Contains(body, "api/v1") {
+		t.Errorf("index %s", body)
+	}
+	// Local ones are shown, and always there.
+	c.available("v1.apps", "Local")
+	if err := client.Delete[*apiregistrationv1.APIService](t.Context(), c, "", "v1alpha1.wardle.example.com", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.until(flunders, func(code int, _ string) bool { return code == http.StatusNotFound })
+}
+
+func TestAnotherAuthorityIsNotBelieved(t *testing.T) {
+	c := start(t)
+	c.service()
+	c.register(c.proxyCA.CertPEM)
+	if x := c.available("v1alpha1.wardle.example.com", "FailedDiscoveryCheck"); !strings.Contains(x.Message, "certificate signed by unknown authority") {
+		t.Errorf("message %q", x.Message)
+	}
+}
+
+// TestNoRedirectIsPassedOn is the regression test of CVE-2022-3172.
+func TestNoRedirectIsPassedOn(t *testing.T) {
+	c := start(t)
+	c.service()
+	c.register(c.bundle)
+	c.until(flunders, func(code int, _ string) bool { return code == http.StatusOK })
+	code, body := c.get(flunders + "/away")
+	if code != http.StatusBadGateway || body != "the backend attempted to redirect this request, which is not permitted" {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+// TestRefusedUpgradeLeavesNoTunnel is the regression test of CVE-2018-1002105.
+func TestRefusedUpgradeLeavesNoTunnel(t *testing.T) {
+	c := start(t)
+	c.service()
+	c.register(c.bundle)
+	c.until(flunders, func(code int, _ string) bool { return code == http.StatusOK })
+	dial := func(query string) (net.Conn, *bufio.Reader, *http.Response) {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "GET %s/up/connect%s HTTP/1.1\r\nHost: x\r\nAuthorization: alice\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", flunders, query)
+		br := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn, br, resp
+	}
+	conn, br, resp := dial("")
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("upgrade: %s", resp.Status)
+	}
+	fmt.Fprint(conn, "hello\n")
+	if line, err := br.ReadString('\n'); line != "you said hello\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	// A refused upgrade: what follows on the connection is a request to this
+	// server, without a user, and never reaches the other one as the proxy's.
+	conn, br, resp = dial("?refuse=" + strconv.Itoa(1))
+	b, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(b), "no upgrade") {
+		t.Fatalf("refused upgrade: %s %s", resp.Status, b)
+	}
+	before := c.answered.Load()
+	fmt.Fprintf(conn, "GET %s/smuggled HTTP/1.1\r\nHost: x\r\nX-Remote-User: system:admin\r\nX-Remote-Group: system:masters\r\n\r\n", flunders)
+	resp, err := http.ReadResponse(br, nil)
+	if err == nil && resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a smuggled request: %s", resp.Status)
+	}
+	if r := c.last.Load(); c.answered.Load() > before && strings.Contains(r.URL.Path, "smuggled") {
+		t.Error("a smuggled request reached the other server")
+	}
+}
+
+func FuzzResources(f *testing.F) {
+	f.Add([]byte(`{"resources":[{"name":"a/b"},{"name":"a"}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d := discovery.New(object.NewScheme(), "x:1")
+		d.Include(func() []discovery.Foreign {
+			return []discovery.Foreign{{Group: "g", Version: "v1", Resources: aggregator.Resources(b)}}
+		})
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/apis", nil))
+		if w.Code != http.StatusOK {
+			t.Errorf("%d", w.Code)
+		}
+	})
+}
