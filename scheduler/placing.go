@@ -209,7 +209,10 @@ func (s *Scheduler) preempt(p *profile, x *queued, pl *plan, why *unfit) (messag
 		return fmt.Sprintf("%s0/%d nodes are available: %s.", asked, why.nodes, histogram(map[string]int{notHelpful.Reasons[0]: why.nodes})), true
 	}
 	if !pl.refresh() {
-		return "", false // what it knew is out of date: tried again by what made it so
+		var no *unfit
+		if pl, no = s.planFor(p, x); no != nil {
+			return "", false // a rule has changed its mind meanwhile, which wakes the pod
+		}
 	}
 	a := &preemptor{plan: pl, pod: x.pod, budgets: &s.budgets, now: s.cfg.Now()}
 	if ok, not := a.eligible(); !ok {

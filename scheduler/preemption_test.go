@@ -263,3 +263,23 @@ func TestOthersAndGatedPodsAreLeftAlone(t *testing.T) {
 	}
 	until(t, v, "gated on n1", func(all []*corev1.Pod) bool { return count(all, onNode("gated", "n1")) == 1 })
 }
+
+// A claim that one pod may use at a time is had from a less important pod.
+func TestPreemptionForAClaimOfOnePod(t *testing.T) {
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "one", UID: "c", Annotations: map[string]string{"pv.kubernetes.io/bind-completed": "yes"}}}
+	claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
+	claim.Spec.VolumeName, claim.Status.Phase = "v", corev1.ClaimBound
+	claim.Spec.StorageClassName = new("")
+	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v", UID: "v"}}
+	volume.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: "one", UID: "c"}
+	volume.Status.Phase = corev1.VolumeBound
+	uses := func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "one"}}}}
+	}
+	c, v, _ := startWith(t, nil, space(), node("n1"), node("n2"), claim, volume, held("low", "n1", priority(1), uses))
+	undertake(t, c, v)
+	create(t, c, testPod("high", priority(10), uses))
+	until(t, v, "high has the claim", func(all []*corev1.Pod) bool {
+		return count(all, onNode("high", "n1")) == 1 && count(all, named("low")) == 0
+	})
+}
