@@ -26,11 +26,11 @@ type dynamicAdmission struct {
 	schemas              policy.Schemas // of all kinds, for type checking
 }
 
-func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.UnconditionalAuthorizer, log *slog.Logger) *dynamicAdmission {
+func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.UnconditionalAuthorizer, f *object.FieldManagers, log *slog.Logger) *dynamicAdmission {
 	log = log.With("room", "api")
 	d := &dynamicAdmission{clients: webhookclient.New(webhookclient.Services{Client: c}, nil)}
 	w := webhook.Options{Client: c, Clients: d.clients, Authorizer: a, Metrics: webhook.NewMetrics(), Log: log}
-	p := policy.Options{Client: c, Authorizer: a, Fields: object.NewFieldManagers(), Metrics: policy.NewMetrics(), Log: log}
+	p := policy.Options{Client: c, Authorizer: a, Fields: f, Metrics: policy.NewMetrics(), Log: log}
 	d.metrics = []prometheus.Collector{w.Metrics, p.Metrics}
 	d.mutating = []admission.Plugin{policy.NewMutating(hub, p), webhook.NewMutating(hub, w)}
 	d.validating = []admission.Plugin{policy.ParamAccess{Client: c, Authorizer: a}, policy.NewValidating(hub, p), webhook.NewValidating(hub, w)}

@@ -140,10 +140,10 @@ func (s *server) open() (err error) {
 // openAPI builds the engine with all that decides about a request.
 func (s *server) openAPI() error {
 	c := s.cfg
-	scheme := object.NewScheme(kinds.All()...)
+	scheme, fields := object.NewScheme(kinds.All()...), object.NewFieldManagers()
 	s.engine = resource.New(resource.Options{
 		Store: s.store, Scheme: scheme, Admission: &s.admission, Log: s.log.With("room", "api"),
-		Fields: object.NewFieldManagers(),
+		Fields: fields,
 	})
 	s.system = direct.New(s.engine, &user.DefaultInfo{Name: "system:apiserver", Groups: []string{user.SystemPrivilegedGroup}}, "sagong", nil)
 	s.hub = reconcile.NewHub(s.system, s.log)
@@ -165,7 +165,7 @@ func (s *server) openAPI() error {
 	if err != nil {
 		return err
 	}
-	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, s.log)
+	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, fields, s.log)
 	if err := s.openAdmission(admission.Deps{
 		Client: s.system, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
 		ServicePrefix: netip.MustParsePrefix(c.ServiceCIDR), FirstNodePort: first, LastNodePort: last,
