@@ -242,6 +242,10 @@ func (k versionConverter) ConvertToVersion(in runtime.Object, gv runtime.GroupVe
 		return nil, fmt.Errorf("cannot convert %T: it does not say its kind", in)
 	}
 	target, ok := gv.KindForGroupVersionKinds([]schema.GroupVersionKind{gvk})
+	if exact, isOne := gv.(schema.GroupVersion); !ok && isOne {
+		// One kind may be served in two groups: Events are.
+		target, ok = exact.WithKind(gvk.Kind), k.c.Version(exact) != nil
+	}
 	if !ok {
 		return nil, runtime.NewNotRegisteredErrForTarget("api", nil, gv)
 	}
