@@ -110,11 +110,17 @@ func (c *controller) Reconcile(ctx context.Context, w client.Client, key object.
 
 // set changes a condition, unless it says the same already.
 func (c *controller) set(crd *apiextensionsv1.CustomResourceDefinition, cond apiextensionsv1.CustomResourceDefinitionCondition) {
-	if old := apihelpers.FindCRDCondition(crd, cond.Type); old != nil && apihelpers.IsCRDConditionEquivalent(old, &cond) {
-		return
+	since := metav1.NewTime(c.now().Truncate(time.Second)) // as the stored form has it
+	if old := apihelpers.FindCRDCondition(crd, cond.Type); old != nil {
+		if apihelpers.IsCRDConditionEquivalent(old, &cond) {
+			return
+		}
+		if old.Status == cond.Status {
+			since = old.LastTransitionTime
+		}
 	}
-	cond.LastTransitionTime = metav1.NewTime(c.now().Truncate(time.Second))
 	apihelpers.SetCRDCondition(crd, cond)
+	apihelpers.FindCRDCondition(crd, cond.Type).LastTransitionTime = since
 }
 
 func (c *controller) write(ctx context.Context, w client.Client, old, next *apiextensionsv1.CustomResourceDefinition) error {

@@ -92,6 +92,11 @@ func beginDelete(c *apiextensionsv1.CustomResourceDefinition) {
 		Type: apiextensionsv1.Terminating, Status: apiextensionsv1.ConditionTrue, Reason: "InstanceDeletionPending",
 		Message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
 	})
+	// The stored form has whole seconds.
+	for i := range c.Status.Conditions {
+		at := &c.Status.Conditions[i].LastTransitionTime
+		*at = at.Rfc3339Copy()
+	}
 }
 
 // toInternal gives the form that the libraries for schemas take. In it, what all
