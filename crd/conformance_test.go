@@ -76,7 +76,7 @@ func TestWatchCustomObjects(t *testing.T) {
 	c := start(t)
 	name := c.define(simple("a.example.org", "foos", "Foo", "v1", anything))
 	const foos = "/apis/a.example.org/v1/namespaces/default/foos"
-	resp, err := http.Get(c.url + "/apis/a.example.org/v1/foos?watch=1&timeoutSeconds=30")
+	resp, err := http.Get(c.url + "/apis/a.example.org/v1/foos?watch=1&timeoutSeconds=120")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestFieldSelectors(t *testing.T) {
 	c.want(200, "GET", gates1+"?fieldSelector=spec.hostPort%3Dh:1", "", `"name":"a"`, `!"name":"b"`)
 	c.want(200, "GET", gates2+"?fieldSelector=spec.host%3Dg", "", `"name":"b"`, `!"name":"a"`)
 	c.want(400, "GET", gates2+"?fieldSelector=spec.hostPort%3Dg", "", "field label not supported: spec.hostPort")
-	resp, err := http.Get(c.url + gates2 + "?watch=1&timeoutSeconds=30&fieldSelector=spec.host%3Dh")
+	resp, err := http.Get(c.url + gates2 + "?watch=1&timeoutSeconds=120&fieldSelector=spec.host%3Dh")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func startOn(t *testing.T, s *store.Local, calls crd.Conversions) *cluster {
 	srv := apiserver.New(apiserver.Options{Engine: e, Discovery: disc})
 	srv.Handle("/openapi/", docs)
 	hs := httptest.NewServer(srv)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	var running sync.WaitGroup
 	if err := g.Load(ctx, system); err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func condition(d *apiextensionsv1.CustomResourceDefinition, t apiextensionsv1.Cu
 // await watches a definition until it is as wanted; nil stands for one that is gone.
 func (c *cluster) await(name string, is func(*apiextensionsv1.CustomResourceDefinition) bool) {
 	c.Helper()
-	resp, err := http.Get(c.url + crds + "?watch=1&timeoutSeconds=30&fieldSelector=metadata.name=" + name)
+	resp, err := http.Get(c.url + crds + "?watch=1&timeoutSeconds=120&fieldSelector=metadata.name=" + name)
 	if err != nil {
 		c.Fatal(err)
 	}
