@@ -52,6 +52,7 @@ func All(d Deps) []Plugin {
 		RuntimeClass{d.Client},
 		CertificateIdentity{},
 		CertificateApproval{d.Authorizer},
+		ClusterTrustBundleAttest{d.Authorizer},
 		CertificateSubjectRestriction{},
 		DefaultIngressClass{d.Client},
 		PodTopologyLabels{d.Client},

@@ -4,12 +4,16 @@ import (
 	"strings"
 	"testing"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
 
 	"sagong/apiserver/admission"
+	"sagong/apiserver/authz"
+	"sagong/apiserver/resource"
 	"sagong/client"
 	"sagong/object"
 )
@@ -98,6 +102,20 @@ func TestNodesAndWhatLandsOnThem(t *testing.T) {
 	next.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: list("cpu", "1")}
 	if _, err := c.Update(t.Context(), pods, next, "resize"); err == nil || !strings.Contains(err.Error(), "Node didn't have enough allocatable resources: cpu, requested: 1000, allocatable: 0") {
 		t.Errorf("a resize beyond the node: %v", err)
+	}
+}
+
+func TestTrustBundlesAreAttested(t *testing.T) {
+	c := newCluster(t)
+	bundle := &certificatesv1.ClusterTrustBundle{Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: "example.com/signer"}}
+	rule := admission.ClusterTrustBundleAttest{Authorizer: authz.Masters{}}
+	a := &resource.Attributes{Operation: resource.Create, Definition: object.Of[*certificatesv1.ClusterTrustBundle](c.Scheme()), Name: "b", Object: bundle, User: &user.DefaultInfo{Name: "someone"}}
+	if err := rule.Validate(t.Context(), a); err == nil || !strings.Contains(err.Error(), `user not permitted to attest for signerName "example.com/signer"`) {
+		t.Errorf("attested by anybody: %v", err)
+	}
+	a.User = &user.DefaultInfo{Name: "root", Groups: []string{user.SystemPrivilegedGroup}}
+	if err := rule.Validate(t.Context(), a); err != nil {
+		t.Error(err)
 	}
 }
 

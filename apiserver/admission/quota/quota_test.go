@@ -15,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"sagong/apiserver/admission/quota"
@@ -405,6 +407,41 @@ func TestLifeOfAQuota(t *testing.T) {
 	if _, err := client.Get[*corev1.ResourceQuota](t.Context(), c, "ns", "q"); err == nil {
 		t.Error("the quota is still there")
 	}
+}
+
+// A quota may name a kind before there is one; it counts once there is.
+func TestKindsMadeAtRunTimeAreCounted(t *testing.T) {
+	c := start(t)
+	c.quota("q", list("count/widgets.example.org", "1"))
+	c.used("q")
+	fresh := func(kind string) map[string]any { return map[string]any{"apiVersion": "example.org/v1", "kind": kind} }
+	d := &object.Definition{
+		Group: "example.org", Version: "v1", Kind: "Widget", Resource: "widgets", Singular: "widget", Namespaced: true,
+		New:     func() object.Object { return &unstructured.Unstructured{Object: fresh("Widget")} },
+		NewList: func() runtime.Object { return &unstructured.UnstructuredList{Object: fresh("WidgetList")} },
+	}
+	if err := c.Scheme().Add(d); err != nil {
+		t.Fatal(err)
+	}
+	c.used("q", "count/widgets.example.org", "0")
+	make := func(name string) error {
+		o := d.New()
+		o.SetNamespace("ns")
+		o.SetName(name)
+		_, err := c.Create(t.Context(), d, o)
+		return err
+	}
+	if err := make("a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := make("b"); err == nil || !strings.Contains(err.Error(), "exceeded quota: q, requested: count/widgets.example.org=1, used: count/widgets.example.org=1, limited: count/widgets.example.org=1") {
+		t.Errorf("one too many: %v", err)
+	}
+	c.used("q", "count/widgets.example.org", "1")
+	if err := c.Delete(t.Context(), d, "ns", "a", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.used("q", "count/widgets.example.org", "0")
 }
 
 func TestConcurrentCreatesNeverExceed(t *testing.T) {
