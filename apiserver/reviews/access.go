@@ -77,6 +77,12 @@ func (a Access) decide(ctx context.Context, u user.Info, res *authorizationv1.Re
 		if rec.APIVersion == "" {
 			rec.APIVersion = "*"
 		}
+		if s := res.FieldSelector; s != nil {
+			rec.FieldSelectorRequirements, rec.FieldSelectorParsingErr = fieldSelector(s)
+		}
+		if s := res.LabelSelector; s != nil {
+			rec.LabelSelectorRequirements, rec.LabelSelectorParsingErr = labelSelector(s)
+		}
 	case path != nil:
 		rec.Verb, rec.Path = path.Verb, path.Path
 	}

@@ -53,8 +53,16 @@ func (t Tokens) Register(e *resource.Engine) {
 	}})
 	e.Handle("", "serviceaccounts/token", resource.Handler{
 		New: func() runtime.Object { return &authenticationv1.TokenRequest{} },
-		Create: func(ctx context.Context, _ resource.Caller, target resource.Target, body runtime.Object, _ *metav1.CreateOptions) (runtime.Object, error) {
-			return t.issue(ctx, target, body.(*authenticationv1.TokenRequest))
+		Create: func(ctx context.Context, c resource.Caller, target resource.Target, body runtime.Object, _ *metav1.CreateOptions) (runtime.Object, error) {
+			req := body.(*authenticationv1.TokenRequest)
+			if most := t.Accounts.MaxLife; most > 0 && req.Spec.ExpirationSeconds != nil && *req.Spec.ExpirationSeconds > int64(most/time.Second) {
+				if c.Warn != nil {
+					c.Warn(fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", *req.Spec.ExpirationSeconds, int64(most/time.Second)))
+				}
+				req = req.DeepCopy()
+				*req.Spec.ExpirationSeconds = int64(most / time.Second)
+			}
+			return t.issue(ctx, target, req)
 		},
 	})
 }
