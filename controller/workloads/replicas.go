@@ -53,6 +53,7 @@ type replicaController[T object.Object] struct {
 	podDef *object.Definition
 	sets   *reconcile.View[T]
 	pods   *reconcile.View[*corev1.Pod]
+	spaces *reconcile.View[*corev1.Namespace]
 	events client.Recorder
 }
 
@@ -60,7 +61,7 @@ func newReplicaController[T object.Object](h *reconcile.Hub, events client.Recor
 	c := &replicaController[T]{
 		kind: kind, events: events,
 		def: object.Of[T](h.Client().Scheme()), podDef: object.Of[*corev1.Pod](h.Client().Scheme()),
-		sets: reconcile.ViewOf[T](h), pods: reconcile.ViewOf[*corev1.Pod](h),
+		sets: reconcile.ViewOf[T](h), pods: reconcile.ViewOf[*corev1.Pod](h), spaces: reconcile.ViewOf[*corev1.Namespace](h),
 	}
 	reconcile.IndexOwners(c.pods)
 	c.sets.Index("namespace", func(o T) []string { return []string{o.GetNamespace()} })
@@ -75,6 +76,7 @@ func (c *replicaController[T]) Inputs() []reconcile.Input {
 	gk := c.def.GVK().GroupKind()
 	return []reconcile.Input{
 		reconcile.Self(c.sets),
+		reconcile.Reads(c.spaces),
 		reconcile.On(c.pods, func(old, new *corev1.Pod, enqueue func(object.Key)) {
 			before, after := reconcile.ControllerKey(old, gk), reconcile.ControllerKey(new, gk)
 			if after != (object.Key{}) {
@@ -197,6 +199,11 @@ func (c *replicaController[T]) manage(ctx context.Context, w client.Client, set 
 // create makes n pods: all at once, but in doubling steps while the set is known
 // to fail, so that what quota or admission refuses is not asked for 500 times.
 func (c *replicaController[T]) create(ctx context.Context, w client.Client, set T, n int) error {
+	// In a namespace that goes nothing can be made, and each pod that goes with it
+	// would have it tried again for all.
+	if ns, ok := c.spaces.Get("", set.GetNamespace()); ok && ns.DeletionTimestamp != nil {
+		return nil
+	}
 	ref := metav1.NewControllerRef(set, c.def.GVK())
 	step := n
 	if c.kind.failing(set) {
