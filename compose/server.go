@@ -232,6 +232,7 @@ func (s *server) openComponents() error {
 	list, err := controller.All(controller.Deps{
 		Hub: s.hub, Events: s.events, Log: s.log.With("room", "controller"),
 		ClusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), NodeCIDRBits: c.NodeMaskSize, RootCA: s.ids.ca.CertPEM,
+		ReadAPI: s.readMetricsAPI,
 	})
 	if err != nil {
 		return err
