@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/apiserver/admission"
+	"sagong/apiserver/resource"
 	"sagong/client"
 	"sagong/object"
 )
@@ -85,6 +86,18 @@ func TestLimitRangesArePatched(t *testing.T) {
 	})
 	if err != nil || l.Labels["e2e"] != "y" || l.Spec.Limits[0].Max.Cpu().String() != "2" {
 		t.Errorf("%v, %v", l, err)
+	}
+	def := object.Of[*corev1.LimitRange](c.Scheme())
+	selector, err := object.ParseSelector(def, "e2e=y", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.engine.DeleteCollection(t.Context(), resource.Caller{}, resource.Target{Kind: c.engine.Kind(def), Namespace: "default"}, &metav1.DeleteOptions{}, resource.ListOptions{Selector: selector}); err != nil {
+		t.Fatal(err)
+	}
+	all, _, err = client.ListOf[*corev1.LimitRange](t.Context(), c, "", client.ListOptions{})
+	if err != nil || len(all) != 1 || all[0].Namespace != "other" {
+		t.Errorf("%d are left, %v", len(all), err)
 	}
 }
 

@@ -407,6 +407,22 @@ func TestLifeOfAQuota(t *testing.T) {
 	if _, err := client.Get[*corev1.ResourceQuota](t.Context(), c, "ns", "q"); err == nil {
 		t.Error("the quota is still there")
 	}
+	labelled := &corev1.ResourceQuota{ObjectMeta: meta("r"), Spec: corev1.ResourceQuotaSpec{Hard: list("pods", "1")}}
+	labelled.Labels = map[string]string{"a": "b"}
+	c.must(labelled)
+	c.quota("s", list("pods", "1"))
+	def := object.Of[*corev1.ResourceQuota](c.Scheme())
+	selector, err := object.ParseSelector(def, "a=b", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.engine.DeleteCollection(t.Context(), resource.Caller{}, resource.Target{Kind: c.engine.Kind(def), Namespace: "ns"}, &metav1.DeleteOptions{}, resource.ListOptions{Selector: selector}); err != nil {
+		t.Fatal(err)
+	}
+	left, _, err := client.ListOf[*corev1.ResourceQuota](t.Context(), c, "", client.ListOptions{})
+	if err != nil || len(left) != 1 || left[0].Name != "s" {
+		t.Errorf("%d are left, %v", len(left), err)
+	}
 }
 
 // A quota may name a kind before there is one; it counts once there is.
