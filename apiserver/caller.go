@@ -181,7 +181,7 @@ func (q *request) impersonate() error {
 	} else if !slices.Contains(as.Groups, user.AllAuthenticated) {
 		as.Groups = append(as.Groups, user.AllAuthenticated)
 	}
-	q.asked, q.user = q.user, as
+	q.user = as
 	q.audited.Impersonated(as)
 	for k := range h {
 		if strings.HasPrefix(k, "Impersonate-") {

@@ -194,8 +194,6 @@ type request struct {
 	id   string
 	info Info
 	user user.Info
-	// asked is who asked, when it is not user (impersonation).
-	asked   user.Info
 	start   time.Time
 	errored *metav1.Status
 	audited *audit.Request   // nil when nothing of it is written down
