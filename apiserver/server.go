@@ -188,12 +188,12 @@ func (a *activity) wait(ctx context.Context) error {
 
 // request is one request on its way.
 type request struct {
-	s    *Server
-	w    *response
-	r    *http.Request
-	id   string
-	info Info
-	user user.Info
+	s       *Server
+	w       *response
+	r       *http.Request
+	id      string
+	info    Info
+	user    user.Info
 	start   time.Time
 	errored *metav1.Status
 	audited *audit.Request   // nil when nothing of it is written down
