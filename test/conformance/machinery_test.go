@@ -88,6 +88,10 @@ func TestNamespaces(t *testing.T) {
 	})
 	conform(t, "[sig-api-machinery] OrderedNamespaceDeletion namespace deletion should delete pod first [Conformance]", func(c *cluster) {
 		name := namespace(c)
+		c.eventually("service account", func() bool {
+			_, err := c.CoreV1().ServiceAccounts(name).Get(c.ctx, "default", metav1.GetOptions{})
+			return err == nil
+		})
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: template("p", "v1").Spec}
 		pod.Finalizers = []string{"e2e.example.com/finalizer"}
 		must(c.CoreV1().Pods(name).Create(c.ctx, pod, metav1.CreateOptions{}))
