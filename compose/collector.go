@@ -19,7 +19,7 @@ const (
 	// follow each other closely, and quietCollectorPercent while they do not: to
 	// collect more often costs little then, and what a server holds at rest is
 	// what its machine must have.
-	busyCollectorPercent, quietCollectorPercent = 60, 30
+	busyCollectorPercent, quietCollectorPercent = 50, 30
 	// quietCollector is the time between two collections from which on a server
 	// is quiet.
 	quietCollector = 15 * time.Second

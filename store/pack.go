@@ -163,11 +163,11 @@ func (p *packer) pack(r *Record) {
 const (
 	// packAfter is the age in milliseconds at which a version is packed: those
 	// who follow closely have read it by then.
-	packAfter = 2000
+	packAfter = 1000
 	// packRound bounds what is packed in one round.
 	packRound = 512
 	// packDelay lets what is due gather.
-	packDelay = 500
+	packDelay = 250
 )
 
 // pack packs what was superseded a while ago and, in a store of many keys, what
