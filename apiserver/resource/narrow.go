@@ -135,11 +135,13 @@ func fieldsOwned(n named, set map[string]any) named {
 		if !ok {
 			return nil // items of a list, or a value in a set
 		}
-		inside, _ := value.(map[string]any)
 		have, seen := n[field]
 		if !seen {
-			have = named{}
+			// Given up altogether: with it goes what nobody owns inside.
+			n[field] = nil
+			continue
 		}
+		inside, _ := value.(map[string]any)
 		if n[field] = nil; len(inside) > 0 {
 			n[field] = fieldsOwned(have, inside)
 		}
