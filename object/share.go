@@ -20,19 +20,44 @@ type Sharer struct {
 
 // sharePlan is how values of a type are compared and shared.
 type sharePlan struct {
-	// share makes fresh use the memory of known where they are equal, and
-	// reports whether all of it is.
-	share func(fresh, known reflect.Value) bool
+	// share makes fresh use the memory of known where they are equal, as far as
+	// it may write to it, and reports whether all of it is equal.
+	share func(fresh, known reflect.Value, may access) bool
+}
+
+// access says what of an object may be written to.
+type access int
+
+const (
+	readOnly access = iota
+	// fieldsOnly: its own fields, but nothing that they refer to.
+	fieldsOnly
+	// everything: nobody else has any of it.
+	everything
+)
+
+// below is the access to what a field refers to.
+func (a access) below() access {
+	if a == everything {
+		return everything
+	}
+	return readOnly
 }
 
 // Share replaces parts of fresh by parts of known, which stays as it is. Both
-// must be of one type.
-func (s *Sharer) Share(fresh, known Object) {
+// must be of one type. With owned, nobody else has any part of fresh, as after it
+// was read from bytes; else what it refers to may belong to published objects,
+// and is replaced as a whole or left.
+func (s *Sharer) Share(fresh, known Object, owned bool) {
 	f, k := reflect.ValueOf(fresh), reflect.ValueOf(known)
 	if f.Type() != k.Type() || f.Kind() != reflect.Pointer || f.Elem().Kind() != reflect.Struct || f.Pointer() == k.Pointer() {
 		return
 	}
-	s.of(f.Type().Elem()).share(f.Elem(), k.Elem())
+	may := fieldsOnly
+	if owned {
+		may = everything
+	}
+	s.of(f.Type().Elem()).share(f.Elem(), k.Elem(), may)
 }
 
 // of is the plan of a type, made at its first use.
@@ -62,22 +87,22 @@ func (s *Sharer) plan(t reflect.Type) *sharePlan {
 	return p
 }
 
-func (s *Sharer) make(t reflect.Type) func(f, k reflect.Value) bool {
+func (s *Sharer) make(t reflect.Type) func(f, k reflect.Value, may access) bool {
 	switch t {
 	case reflect.TypeFor[resource.Quantity]():
-		return func(f, k reflect.Value) bool {
+		return func(f, k reflect.Value, may access) bool {
 			return *f.Addr().Interface().(*resource.Quantity) == *k.Addr().Interface().(*resource.Quantity)
 		}
 	case reflect.TypeFor[metav1.Time]():
-		return func(f, k reflect.Value) bool {
+		return func(f, k reflect.Value, may access) bool {
 			return f.Addr().Interface().(*metav1.Time).Time == k.Addr().Interface().(*metav1.Time).Time
 		}
 	case reflect.TypeFor[metav1.MicroTime]():
-		return func(f, k reflect.Value) bool {
+		return func(f, k reflect.Value, may access) bool {
 			return f.Addr().Interface().(*metav1.MicroTime).Time == k.Addr().Interface().(*metav1.MicroTime).Time
 		}
 	case reflect.TypeFor[metav1.FieldsV1]():
-		return func(f, k reflect.Value) bool {
+		return func(f, k reflect.Value, may access) bool {
 			return f.Addr().Interface().(*metav1.FieldsV1).GetRawString() == k.Addr().Interface().(*metav1.FieldsV1).GetRawString()
 		}
 	case reflect.TypeFor[map[string]string]():
@@ -85,35 +110,39 @@ func (s *Sharer) make(t reflect.Type) func(f, k reflect.Value) bool {
 	}
 	switch t.Kind() {
 	case reflect.String:
-		return func(f, k reflect.Value) bool {
+		return func(f, k reflect.Value, may access) bool {
 			text := k.String()
 			if f.String() != text {
 				return false
 			}
-			f.SetString(text)
+			if may != readOnly {
+				f.SetString(text)
+			}
 			return true
 		}
 	case reflect.Struct:
 		return s.makeStruct(t)
 	case reflect.Pointer:
 		elem := s.plan(t.Elem())
-		return func(f, k reflect.Value) bool {
+		return func(f, k reflect.Value, may access) bool {
 			if f.IsNil() || k.IsNil() {
 				return f.IsNil() && k.IsNil()
 			}
 			if f.Pointer() == k.Pointer() {
 				return true
 			}
-			if !elem.share(f.Elem(), k.Elem()) {
+			if !elem.share(f.Elem(), k.Elem(), may.below()) {
 				return false
 			}
-			f.Set(k)
+			if may != readOnly {
+				f.Set(k)
+			}
 			return true
 		}
 	case reflect.Slice:
 		return s.makeSlice(t)
 	case reflect.Map:
-		return func(f, k reflect.Value) bool {
+		return func(f, k reflect.Value, may access) bool {
 			if f.IsNil() || k.IsNil() {
 				return f.IsNil() && k.IsNil()
 			}
@@ -121,18 +150,20 @@ func (s *Sharer) make(t reflect.Type) func(f, k reflect.Value) bool {
 				if f.Len() != k.Len() || !reflect.DeepEqual(f.Interface(), k.Interface()) {
 					return false
 				}
-				f.Set(k)
+				if may != readOnly {
+					f.Set(k)
+				}
 			}
 			return true
 		}
 	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
-		return func(f, k reflect.Value) bool { return f.Equal(k) }
+		return func(f, k reflect.Value, _ access) bool { return f.Equal(k) }
 	}
-	return func(f, k reflect.Value) bool { return false }
+	return func(_, _ reflect.Value, _ access) bool { return false }
 }
 
-func (s *Sharer) makeStruct(t reflect.Type) func(f, k reflect.Value) bool {
+func (s *Sharer) makeStruct(t reflect.Type) func(f, k reflect.Value, may access) bool {
 	type field struct {
 		index int
 		plan  *sharePlan
@@ -141,24 +172,26 @@ func (s *Sharer) makeStruct(t reflect.Type) func(f, k reflect.Value) bool {
 	for i := range t.NumField() {
 		if !t.Field(i).IsExported() {
 			// What cannot be set is compared as a whole.
-			return func(f, k reflect.Value) bool { return reflect.DeepEqual(f.Interface(), k.Interface()) }
+			return func(f, k reflect.Value, _ access) bool { return reflect.DeepEqual(f.Interface(), k.Interface()) }
 		}
 		fields = append(fields, field{i, s.plan(t.Field(i).Type)})
 	}
-	return func(f, k reflect.Value) bool {
+	return func(f, k reflect.Value, may access) bool {
 		all := true
 		for i := range fields {
-			if !fields[i].plan.share(f.Field(fields[i].index), k.Field(fields[i].index)) {
-				all = false
+			if !fields[i].plan.share(f.Field(fields[i].index), k.Field(fields[i].index), may) {
+				if all = false; may == readOnly {
+					break
+				}
 			}
 		}
 		return all
 	}
 }
 
-func (s *Sharer) makeSlice(t reflect.Type) func(f, k reflect.Value) bool {
+func (s *Sharer) makeSlice(t reflect.Type) func(f, k reflect.Value, may access) bool {
 	plan := s.plan(t.Elem())
-	return func(f, k reflect.Value) bool {
+	return func(f, k reflect.Value, may access) bool {
 		if f.IsNil() || k.IsNil() {
 			return f.IsNil() && k.IsNil()
 		}
@@ -167,18 +200,21 @@ func (s *Sharer) makeSlice(t reflect.Type) func(f, k reflect.Value) bool {
 			return true
 		}
 		for i := range min(f.Len(), k.Len()) {
-			if !plan.share(f.Index(i), k.Index(i)) {
+			if !all && may != everything {
+				break
+			}
+			if !plan.share(f.Index(i), k.Index(i), may.below()) {
 				all = false
 			}
 		}
-		if all {
+		if all && may != readOnly {
 			f.Set(k)
 		}
 		return all
 	}
 }
 
-func shareStrings(f, k reflect.Value) bool {
+func shareStrings(f, k reflect.Value, may access) bool {
 	if f.IsNil() || k.IsNil() {
 		return f.IsNil() && k.IsNil()
 	}
@@ -194,6 +230,8 @@ func shareStrings(f, k reflect.Value) bool {
 			return false
 		}
 	}
-	f.Set(k)
+	if may != readOnly {
+		f.Set(k)
+	}
 	return true
 }

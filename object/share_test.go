@@ -37,7 +37,7 @@ func TestShareJoinsWhatIsEqual(t *testing.T) {
 	known, fresh := sharedPod("1"), sharedPod("2")
 	before, want := known.DeepCopy(), fresh.DeepCopy()
 	fresh.Spec.NodeSelector["disk"], want.Spec.NodeSelector["disk"] = "slow", "slow"
-	s.Share(fresh, known)
+	s.Share(fresh, known, true)
 	if !reflect.DeepEqual(fresh, want) || !reflect.DeepEqual(known, before) {
 		t.Fatalf("values changed:\n%+v\n%+v", fresh, known)
 	}
@@ -54,7 +54,7 @@ func TestShareGoesInsideWhatDiffers(t *testing.T) {
 	var s object.Sharer
 	known, fresh := sharedPod("1"), sharedPod("2")
 	fresh.Spec.Containers[0].Image = "other"
-	s.Share(fresh, known)
+	s.Share(fresh, known, true)
 	if &fresh.Spec.Containers[0] == &known.Spec.Containers[0] || fresh.Spec.Containers[0].Image != "other" || known.Spec.Containers[0].Image != "i" {
 		t.Fatal("containers that differ are shared")
 	}
@@ -85,7 +85,7 @@ func TestShareChangesNothing(t *testing.T) {
 			known, fresh := fill(seed), fill(seed)
 			mutate(fresh, randfill.NewWithSeed(seed+100).NilChance(0.5).NumElements(1, 2).MaxDepth(4).Funcs(func(*runtime.RawExtension, randfill.Continue) {}), rand.New(rand.NewSource(seed)))
 			want, before := fresh.DeepCopyObject(), known.DeepCopyObject()
-			s.Share(fresh, known)
+			s.Share(fresh, known, true)
 			if !reflect.DeepEqual(fresh, want) || !reflect.DeepEqual(known, before) {
 				t.Fatalf("%s changed", d.Kind)
 			}
@@ -98,6 +98,6 @@ func BenchmarkShare(b *testing.B) {
 	known, fresh := sharedPod("1"), sharedPod("2")
 	for b.Loop() {
 		p := *fresh
-		s.Share(&p, known)
+		s.Share(&p, known, true)
 	}
 }

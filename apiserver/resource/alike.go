@@ -41,13 +41,14 @@ func keyOf(k *Kind, o object.Object) alikeKey {
 	return key
 }
 
-// share makes o, which nobody sees yet, share with what is known.
-func (a *alike) share(k *Kind, o object.Object) {
+// share makes o, which nobody sees yet, share with what is known; owned as in
+// object.Sharer.
+func (a *alike) share(k *Kind, o object.Object, owned bool) {
 	a.mu.Lock()
 	e, ok := a.known[keyOf(k, o)]
 	a.mu.Unlock()
 	if ok {
-		a.sharer.Share(o, e.obj)
+		a.sharer.Share(o, e.obj, owned)
 	}
 }
 

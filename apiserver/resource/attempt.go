@@ -137,18 +137,12 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 	return outcome{item: it, gone: s.gone}
 }
 
-// put makes the operation that stores obj, which must have no resourceVersion
-// and which nobody sees yet: it comes to share what it can with its like.
+// put makes the operation that stores obj, which must have no resourceVersion.
+// The object itself is nobody else's; what it refers to may be published.
 func (e *Engine) put(k *Kind, key string, expect store.Rev, obj object.Object, value []byte) *store.Op {
 	if k.shared.on.Load() && !k.Custom() {
-		e.alike.share(k, obj)
+		e.alike.share(k, obj, false)
 	}
-	return e.putDerived(k, key, expect, obj, value)
-}
-
-// putDerived is put for an object that has memory in common with the one it
-// replaces: that is published, and must not be written to.
-func (e *Engine) putDerived(k *Kind, key string, expect store.Rev, obj object.Object, value []byte) *store.Op {
 	op := &store.Op{Key: key, Expect: expect, Value: value, Lazy: k.Lazy}
 	if k.TTL != nil {
 		op.TTL = k.TTL(obj)

@@ -79,7 +79,7 @@ func (e *Engine) delete(c Caller, t Target, o *metav1.DeleteOptions) attempt {
 			return step{}, apierrors.NewInternalError(err)
 		}
 		s.obj = obj
-		s.op = e.putDerived(t.Kind, rec.Key, rec.ModRev, obj, value)
+		s.op = e.put(t.Kind, rec.Key, rec.ModRev, obj, value)
 		return s, nil
 	}
 }

@@ -135,7 +135,7 @@ func (i Item) Object() (object.Object, error) {
 	}
 	if !i.k.Custom() {
 		i.e.interner.Intern(o)
-		i.e.alike.share(i.k, o)
+		i.e.alike.share(i.k, o, true)
 		i.e.alike.note(i.k, o, i.rec.Size())
 	}
 	kept, fresh := i.k.newMemo(o)

@@ -36,7 +36,7 @@ func (e *Engine) rewrite(t Target, ch change, dry bool) attempt {
 			return step{item: Item{e: e, k: t.Kind, obj: obj, rev: object.Revision(rec.ModRev)}}, nil
 		}
 		return step{
-			op: e.putDerived(t.Kind, rec.Key, rec.ModRev, obj, value), kind: t.Kind, obj: obj,
+			op: e.put(t.Kind, rec.Key, rec.ModRev, obj, value), kind: t.Kind, obj: obj,
 			conflict: func(f *store.OpError) (bool, error) {
 				if errors.Is(f, store.ErrNotFound) {
 					return false, apierrors.NewNotFound(t.gr(), t.Name)

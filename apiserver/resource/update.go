@@ -146,13 +146,7 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 		if bytes.Equal(value, rec.Value()) {
 			return step{item: e.item(t.Kind, rec), kind: t.Kind, admitted: a}, nil
 		}
-		// A write of a part has the rest, and one of the whole has the status, in
-		// common with the published object.
-		put := e.put
-		if isPart || t.Status {
-			put = e.putDerived
-		}
-		s.op = put(t.Kind, rec.Key, rec.ModRev, obj, value)
+		s.op = e.put(t.Kind, rec.Key, rec.ModRev, obj, value)
 		return s, nil
 	}
 }
