@@ -50,7 +50,7 @@ func TestOldVersionsArePackedAndReadable(t *testing.T) {
 		first := put(1)
 		put(2)
 		before := int64(100 * len(text("", 1))) // what the first versions take at least
-		time.Sleep(10 * time.Second) // on the bubble's clock
+		time.Sleep(10 * time.Second)            // on the bubble's clock
 		synctest.Wait()
 		if s.c.historyBytes > before/3 {
 			t.Errorf("the history keeps %d bytes, before %d", s.c.historyBytes, before)
