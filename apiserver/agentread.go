@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"sagong/apiserver/turn"
 )
 
 // maxAgentAnswer bounds what is read of an agent's answer: the statistics of a
@@ -24,6 +25,7 @@ func (s *Server) ReadAgent(ctx context.Context, n *corev1.Node, path string) ([]
 	if s.Nodes == nil {
 		return nil, errors.New("this server cannot reach node agents")
 	}
+	turn.Yield(ctx)
 	u := &url.URL{Scheme: "https", Host: n.Name, Path: path}
 	if h := s.Nodes.Handler(n.Name); h != nil {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)

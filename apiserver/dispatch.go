@@ -72,6 +72,7 @@ func (q *request) delegated(gv schema.GroupVersion) bool {
 	if h == nil {
 		return false
 	}
+	q.ticket.Yield()
 	h.ServeHTTP(q.w, q.r.WithContext(aggregator.WithUser(q.r.Context(), q.user)))
 	return true
 }

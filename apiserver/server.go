@@ -27,6 +27,7 @@ import (
 	"sagong/apiserver/audit"
 	"sagong/apiserver/fairness"
 	"sagong/apiserver/resource"
+	"sagong/apiserver/turn"
 )
 
 // Options say what a Server is made of. Engine is needed.
@@ -258,7 +259,7 @@ func (q *request) serve() {
 		}
 		ctx, cancel := context.WithTimeout(q.r.Context(), limit)
 		defer cancel()
-		q.r = q.r.WithContext(resource.WithYield(ctx, q.ticket.Yield))
+		q.r = q.r.WithContext(turn.With(ctx, q.ticket.Yield))
 	} else {
 		q.auditStart()
 		ctx, cancel := context.WithCancel(q.r.Context())

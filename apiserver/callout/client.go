@@ -16,6 +16,7 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sagong/apiserver/turn"
 )
 
 // Client posts objects to one service.
@@ -116,6 +117,7 @@ func (c *Client) once(ctx context.Context, body []byte, out any) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
+	turn.Yield(ctx)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err

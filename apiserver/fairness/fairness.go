@@ -182,7 +182,8 @@ func (c *Controller) Enter(ctx context.Context, r *Request) (*Ticket, error) {
 		}
 	}
 	c.metrics.Dispatched(t.level.name, s.name, time.Since(begin))
-	if t.turn = c.turns.take(ctx, s.level.name+"\x00"+key); t.turn == nil {
+	var ok bool
+	if t.turn, ok = c.turns.take(ctx, s.level.name+"\x00"+key); !ok {
 		t.Leave()
 		return nil, reject("cancelled")
 	}

@@ -99,6 +99,27 @@ func TestFloodDoesNotDelayOthers(t *testing.T) {
 	})
 }
 
+// One that waits for something and keeps its turn holds nobody up for long.
+func TestTurnThatIsNotGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(600, 1, nil)
+		stuck, err := c.Enter(t.Context(), tenant("stuck"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		other, err := c.Enter(t.Context(), tenant("other"))
+		if err != nil || time.Since(begin) != longestTurn {
+			t.Errorf("entered after %v: %v", time.Since(begin), err)
+		}
+		other.Leave()
+		stuck.Leave()
+		if len(c.turns.flows) != 0 || len(c.turns.ring) != 0 || c.turns.free != 1 {
+			t.Errorf("left: %v, %v, %d free", c.turns.flows, c.turns.ring, c.turns.free)
+		}
+	})
+}
+
 // Yield lets the next compute while this one keeps its seat.
 func TestYield(t *testing.T) {
 	c := New(600, 1, nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // turns are the few requests that may compute at the same time. Flows that wait
@@ -21,10 +22,16 @@ type turnFlow struct {
 	waiting []*waiter
 }
 
-// take waits for a turn; nil when ctx ends before.
-func (t *turns) take(ctx context.Context, key string) *turnFlow {
+// longestTurn is how long those who have the turns can hold the others up. What
+// still has one then waits for something without saying so, and nobody must wait
+// for it in turn.
+const longestTurn = time.Second
+
+// take waits for a turn. It is nil when there was none for so long that the
+// request goes on without; ok is false when ctx ends before.
+func (t *turns) take(ctx context.Context, key string) (f *turnFlow, ok bool) {
 	t.mu.Lock()
-	f := t.flows[key]
+	f = t.flows[key]
 	if f == nil {
 		if t.flows == nil {
 			t.flows = map[string]*turnFlow{}
@@ -36,29 +43,33 @@ func (t *turns) take(ctx context.Context, key string) *turnFlow {
 		t.free--
 		f.used++
 		t.mu.Unlock()
-		return f
+		return f, true
 	}
 	w := &waiter{granted: make(chan struct{})}
 	if f.waiting = append(f.waiting, w); len(f.waiting) == 1 {
 		t.ring = append(t.ring, f)
 	}
 	t.mu.Unlock()
+	limit := time.NewTimer(longestTurn)
+	defer limit.Stop()
 	select {
 	case <-w.granted:
-		return f
+		return f, true
+	case <-limit.C:
+		ok = true
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := slices.Index(f.waiting, w)
 	if i < 0 {
-		return f // granted at the last moment
+		return f, true // granted at the last moment
 	}
 	if f.waiting = slices.Delete(f.waiting, i, i+1); len(f.waiting) == 0 {
 		t.ring = slices.DeleteFunc(t.ring, func(other *turnFlow) bool { return other == f })
 		t.tidy(f)
 	}
-	return nil
+	return nil, ok
 }
 
 func (t *turns) giveBack(f *turnFlow) {

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"sagong/apiserver/turn"
 	"sagong/object"
 	"sagong/store"
 )
@@ -83,7 +84,7 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 		if len(ops) == 0 {
 			break
 		}
-		Yield(ctx)
+		turn.Yield(ctx)
 		for n, r := range e.store.Commit(ctx, ops) {
 			i, s := pending[n], steps[n]
 			var failed *store.OpError

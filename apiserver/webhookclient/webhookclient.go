@@ -25,6 +25,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sagong/apiserver/turn"
 )
 
 // Config says where a webhook is: by URL, or by Service.
@@ -111,6 +112,7 @@ func (c *Clients) Post(ctx context.Context, cfg Config, body []byte, limit int64
 	// Asking again is harmless by the webhooks' contract; so a connection that
 	// turns out to have died while idle may be replaced. The header is not sent.
 	req.Header["X-Idempotency-Key"] = nil
+	turn.Yield(ctx)
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, err
