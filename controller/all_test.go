@@ -310,7 +310,10 @@ func TestDeploymentFromStartToEnd(t *testing.T) {
 	c.change(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "v2" })
 	c.eventually("the second version", c.complete(3, "v2"))
 	c.change(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "broken" })
-	c.eventually("a stopped rollout", func() bool { return len(list[*corev1.Pod](c, "default")) == 4 })
+	c.eventually("a stopped rollout", func() bool {
+		pods := list[*corev1.Pod](c, "default")
+		return len(pods) == 4 && slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return p.Spec.Containers[0].Image == "broken" })
+	})
 	if n := c.deployment().Status.AvailableReplicas; n != 3 {
 		t.Fatalf("%d available during a bad rollout", n)
 	}

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -329,17 +331,30 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+// listenBoth listens at one port of UDP and TCP. The port that the kernel picks
+// for one may be taken for the other, then it picks again.
+func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := net.ListenPacket("udp4", l.Addr().String())
+		if err == nil {
+			return p, l
+		}
+		l.Close()
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // upstream is a resolver on loopback that knows a few names.
 func upstream(t testing.TB, handle func(q miekg.Question, tcp bool) *miekg.Msg) netip.AddrPort {
 	t.Helper()
-	p, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp4", p.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, l := listenBoth(t)
 	for _, server := range []*miekg.Server{{PacketConn: p}, {Listener: l}} {
 		tcp := server.Listener != nil
 		server.Handler = miekg.HandlerFunc(func(w miekg.ResponseWriter, m *miekg.Msg) {
