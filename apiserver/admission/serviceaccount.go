@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,7 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"sagong/apiserver/resource"
+	"sagong/apiserver/turn"
 	"sagong/client"
+	"sagong/object"
 )
 
 // ServiceAccount gives each pod an account, and a token of it as files.
@@ -25,6 +28,11 @@ const (
 	// from those that asked for an hour.
 	tokenSeconds = 3607
 	rootCAName   = "kube-root-ca.crt"
+
+	defaultAccount = "default"
+	// defaultAccountTime is how long the first pods of a namespace wait for its
+	// account; upstream asks ten times, 0.1 to 0.2 s apart.
+	defaultAccountTime = time.Second
 )
 
 // Name implements Plugin.
@@ -40,10 +48,13 @@ func (s ServiceAccount) Admit(ctx context.Context, a *resource.Attributes) error
 		return nil // checked by Validate
 	}
 	if pod.Spec.ServiceAccountName == "" {
-		pod.Spec.ServiceAccountName = "default"
+		pod.Spec.ServiceAccountName = defaultAccount
 	}
 	pod.Spec.DeprecatedServiceAccount = pod.Spec.ServiceAccountName
 	sa, err := s.account(ctx, pod)
+	if sa == nil && pod.Spec.ServiceAccountName == defaultAccount && s.awaitDefault(ctx, pod.Namespace) {
+		sa, err = s.account(ctx, pod)
+	}
 	if err != nil {
 		return forbidden(a, "error looking up service account %s/%s: %w", a.Namespace, pod.Spec.ServiceAccountName, err)
 	}
@@ -62,6 +73,35 @@ func (s ServiceAccount) account(ctx context.Context, pod *corev1.Pod) (*corev1.S
 		return nil, fmt.Errorf("serviceaccount %q not found", pod.Spec.ServiceAccountName)
 	}
 	return sa, err
+}
+
+// awaitDefault waits until a namespace has the account that a controller gives
+// every namespace a moment after it was created.
+func (s ServiceAccount) awaitDefault(ctx context.Context, namespace string) bool {
+	ctx, cancel := context.WithTimeout(ctx, defaultAccountTime)
+	defer cancel()
+	const named = "metadata.name=" + defaultAccount
+	list, from, err := client.ListOf[*corev1.ServiceAccount](ctx, s.Client, namespace, client.ListOptions{FieldSelector: named})
+	if err != nil || len(list) > 0 {
+		return err == nil
+	}
+	w, err := s.Client.Watch(ctx, object.Of[*corev1.ServiceAccount](s.Client.Scheme()), namespace, client.WatchOptions{FieldSelector: named, From: from})
+	if err != nil {
+		return false
+	}
+	defer w.Close()
+	turn.Yield(ctx)
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			return false
+		}
+		for _, e := range events {
+			if e.Type == client.Added || e.Type == client.Modified {
+				return true
+			}
+		}
+	}
 }
 
 func automount(sa *corev1.ServiceAccount, pod *corev1.Pod) bool {
