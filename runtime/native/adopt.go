@@ -93,14 +93,24 @@ func (r *Runtime) adoptSandbox(uid string) error {
 		return err
 	}
 	for _, id := range ids {
+		dir := r.dirs.containerData(uid, id)
 		var file containerFile
-		if err := readJSON(filepath.Join(r.dirs.containerData(uid, id), "config.json"), &file); err != nil || file.Container.ID != id {
-			if err := removeTree(r.dirs.containerData(uid, id)); err != nil {
+		if err := readJSON(filepath.Join(dir, "config.json"), &file); err != nil || file.Container.ID != id {
+			if err := removeTree(dir); err != nil {
 				return err
 			}
 			continue
 		}
-		c := newContainer(s, file.Container, file.CreatedAt)
+		spec, err := r.sealer.open(file)
+		switch {
+		case file.Sealed == nil: // by a version that sealed nothing
+			if err := r.describe(dir, file); err != nil {
+				return err
+			}
+		case err != nil && s.ready:
+			r.log.Error("the environment of a running container is lost: commands that are executed in it have none", "container", id, "err", err)
+		}
+		c := newContainer(s, spec, file.CreatedAt)
 		r.mu.Lock()
 		r.containers[id] = c
 		s.containers = append(s.containers, c)

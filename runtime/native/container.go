@@ -74,7 +74,7 @@ func (r *Runtime) CreateContainer(_ context.Context, spec runtime.Container) err
 	dir := r.dirs.containerData(spec.SandboxUID, spec.ID)
 	err = os.Mkdir(dir, 0o711)
 	if err == nil || os.IsExist(err) {
-		err = writeJSON(filepath.Join(dir, "config.json"), containerFile{spec, c.status.CreatedAt})
+		err = r.describe(dir, containerFile{Container: spec, CreatedAt: c.status.CreatedAt})
 	}
 	if err != nil {
 		r.forget(c)
@@ -84,6 +84,15 @@ func (r *Runtime) CreateContainer(_ context.Context, spec runtime.Container) err
 	defer r.mu.RUnlock()
 	r.emit(runtime.EventCreated, spec.SandboxUID, c.status)
 	return nil
+}
+
+// describe writes the description of a container into its directory.
+func (r *Runtime) describe(dir string, f containerFile) error {
+	f, err := r.sealer.seal(f)
+	if err != nil {
+		return err
+	}
+	return writeJSON(filepath.Join(dir, "config.json"), f)
 }
 
 // forget takes a container off the books.

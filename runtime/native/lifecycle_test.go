@@ -460,6 +460,44 @@ func TestAdoption(t *testing.T) {
 	checkLines(t, m.output(c.spec))
 }
 
+// TestEnvironmentIsSealed looks for what a container was given in all that is on
+// disk, and gives it to commands even after the runtime was opened again.
+func TestEnvironmentIsSealed(t *testing.T) {
+	m := newMachine(t)
+	uid := m.sandbox()
+	spec := m.spec(uid, "echo $0; sleep 1000", func(c *runtime.Container) {
+		c.Env = append(c.Env, "WORD=planted-in-env")
+		c.Args = append(c.Args, "planted-in-args")
+	})
+	id := m.start(spec)
+	m.ready(id, "planted-in-args")
+	file := filepath.Join(m.rt.dirs.containerData(uid, id), "config.json")
+	clean := func(when string) {
+		t.Helper()
+		if data := must(os.ReadFile(file)); strings.Contains(string(data), "planted") {
+			t.Errorf("%s: %s", when, data)
+		}
+	}
+	clean("started")
+	reopened := func(when string) {
+		t.Helper()
+		if err := m.rt.Close(); err != nil {
+			t.Fatal(err)
+		}
+		m.open()
+		clean(when)
+		if out, code := m.exec(id, "echo $WORD"); out != "planted-in-env\n" || code != 0 {
+			t.Errorf("%s: %q %d", when, out, code)
+		}
+	}
+	reopened("opened again")
+	// As an older version left it.
+	if err := writeJSON(file, containerFile{Container: spec, CreatedAt: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	reopened("after an older version")
+}
+
 // checkLines checks that the numbered lines of a log have no gap.
 func checkLines(t *testing.T, log string) {
 	t.Helper()

@@ -56,6 +56,7 @@ type Runtime struct {
 	lock, dataLock *os.File
 	null           *os.File
 	filters        filterCache
+	sealer         sealer
 	watch          *watcher
 	events         *eventQueue
 	oomOnce        sync.Once
@@ -114,6 +115,9 @@ func (r *Runtime) open() error {
 		return err
 	}
 	if r.lock, err = lockDir(r.dirs.run); err != nil {
+		return err
+	}
+	if r.sealer, err = openSealer(filepath.Join(r.dirs.run, "key")); err != nil {
 		return err
 	}
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

@@ -22,6 +22,7 @@ import (
 //	DATA/runtime/pods/<uid>/pod.json            the sandbox
 //	DATA/runtime/pods/<uid>/c/<id>/config.json  a container
 //	DATA/runtime/pods/<uid>/c/<id>/{upper,work} its writable layer
+//	RUN/runtime/key                             opens what of config.json is sealed
 //	RUN/runtime/p/<uid>/{shim,shim.sock,ns/net}   the keeper of the sandbox
 //	RUN/runtime/p/<uid>/c/<id>/{start,exit}       written by the shim
 type dirs struct{ data, run string }
@@ -73,7 +74,9 @@ type podFile struct {
 
 // containerFile is config.json.
 type containerFile struct {
+	// Container without its arguments and environment, which are Sealed.
 	Container runtime.Container
+	Sealed    []byte
 	CreatedAt time.Time
 }
 
