@@ -39,16 +39,19 @@ func TestFieldSchema(t *testing.T) {
 }
 
 // librarySchema is what the libraries say of the built-in kinds and, beside them,
-// of CustomResourceDefinition.
+// of CustomResourceDefinition and APIService.
 func librarySchema(t *testing.T) []schema.TypeDef {
 	all := schemaIn(t, "k8s.io/client-go", "applyconfigurations/internal/internal.go")
 	known := map[string]bool{}
 	for _, d := range all {
 		known[d.Name] = true
 	}
-	for _, d := range schemaIn(t, "k8s.io/apiextensions-apiserver", "pkg/client/applyconfiguration/internal/internal.go") {
-		if !known[d.Name] {
-			all = append(all, d)
+	for _, module := range []string{"k8s.io/apiextensions-apiserver", "k8s.io/kube-aggregator"} {
+		for _, d := range schemaIn(t, module, "pkg/client/applyconfiguration/internal/internal.go") {
+			if !known[d.Name] {
+				known[d.Name] = true
+				all = append(all, d)
+			}
 		}
 	}
 	return all

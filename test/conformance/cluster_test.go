@@ -7,6 +7,9 @@ package conformance
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,6 +24,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -30,12 +34,22 @@ import (
 
 	"sagong/apiserver"
 	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/policy"
 	"sagong/apiserver/admission/quota"
+	"sagong/apiserver/admission/webhook"
+	"sagong/apiserver/aggregator"
+	"sagong/apiserver/authn"
 	"sagong/apiserver/authz"
+	"sagong/apiserver/discovery"
+	"sagong/apiserver/openapi"
 	apiresource "sagong/apiserver/resource"
+	"sagong/apiserver/reviews"
+	"sagong/apiserver/webhookclient"
 	"sagong/client"
 	"sagong/client/direct"
 	"sagong/controller"
+	"sagong/controller/identity"
+	"sagong/crd"
 	"sagong/kinds"
 	"sagong/object"
 	"sagong/reconcile"
@@ -49,15 +63,19 @@ var quiet = slog.New(slog.DiscardHandler)
 type cluster struct {
 	*testing.T
 	kubernetes.Interface
+	// config is that of the administrator; others change a copy.
+	config *rest.Config
 	ctx    context.Context
 	system client.Client
 	agent  *agent
+	net    *network
+	tokens *authn.TokenKeys
 }
 
 // ns is the namespace of a test.
 const ns = "conformance"
 
-// admin is who asks.
+// admin is who asks without a token.
 var admin = authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) {
 	return &authenticator.Response{User: &user.DefaultInfo{Name: "admin", Groups: []string{user.SystemPrivilegedGroup}}}, true, nil
 })
@@ -84,7 +102,8 @@ func conform(t *testing.T, codename string, test func(c *cluster)) {
 func start(t *testing.T) (*cluster, func()) {
 	s := store.OpenMemory(store.Options{Tag: apiresource.Tag})
 	var late lateAdmission
-	engine := apiresource.New(apiresource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Admission: &late, Fields: object.NewFieldManagers()})
+	scheme, fields := object.NewScheme(kinds.All()...), object.NewFieldManagers()
+	engine := apiresource.New(apiresource.Options{Store: s, Scheme: scheme, Admission: &late, Fields: fields})
 	as := func(name string) client.Client {
 		return direct.New(engine, &user.DefaultInfo{Name: "system:" + name, Groups: []string{user.SystemPrivilegedGroup}}, name, nil)
 	}
@@ -92,26 +111,49 @@ func start(t *testing.T) (*cluster, func()) {
 	hub := reconcile.NewHub(system, quiet)
 	events := reconcile.NewRecorder(system, quiet)
 	rules := authz.NewRBAC(hub)
+	authorizer := authz.Chain{authz.Masters{}, rules}
+	pods := newNetwork(t)
+	services := webhookclient.Services{Client: system}
+	hooks := webhook.Options{Client: system, Clients: webhookclient.New(services, pods.dial), Authorizer: authorizer, Metrics: webhook.NewMetrics(), Log: quiet}
+	policies := policy.Options{Client: system, Authorizer: authorizer, Fields: fields, Metrics: policy.NewMetrics(), Log: quiet}
 	ledger := quota.New(hub, time.Now)
 	late.Admission = admission.NewChain(admission.All(admission.Deps{
-		Client: system, Hub: hub, Rules: rules, Authorizer: authz.Masters{},
+		Client: system, Hub: hub, Rules: rules, Authorizer: authorizer,
 		ServicePrefix: netip.MustParsePrefix("10.96.0.0/16"), FirstNodePort: 30000, LastNodePort: 32767, Quota: ledger,
+		Mutating:   []admission.Plugin{policy.NewMutating(hub, policies), webhook.NewMutating(hub, hooks)},
+		Validating: []admission.Plugin{policy.ParamAccess{Client: system, Authorizer: authorizer}, policy.NewValidating(hub, policies), webhook.NewValidating(hub, hooks)},
 	})...)
+	keys := must(authn.NewTokenKeys(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
+	accounts := authn.NewServiceAccounts(authn.AccountOptions{Keys: keys, Objects: system, Now: time.Now})
+	tokens := &authn.Tokens{Methods: []authenticator.Token{accounts}, Now: time.Now}
+	reviews.Access{Authorizer: authorizer, Rules: rules}.Register(engine)
+	reviews.Tokens{Authenticator: tokens, Accounts: accounts, Client: system, Now: time.Now}.Register(engine)
+	found, described := discovery.New(scheme, "127.0.0.1:6443"), openapi.New(scheme, "v1.37.2")
+	defined := crd.NewRegistry(crd.Options{Engine: engine, Conversions: hooks.Clients, Changed: func() { found.Changed(); described.Changed() }, Log: quiet})
+	others := aggregator.New(aggregator.Options{Hub: hub, Resolver: services, Dial: pods.dial, Changed: found.Changed, Log: quiet})
+	found.Include(others.Foreign)
+	defined.Follow(reconcile.ViewOf[*apiextensionsv1.CustomResourceDefinition](hub))
 	all, err := controller.All(controller.Deps{Hub: hub, Events: events, Log: quiet, RootCA: []byte("PEM"), ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeCIDRBits: 24})
 	if err != nil {
 		t.Fatal(err)
 	}
 	parts := reconcile.NewEngine(as("kube-controller-manager"), quiet, nil)
 	a := newAgent(hub)
-	if err := parts.Add(append(all, a, ledger.Controller())...); err != nil {
+	all = append(all, a, ledger.Controller(), others.Registration(), others.Availability(), crd.NewController(hub, defined),
+		identity.NewCertificates(hub, pods.authority, quiet, time.Now), policy.NewStatus(hub, described))
+	if err := parts.Add(all...); err != nil {
 		t.Fatal(err)
 	}
 	sched, err := scheduler.New(scheduler.Config{Client: as("kube-scheduler"), Hub: hub, Recorder: func(profile string) client.Recorder { return events.For(profile, "") }, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := apiserver.New(apiserver.Options{Engine: engine, Log: quiet, Authenticator: admin})
-	kube, err := kubernetes.NewForConfig(&rest.Config{Host: "http://api", Transport: &inProcess{api}, QPS: -1})
+	api := apiserver.New(apiserver.Options{
+		Engine: engine, Log: quiet, Authenticator: authn.Chain{tokens, admin}, Authorizer: authorizer, Discovery: found, Delegate: others.Delegate,
+	})
+	api.Handle("/openapi/", others.OpenAPI(described))
+	config := &rest.Config{Host: "http://api", Transport: &inProcess{api}, QPS: -1}
+	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +162,7 @@ func start(t *testing.T) (*cluster, func()) {
 	for _, run := range []func(context.Context) error{hub.Run, events.Run, parts.Run, sched.Run} {
 		wg.Go(func() { _ = run(ctx) })
 	}
-	c := &cluster{t, kube, ctx, system, a}
+	c := &cluster{t, kube, config, ctx, system, a, pods, keys}
 	for _, name := range []string{"default", "kube-node-lease", ns} {
 		must(kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}))
 	}
@@ -136,7 +178,7 @@ func start(t *testing.T) (*cluster, func()) {
 		_, err := kube.CoreV1().ServiceAccounts(ns).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil
 	})
-	return c, func() { cancel(); wg.Wait(); s.Close() }
+	return c, func() { cancel(); wg.Wait(); pods.close(); s.Close() }
 }
 
 func (c *cluster) updateNode(name string, change func(*corev1.Node)) {
