@@ -3,7 +3,6 @@ package resource
 import (
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -20,6 +19,6 @@ func DeviceClass() *object.Definition {
 			object.AgeColumn[*resourcev1.DeviceClass](),
 		},
 		Validate:       validateClass,
-		ValidateUpdate: func(c, _ *resourcev1.DeviceClass) field.ErrorList { return validateClass(c) },
+		ValidateUpdate: validateClassUpdate,
 	}.Definition()
 }

@@ -2,9 +2,9 @@ package resource
 
 import (
 	"context"
+
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -20,9 +20,17 @@ func DeviceTaintRule() *object.Definition {
 
 			object.AgeColumn[*resourcev1.DeviceTaintRule](),
 		},
-		Default:        func(r *resourcev1.DeviceTaintRule) { defaultTaint(&r.Spec.Taint) },
-		PrepareCreate:  func(_ context.Context, r *resourcev1.DeviceTaintRule) { r.Status = resourcev1.DeviceTaintRuleStatus{} },
-		Validate:       validateTaintRule,
-		ValidateUpdate: func(r, _ *resourcev1.DeviceTaintRule) field.ErrorList { return validateTaintRule(r) },
+		Default:       func(r *resourcev1.DeviceTaintRule) { defaultTaint(&r.Spec.Taint) },
+		PrepareCreate: func(_ context.Context, r *resourcev1.DeviceTaintRule) { r.Status = resourcev1.DeviceTaintRuleStatus{} },
+		// A change of the effect counts from now, unless the writer says since when.
+		PrepareUpdate: func(_ context.Context, r, old *resourcev1.DeviceTaintRule) {
+			if t, was := &r.Spec.Taint, &old.Spec.Taint; t.Effect != was.Effect && t.TimeAdded.Equal(was.TimeAdded) {
+				t.TimeAdded = nil
+				defaultTaint(t)
+			}
+		},
+		Validate:             validateTaintRule,
+		ValidateUpdate:       validateTaintRuleUpdate,
+		ValidateStatusUpdate: validateTaintRuleStatus,
 	}.Definition()
 }

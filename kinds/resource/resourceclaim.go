@@ -1,7 +1,6 @@
 package resource
 
 import (
-	"context"
 	"strings"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -22,7 +21,8 @@ func ResourceClaim() *object.Definition {
 			object.AgeColumn[*resourcev1.ResourceClaim](),
 		},
 		Default:              func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) },
-		PrepareCreate:        func(_ context.Context, c *resourcev1.ResourceClaim) { c.Status = resourcev1.ResourceClaimStatus{} },
+		PrepareCreate:        prepareClaim,
+		PrepareStatusUpdate:  prepareClaimStatus,
 		Validate:             validateClaim,
 		ValidateUpdate:       validateClaimUpdate,
 		ValidateStatusUpdate: validateClaimStatus,

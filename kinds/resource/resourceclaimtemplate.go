@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"context"
+
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -19,6 +21,7 @@ func ResourceClaimTemplate() *object.Definition {
 			object.AgeColumn[*resourcev1.ResourceClaimTemplate](),
 		},
 		Default:        func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
+		PrepareCreate:  func(_ context.Context, t *resourcev1.ResourceClaimTemplate) { dropFromClaim(&t.Spec.Spec) },
 		Validate:       validateTemplate,
 		ValidateUpdate: validateTemplateUpdate,
 	}.Definition()

@@ -41,6 +41,10 @@ func ResourceSlice() *object.Definition {
 				}
 			}
 		},
+		PrepareCreate: prepareSlice, PrepareUpdate: prepareSliceUpdate,
+		Warnings: func(s, _ *resourcev1.ResourceSlice) []string {
+			return lowercase(specPath.Child("driver"), s.Spec.Driver)
+		},
 		Validate:       validateSlice,
 		ValidateUpdate: validateSliceUpdate,
 	}.Definition()

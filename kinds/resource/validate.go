@@ -1,198 +1,222 @@
 package resource
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/operation"
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	apiservercel "k8s.io/apiserver/pkg/cel"
+	"k8s.io/apiserver/pkg/cel/environment"
+	devicecel "k8s.io/dynamic-resource-allocation/cel"
 
 	"sagong/kinds/check"
 	"sagong/kinds/podspec"
 )
 
+// The rules are upstream's: those that it generates from its types are called
+// from k8s.io/api, and what those leave to code is here. So a rule missing here
+// (sizes of lists, duplicates, some names) is one of the generated.
+
 var specPath = field.NewPath("spec")
 
-// request is what exact requests and the alternatives of others share.
-type request struct {
-	class       string
-	selectors   []resourcev1.DeviceSelector
-	mode        resourcev1.DeviceAllocationMode
-	count       int64
-	tolerations []resourcev1.DeviceToleration
+var (
+	create = operation.Operation{Type: operation.Create, Options: off}
+	update = operation.Operation{Type: operation.Update, Options: off}
+	// off names what the generated rules ask about and what is not served.
+	off = map[string]bool{"DRAPartitionableDevicesType": false}
+)
+
+// enforced leaves out the generated rules that upstream only tries out.
+func enforced(errs field.ErrorList) field.ErrorList {
+	return slices.DeleteFunc(errs, (*field.Error).IsAlpha)
 }
 
-func validateClaimSpec(s *resourcev1.ResourceClaimSpec, path *field.Path) (errs field.ErrorList) {
-	d, path := &s.Devices, path.Child("devices")
-	names := map[string]bool{}
-	p := path.Child("requests")
-	if n := len(d.Requests); n > resourcev1.DeviceRequestsMaxSize {
-		errs = append(errs, field.TooMany(p, n, resourcev1.DeviceRequestsMaxSize))
+// each checks the items of a list, unless it is too long to look at.
+func each[T any](list []T, most int, path *field.Path, item func(*T, *field.Path) field.ErrorList) (errs field.ErrorList) {
+	if len(list) > most {
+		return nil
 	}
+	for i := range list {
+		errs = append(errs, item(&list[i], path.Index(i))...)
+	}
+	return errs
+}
+
+// requestNames knows the requests of a claim by name, each with the names of its
+// alternatives.
+type requestNames map[string][]string
+
+func namesOf(d *resourcev1.DeviceClaim) requestNames {
+	names := make(requestNames, len(d.Requests))
 	for i := range d.Requests {
-		r, p := &d.Requests[i], p.Index(i)
-		errs = append(errs, check.RequiredName(p.Child("name"), r.Name, utilvalidation.IsDNS1123Label)...)
-		if names[r.Name] {
-			errs = append(errs, field.Duplicate(p.Child("name"), r.Name))
+		var subs []string
+		for j := range d.Requests[i].FirstAvailable {
+			subs = append(subs, d.Requests[i].FirstAvailable[j].Name)
 		}
-		names[r.Name] = true
-		switch {
-		case r.Exactly != nil && len(r.FirstAvailable) > 0:
-			errs = append(errs, field.Invalid(p, nil, "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"))
-		case r.Exactly == nil && len(r.FirstAvailable) == 0:
-			errs = append(errs, field.Required(p, "exactly one of `exactly` or `firstAvailable` is required"))
-		}
-		if e := r.Exactly; e != nil {
-			errs = append(errs, validateRequest(request{e.DeviceClassName, e.Selectors, e.AllocationMode, e.Count, e.Tolerations}, p.Child("exactly"))...)
-		}
-		if n := len(r.FirstAvailable); n > resourcev1.FirstAvailableDeviceRequestMaxSize {
-			errs = append(errs, field.TooMany(p.Child("firstAvailable"), n, resourcev1.FirstAvailableDeviceRequestMaxSize))
-		}
-		for j := range r.FirstAvailable {
-			e, p := &r.FirstAvailable[j], p.Child("firstAvailable").Index(j)
-			errs = append(errs, check.RequiredName(p.Child("name"), e.Name, utilvalidation.IsDNS1123Label)...)
-			full := r.Name + "/" + e.Name
-			if names[full] {
-				errs = append(errs, field.Duplicate(p.Child("name"), e.Name))
-			}
-			names[full] = true
-			errs = append(errs, validateRequest(request{e.DeviceClassName, e.Selectors, e.AllocationMode, e.Count, e.Tolerations}, p)...)
-		}
+		names[d.Requests[i].Name] = subs
 	}
-	refers := func(requests []string, p *field.Path) {
-		for i, name := range requests {
-			if !names[name] {
-				errs = append(errs, field.Invalid(p.Index(i), name, "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"))
-			}
-			if slices.Contains(requests[:i], name) {
-				errs = append(errs, field.Duplicate(p.Index(i), name))
-			}
-		}
+	return names
+}
+
+// refers checks the name of a request, or of one of its alternatives.
+func (n requestNames) refers(name *string, path *field.Path) (errs field.ErrorList) {
+	const must = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
+	parts := strings.Split(*name, "/")
+	if len(parts) > 2 {
+		return field.ErrorList{field.Invalid(path, *name, must)}
 	}
-	p = path.Child("constraints")
-	if n := len(d.Constraints); n > resourcev1.DeviceConstraintsMaxSize {
-		errs = append(errs, field.TooMany(p, n, resourcev1.DeviceConstraintsMaxSize))
+	for _, part := range parts {
+		errs = append(errs, check.Rule(path, part, utilvalidation.IsDNS1123Label)...)
 	}
-	for i, c := range d.Constraints {
-		p := p.Index(i)
-		refers(c.Requests, p.Child("requests"))
+	if subs, known := n[parts[0]]; !known || len(parts) == 2 && !slices.Contains(subs, parts[1]) {
+		errs = append(errs, field.Invalid(path, *name, must))
+	}
+	return errs
+}
+
+func validateClaimSpec(s *resourcev1.ResourceClaimSpec, path *field.Path) field.ErrorList {
+	errs := enforced(resourcev1.Validate_ResourceClaimSpec(context.Background(), create, path, s, nil))
+	d, path := &s.Devices, path.Child("devices")
+	names := namesOf(d)
+	errs = append(errs, each(d.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"), validateRequest)...)
+	errs = append(errs, each(d.Constraints, resourcev1.DeviceConstraintsMaxSize, path.Child("constraints"), func(c *resourcev1.DeviceConstraint, p *field.Path) field.ErrorList {
+		errs := each(c.Requests, resourcev1.DeviceRequestsMaxSize, p.Child("requests"), names.refers)
 		if c.MatchAttribute == nil && c.DistinctAttribute == nil {
-			errs = append(errs, field.Required(p, "exactly one of `matchAttribute` or `distinctAttribute` must be specified"))
+			errs = append(errs, field.Required(p, `exactly one of "matchAttribute" or "distinctAttribute" is required, but multiple fields are set`))
 		}
-		for _, a := range []struct {
-			name string
-			v    *resourcev1.FullyQualifiedName
-		}{{"matchAttribute", c.MatchAttribute}, {"distinctAttribute", c.DistinctAttribute}} {
-			if a.v != nil {
-				errs = append(errs, validateQualified(string(*a.v), p.Child(a.name))...)
-			}
-		}
-	}
-	p = path.Child("config")
-	if n := len(d.Config); n > resourcev1.DeviceConfigMaxSize {
-		errs = append(errs, field.TooMany(p, n, resourcev1.DeviceConfigMaxSize))
-	}
-	for i := range d.Config {
-		refers(d.Config[i].Requests, p.Index(i).Child("requests"))
-		errs = append(errs, validateConfig(&d.Config[i].DeviceConfiguration, p.Index(i))...)
-	}
-	return errs
+		return errs
+	})...)
+	return append(errs, each(d.Config, resourcev1.DeviceConfigMaxSize, path.Child("config"), func(c *resourcev1.DeviceClaimConfiguration, p *field.Path) field.ErrorList {
+		errs := each(c.Requests, resourcev1.DeviceRequestsMaxSize, p.Child("requests"), names.refers)
+		return append(errs, validateConfig(&c.DeviceConfiguration, p, false)...)
+	})...)
 }
 
-func validateConfig(c *resourcev1.DeviceConfiguration, p *field.Path) field.ErrorList {
-	if c.Opaque == nil {
-		return field.ErrorList{field.Required(p.Child("opaque"), "")}
+func validateRequest(r *resourcev1.DeviceRequest, p *field.Path) field.ErrorList {
+	errs := check.Rule(p.Child("name"), r.Name, utilvalidation.IsDNS1123Label)
+	switch {
+	case r.Exactly != nil && len(r.FirstAvailable) > 0:
+		return append(errs, field.Invalid(p, nil, "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"))
+	case r.Exactly != nil:
+		e, p := r.Exactly, p.Child("exactly")
+		errs = append(errs, check.RequiredName(p.Child("deviceClassName"), e.DeviceClassName, utilvalidation.IsDNS1123Subdomain)...)
+		return append(errs, validateDemand(e.Selectors, e.AllocationMode, e.Count, e.Tolerations, p)...)
+	case len(r.FirstAvailable) > 0:
+		return append(errs, each(r.FirstAvailable, resourcev1.FirstAvailableDeviceRequestMaxSize, p.Child("firstAvailable"), func(e *resourcev1.DeviceSubRequest, p *field.Path) field.ErrorList {
+			errs := check.Rule(p.Child("name"), e.Name, utilvalidation.IsDNS1123Label)
+			return append(errs, validateDemand(e.Selectors, e.AllocationMode, e.Count, e.Tolerations, p)...)
+		})...)
 	}
-	p = p.Child("opaque")
-	errs := podspec.ValidateDriverName(c.Opaque.Driver, p.Child("driver"))
-	if len(c.Opaque.Parameters.Raw) == 0 && c.Opaque.Parameters.Object == nil {
-		errs = append(errs, field.Required(p.Child("parameters"), ""))
-	}
-	return errs
+	return append(errs, field.Required(p, "exactly one of `exactly` or `firstAvailable` is required"))
 }
 
-// validateQualified checks an attribute's name, which must have its domain.
-func validateQualified(name string, p *field.Path) field.ErrorList {
-	domain, id, ok := strings.Cut(name, "/")
-	if !ok {
-		return field.ErrorList{field.Invalid(p, name, "must include a domain")}
-	}
-	errs := check.Rule(p, domain, utilvalidation.IsDNS1123Subdomain)
-	if !cIdentifier(id) || len(id) > resourcev1.DeviceMaxIDLength {
-		errs = append(errs, field.Invalid(p, id, "must be a valid C identifier"))
-	}
-	return errs
-}
-
-func cIdentifier(s string) bool {
-	for i, c := range s {
-		if c != '_' && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func validateRequest(r request, p *field.Path) field.ErrorList {
-	errs := check.RequiredName(p.Child("deviceClassName"), r.class, utilvalidation.IsDNS1123Subdomain)
-	errs = append(errs, validateSelectors(r.selectors, p.Child("selectors"))...)
-	switch r.mode {
+// validateDemand checks what exact requests and the alternatives of others share.
+func validateDemand(selectors []resourcev1.DeviceSelector, mode resourcev1.DeviceAllocationMode, count int64, tolerations []resourcev1.DeviceToleration, p *field.Path) field.ErrorList {
+	errs := validateSelectors(selectors, p.Child("selectors"), false)
+	switch mode {
 	case resourcev1.DeviceAllocationModeAll:
-		if r.count != 0 {
-			errs = append(errs, field.Invalid(p.Child("count"), r.count, fmt.Sprintf("must not be specified when allocationMode is '%s'", r.mode)))
+		if count != 0 {
+			errs = append(errs, field.Invalid(p.Child("count"), count, fmt.Sprintf("must not be specified when allocationMode is '%s'", mode)))
 		}
 	case resourcev1.DeviceAllocationModeExactCount:
-		if r.count <= 0 {
-			errs = append(errs, field.Invalid(p.Child("count"), r.count, "must be greater than zero"))
-		}
-	default:
-		errs = append(errs, field.NotSupported(p.Child("allocationMode"), r.mode,
-			[]resourcev1.DeviceAllocationMode{resourcev1.DeviceAllocationModeAll, resourcev1.DeviceAllocationModeExactCount}))
-	}
-	for i, t := range r.tolerations {
-		p := p.Child("tolerations").Index(i)
-		if t.Key != "" {
-			errs = append(errs, metav1validation.ValidateLabelName(t.Key, p.Child("key"))...)
-		}
-		switch t.Operator {
-		case resourcev1.DeviceTolerationOpExists:
-			if t.Value != "" {
-				errs = append(errs, field.Invalid(p.Child("value"), t.Value, "must be empty for operator `Exists`"))
-			}
-		case resourcev1.DeviceTolerationOpEqual:
-			errs = append(errs, check.Rule(p.Child("value"), t.Value, utilvalidation.IsValidLabelValue)...)
-			if t.Key == "" {
-				errs = append(errs, field.Required(p.Child("key"), ""))
-			}
-		default:
-			errs = append(errs, field.NotSupported(p.Child("operator"), t.Operator, []resourcev1.DeviceTolerationOperator{resourcev1.DeviceTolerationOpEqual, resourcev1.DeviceTolerationOpExists}))
+		if count <= 0 {
+			errs = append(errs, field.Invalid(p.Child("count"), count, "must be greater than zero"))
 		}
 	}
-	return errs
+	if n := len(tolerations); n > resourcev1.DeviceTolerationsMaxLength {
+		return append(errs, field.TooMany(p.Child("tolerations"), n, resourcev1.DeviceTolerationsMaxLength))
+	}
+	return append(errs, each(tolerations, len(tolerations), p.Child("tolerations"), validateToleration)...)
 }
 
-// validateSelectors checks all but the expressions themselves, which whoever
-// evaluates them compiles.
-func validateSelectors(list []resourcev1.DeviceSelector, p *field.Path) (errs field.ErrorList) {
-	if n := len(list); n > resourcev1.DeviceSelectorsMaxSize {
-		errs = append(errs, field.TooMany(p, n, resourcev1.DeviceSelectorsMaxSize))
-	}
-	for i, s := range list {
-		p := p.Index(i).Child("cel")
-		switch {
-		case s.CEL == nil:
-			errs = append(errs, field.Required(p, ""))
-		case strings.TrimSpace(s.CEL.Expression) == "":
-			errs = append(errs, field.Required(p.Child("expression"), ""))
-		case len(s.CEL.Expression) > resourcev1.CELSelectorExpressionMaxLength:
-			errs = append(errs, field.TooLong(p.Child("expression"), "", resourcev1.CELSelectorExpressionMaxLength))
+func validateToleration(t *resourcev1.DeviceToleration, p *field.Path) field.ErrorList {
+	switch t.Operator {
+	case resourcev1.DeviceTolerationOpExists:
+		if t.Value != "" {
+			return field.ErrorList{field.Invalid(p.Child("value"), t.Value, "must be empty for operator `Exists`")}
 		}
+	case resourcev1.DeviceTolerationOpEqual:
+		return check.Rule(p.Child("value"), t.Value, utilvalidation.IsValidLabelValue)
 	}
-	return errs
+	return nil
+}
+
+func validateSelectors(list []resourcev1.DeviceSelector, path *field.Path, stored bool) field.ErrorList {
+	return each(list, resourcev1.DeviceSelectorsMaxSize, path, func(s *resourcev1.DeviceSelector, p *field.Path) field.ErrorList {
+		p = p.Child("cel")
+		if s.CEL == nil {
+			return field.ErrorList{field.Required(p, "")}
+		}
+		p = p.Child("expression")
+		if len(s.CEL.Expression) > resourcev1.CELSelectorExpressionMaxLength {
+			return field.ErrorList{field.TooLong(p, "", resourcev1.CELSelectorExpressionMaxLength)}
+		}
+		return validateExpression(s.CEL.Expression, p, stored)
+	})
+}
+
+// Selectors are what the expressions of selectors may use.
+var Selectors = devicecel.Features{EnableConsumableCapacity: true}
+
+// validateExpression compiles a selector. One that was stored before may use all
+// that any version of the language had.
+func validateExpression(expression string, p *field.Path, stored bool) field.ErrorList {
+	env := environment.NewExpressions
+	if stored {
+		env = environment.StoredExpressions
+	}
+	r := devicecel.GetCompiler(Selectors).CompileCELExpression(expression, devicecel.Options{EnvType: &env})
+	switch {
+	case r.Error == nil && r.MaxCost > resourcev1.CELSelectorExpressionMaxCost:
+		return field.ErrorList{field.Forbidden(p, "too complex, exceeds cost limit")}
+	case r.Error == nil:
+		return nil
+	case r.Error.Type == apiservercel.ErrorTypeRequired:
+		return field.ErrorList{field.Required(p, r.Error.Detail)}
+	case r.Error.Type == apiservercel.ErrorTypeInvalid:
+		return field.ErrorList{field.Invalid(p, expression, r.Error.Detail)}
+	}
+	return field.ErrorList{field.InternalError(p, errors.New(r.Error.Error()))}
+}
+
+func validateConfig(c *resourcev1.DeviceConfiguration, p *field.Path, stored bool) field.ErrorList {
+	p = p.Child("opaque")
+	if c.Opaque == nil {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	return validateRaw(&c.Opaque.Parameters, p.Child("parameters"), stored, resourcev1.OpaqueParametersMaxLength)
+}
+
+// validateRaw checks a driver's own data, an object.
+func validateRaw(r *runtime.RawExtension, p *field.Path, stored bool, most int) field.ErrorList {
+	var v any
+	switch {
+	case len(r.Raw) == 0:
+		return field.ErrorList{field.Required(p, "")}
+	case !stored && len(r.Raw) > most:
+		return field.ErrorList{field.TooLong(p, "", most)}
+	}
+	if err := json.Unmarshal(r.Raw, &v); err != nil {
+		return field.ErrorList{field.Invalid(p, "<value omitted>", fmt.Sprintf("error parsing data as JSON: %v", err))}
+	}
+	if v == nil {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	if _, isObject := v.(map[string]any); !isObject {
+		return field.ErrorList{field.Invalid(p, "<value omitted>", "must be a valid JSON object")}
+	}
+	return nil
 }
 
 func validateClaim(c *resourcev1.ResourceClaim) field.ErrorList {
@@ -200,34 +224,7 @@ func validateClaim(c *resourcev1.ResourceClaim) field.ErrorList {
 }
 
 func validateClaimUpdate(c, old *resourcev1.ResourceClaim) field.ErrorList {
-	return append(check.Immutable(specPath, c.Spec, old.Spec), validateClaim(c)...)
-}
-
-func validateClaimStatus(c, old *resourcev1.ResourceClaim) (errs field.ErrorList) {
-	path, s := field.NewPath("status"), &c.Status
-	p := path.Child("reservedFor")
-	if n := len(s.ReservedFor); n > resourcev1.ResourceClaimReservedForMaxSize {
-		errs = append(errs, field.TooMany(p, n, resourcev1.ResourceClaimReservedForMaxSize))
-	}
-	if len(s.ReservedFor) > 0 && s.Allocation == nil {
-		errs = append(errs, field.Forbidden(p, "may not be specified when `allocated` is not set"))
-	}
-	if len(s.ReservedFor) > len(old.Status.ReservedFor) && c.DeletionTimestamp != nil {
-		errs = append(errs, field.Forbidden(p, "new entries may not be added while `deletionTimestamp` is set"))
-	}
-	for i, r := range s.ReservedFor {
-		p := p.Index(i)
-		errs = append(errs, check.Required(p.Child("resource"), r.Resource, "")...)
-		errs = append(errs, check.Required(p.Child("name"), r.Name, "")...)
-		errs = append(errs, check.Required(p.Child("uid"), string(r.UID), "")...)
-		if slices.ContainsFunc(s.ReservedFor[:i], func(o resourcev1.ResourceClaimConsumerReference) bool { return o.UID == r.UID }) {
-			errs = append(errs, field.Duplicate(p.Child("uid"), r.UID))
-		}
-	}
-	if old.Status.Allocation != nil && s.Allocation != nil {
-		errs = append(errs, check.Immutable(path.Child("allocation"), s.Allocation, old.Status.Allocation)...)
-	}
-	return errs
+	return check.Immutable(specPath, c.Spec, old.Spec)
 }
 
 func validateTemplate(t *resourcev1.ResourceClaimTemplate) field.ErrorList {
@@ -238,102 +235,69 @@ func validateTemplate(t *resourcev1.ResourceClaimTemplate) field.ErrorList {
 }
 
 func validateTemplateUpdate(t, old *resourcev1.ResourceClaimTemplate) field.ErrorList {
-	return append(check.Immutable(specPath, t.Spec, old.Spec), validateTemplate(t)...)
+	return check.Immutable(specPath, t.Spec, old.Spec)
 }
 
 func validateClass(c *resourcev1.DeviceClass) field.ErrorList {
-	errs := validateSelectors(c.Spec.Selectors, specPath.Child("selectors"))
-	p := specPath.Child("config")
-	if n := len(c.Spec.Config); n > resourcev1.DeviceConfigMaxSize {
-		errs = append(errs, field.TooMany(p, n, resourcev1.DeviceConfigMaxSize))
+	return validateClassSpec(create, &c.Spec, nil)
+}
+
+func validateClassUpdate(c, old *resourcev1.DeviceClass) field.ErrorList {
+	return validateClassSpec(update, &c.Spec, &old.Spec)
+}
+
+// validateClassSpec takes expressions and parameters that have not changed as
+// they are.
+func validateClassSpec(op operation.Operation, s, old *resourcev1.DeviceClassSpec) field.ErrorList {
+	errs := enforced(resourcev1.Validate_DeviceClassSpec(context.Background(), op, specPath, s, old))
+	stored := old != nil && equality.Semantic.DeepEqual(s.Selectors, old.Selectors)
+	errs = append(errs, validateSelectors(s.Selectors, specPath.Child("selectors"), stored)...)
+	stored = old != nil && equality.Semantic.DeepEqual(s.Config, old.Config)
+	return append(errs, each(s.Config, resourcev1.DeviceConfigMaxSize, specPath.Child("config"), func(c *resourcev1.DeviceClassConfiguration, p *field.Path) field.ErrorList {
+		return validateConfig(&c.DeviceConfiguration, p, stored)
+	})...)
+}
+
+// lowercase warns of a driver's name that is not written as drivers should be.
+func lowercase(path *field.Path, driver string) []string {
+	if driver == strings.ToLower(driver) {
+		return nil
 	}
-	for i := range c.Spec.Config {
-		errs = append(errs, validateConfig(&c.Spec.Config[i].DeviceConfiguration, p.Index(i))...)
-	}
-	if n := c.Spec.ExtendedResourceName; n != nil && !podspec.ValidExtended(*n) {
-		errs = append(errs, field.Invalid(specPath.Child("extendedResourceName"), *n, "doesn't follow extended resource name standard"))
-	}
-	return errs
+	return []string{fmt.Sprintf("%s: driver names should be lowercase; %q contains uppercase characters", path, driver)}
 }
 
 func validateTaint(t *resourcev1.DeviceTaint, p *field.Path) field.ErrorList {
 	errs := metav1validation.ValidateLabelName(t.Key, p.Child("key"))
-	errs = append(errs, check.Rule(p.Child("value"), t.Value, utilvalidation.IsValidLabelValue)...)
-	return append(errs, check.RequiredOneOf(p.Child("effect"), t.Effect,
-		resourcev1.DeviceTaintEffectNone, resourcev1.DeviceTaintEffectNoSchedule, resourcev1.DeviceTaintEffectNoExecute)...)
+	return append(errs, check.Rule(p.Child("value"), t.Value, utilvalidation.IsValidLabelValue)...)
 }
 
-func validateTaintRule(r *resourcev1.DeviceTaintRule) (errs field.ErrorList) {
-	if s := r.Spec.DeviceSelector; s != nil {
+func validateTaintRule(r *resourcev1.DeviceTaintRule) field.ErrorList {
+	return validateTaintRuleSpec(create, &r.Spec, nil)
+}
+
+func validateTaintRuleUpdate(r, old *resourcev1.DeviceTaintRule) field.ErrorList {
+	return validateTaintRuleSpec(update, &r.Spec, &old.Spec)
+}
+
+func validateTaintRuleSpec(op operation.Operation, spec, old *resourcev1.DeviceTaintRuleSpec) field.ErrorList {
+	errs := enforced(resourcev1.Validate_DeviceTaintRuleSpec(context.Background(), op, specPath, spec, old))
+	if s := spec.DeviceSelector; s != nil {
 		p := specPath.Child("deviceSelector")
 		if s.Driver != nil {
 			errs = append(errs, podspec.ValidateDriverName(*s.Driver, p.Child("driver"))...)
+		}
+		if s.Pool != nil {
+			errs = append(errs, validatePoolName(*s.Pool, p.Child("pool"))...)
 		}
 		if s.Device != nil {
 			errs = append(errs, check.Rule(p.Child("device"), *s.Device, utilvalidation.IsDNS1123Label)...)
 		}
 	}
-	return append(errs, validateTaint(&r.Spec.Taint, specPath.Child("taint"))...)
+	return append(errs, validateTaint(&spec.Taint, specPath.Child("taint"))...)
 }
 
-func validateSlice(s *resourcev1.ResourceSlice) field.ErrorList {
-	errs := podspec.ValidateDriverName(s.Spec.Driver, specPath.Child("driver"))
-	p := specPath.Child("pool")
-	errs = append(errs, check.Required(p.Child("name"), s.Spec.Pool.Name, "")...)
-	for _, part := range strings.Split(s.Spec.Pool.Name, "/") {
-		if s.Spec.Pool.Name != "" {
-			errs = append(errs, check.Rule(p.Child("name"), part, utilvalidation.IsDNS1123Subdomain)...)
-		}
-	}
-	if s.Spec.Pool.ResourceSliceCount <= 0 {
-		errs = append(errs, field.Invalid(p.Child("resourceSliceCount"), s.Spec.Pool.ResourceSliceCount, "must be greater than zero"))
-	}
-	if s.Spec.Pool.Generation < 0 {
-		errs = append(errs, field.Invalid(p.Child("generation"), s.Spec.Pool.Generation, "must be greater than or equal to zero"))
-	}
-	set := 0
-	for _, on := range []bool{
-		s.Spec.NodeName != nil, s.Spec.NodeSelector != nil, s.Spec.AllNodes != nil, s.Spec.PerDeviceNodeSelection != nil,
-	} {
-		if on {
-			set++
-		}
-	}
-	const choice = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
-	switch {
-	case set == 0 && len(s.Spec.SharedCounters) == 0:
-		errs = append(errs, field.Required(specPath, choice))
-	case set > 1:
-		errs = append(errs, field.Invalid(specPath, field.OmitValueType{}, choice+", but multiple fields are set"))
-	}
-	if s.Spec.NodeSelector != nil {
-		errs = append(errs, podspec.ValidateNodeSelector(s.Spec.NodeSelector, specPath.Child("nodeSelector"))...)
-	}
-	p = specPath.Child("devices")
-	if n := len(s.Spec.Devices); n > resourcev1.ResourceSliceMaxDevices {
-		errs = append(errs, field.TooMany(p, n, resourcev1.ResourceSliceMaxDevices))
-	}
-	names := map[string]bool{}
-	for i := range s.Spec.Devices {
-		d, p := &s.Spec.Devices[i], p.Index(i)
-		errs = append(errs, check.RequiredName(p.Child("name"), d.Name, utilvalidation.IsDNS1123Label)...)
-		if names[d.Name] {
-			errs = append(errs, field.Duplicate(p.Child("name"), d.Name))
-		}
-		names[d.Name] = true
-		if n := len(d.Attributes) + len(d.Capacity); n > resourcev1.ResourceSliceMaxAttributesAndCapacitiesPerDevice {
-			errs = append(errs, field.Invalid(p, n, fmt.Sprintf("the total number of attributes and capacities must not exceed %d", resourcev1.ResourceSliceMaxAttributesAndCapacitiesPerDevice)))
-		}
-		for j := range d.Taints {
-			errs = append(errs, validateTaint(&d.Taints[j], p.Child("taints").Index(j))...)
-		}
-	}
-	return errs
-}
-
-func validateSliceUpdate(s, old *resourcev1.ResourceSlice) field.ErrorList {
-	errs := validateSlice(s)
-	errs = append(errs, check.Immutable(specPath.Child("driver"), s.Spec.Driver, old.Spec.Driver)...)
-	errs = append(errs, check.Immutable(specPath.Child("pool", "name"), s.Spec.Pool.Name, old.Spec.Pool.Name)...)
-	return append(errs, check.Immutable(specPath.Child("nodeName"), s.Spec.NodeName, old.Spec.NodeName)...)
+func validateTaintRuleStatus(r, old *resourcev1.DeviceTaintRule) field.ErrorList {
+	p := field.NewPath("status")
+	errs := enforced(resourcev1.Validate_DeviceTaintRuleStatus(context.Background(), update, p, &r.Status, &old.Status))
+	return append(errs, validateConditions(r.Status.Conditions, resourcev1.DeviceTaintRuleStatusMaxConditions, p.Child("conditions"))...)
 }
