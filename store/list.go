@@ -47,7 +47,7 @@ func (s *Local) listOnce(ctx context.Context, prefix string, opts ListOptions) (
 		s.index.mu.Unlock()
 		slices.SortFunc(items, func(a, b *item) int { return cmp.Compare(a.key, b.key) })
 		for _, it := range items {
-			if strings.HasPrefix(it.key, prefix) && it.key > opts.After && !l.add(it) {
+			if strings.HasPrefix(it.key, prefix) && it.key >= opts.From && !l.add(it) {
 				break
 			}
 		}
@@ -57,7 +57,7 @@ func (s *Local) listOnce(ctx context.Context, prefix string, opts ListOptions) (
 	s.index.mu.Unlock()
 	seen := 0
 	var err error
-	tree.Ascend(&item{key: max(prefix, opts.After)}, func(it *item) bool {
+	tree.Ascend(&item{key: max(prefix, opts.From)}, func(it *item) bool {
 		if !strings.HasPrefix(it.key, prefix) {
 			return it.key < prefix
 		}
@@ -66,7 +66,7 @@ func (s *Local) listOnce(ctx context.Context, prefix string, opts ListOptions) (
 				return false
 			}
 		}
-		return it.key == opts.After || l.add(it)
+		return l.add(it)
 	})
 	return l.res, err
 }

@@ -132,7 +132,7 @@ type Event struct {
 type ListOptions struct {
 	Rev       Rev    // 0 for the latest
 	Limit     int    // at most this many records, 0 for all
-	After     string // only keys that sort after this full key
+	From      string // only keys that are this full key or sort after it
 	Tag       string // only records with this tag, see Options.Tag; at the latest revision it costs only the result
 	CountOnly bool   // count into ListResult.Remaining, return no records
 	Uncounted bool   // leave ListResult.Remaining 0: a page then costs only itself

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 
@@ -81,11 +82,11 @@ func (e *Engine) List(ctx context.Context, t Target, o ListOptions) (List, error
 		if o.HasRevision && o.Revision != 0 {
 			return List{}, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 		}
-		rev, after, err := parseContinue(o.Continue, prefix)
+		rev, from, err := parseContinue(o.Continue, prefix)
 		if err != nil {
 			return List{}, apierrors.NewBadRequest(fmt.Sprintf("invalid continue token: %v", err))
 		}
-		opts.After = after
+		opts.From = from
 		if rev > 0 {
 			opts.Rev = store.Rev(rev)
 		}
@@ -126,12 +127,12 @@ func (e *Engine) List(ctx context.Context, t Target, o ListOptions) (List, error
 		out.Items = append(out.Items, it)
 		if o.Limit > 0 && int64(len(out.Items)) == o.Limit && n+1 < len(res.Records) {
 			// Upstream gives no remaining count beside a selector.
-			out.Continue = makeContinue(out.Revision, r.Key, prefix)
+			out.Continue = makeContinue(out.Revision, r.Key+"\x00", prefix)
 			return out, nil
 		}
 	}
 	if res.More && len(res.Records) > 0 {
-		out.Continue = makeContinue(out.Revision, res.Records[len(res.Records)-1].Key, prefix)
+		out.Continue = makeContinue(out.Revision, res.Records[len(res.Records)-1].Key+"\x00", prefix)
 		out.Remaining = &res.Remaining
 	}
 	return out, nil
@@ -173,7 +174,7 @@ func (e *Engine) listError(ctx context.Context, err error, o ListOptions, opts s
 		"token results in an inconsistent list - objects that were created, " +
 		"modified, or deleted between the time the first chunk was returned " +
 		"and now may show up in the list.")
-	s.ErrStatus.ListMeta.Continue = makeContinue(-1, opts.After, prefix)
+	s.ErrStatus.ListMeta.Continue = makeContinue(-1, opts.From, prefix)
 	return s
 }
 
@@ -184,8 +185,9 @@ type continueToken struct {
 	Start      string `json:"start"`
 }
 
-func makeContinue(r object.Revision, key, prefix string) string {
-	b, err := json.Marshal(continueToken{"meta.k8s.io/v1", int64(r), strings.TrimPrefix(key, prefix) + "\x00"})
+// makeContinue makes the token of a list that goes on with from, a full key.
+func makeContinue(r object.Revision, from, prefix string) string {
+	b, err := json.Marshal(continueToken{"meta.k8s.io/v1", int64(r), strings.TrimPrefix(from, prefix)})
 	if err != nil {
 		return ""
 	}
@@ -202,16 +204,20 @@ func parseContinue(token, prefix string) (object.Revision, string, error) {
 		return 0, "", fmt.Errorf("continue key is not valid: %w", err)
 	}
 	if t.APIVersion != "meta.k8s.io/v1" {
-		return 0, "", fmt.Errorf("continue key is not valid: server does not recognize this encoded version %q", t.APIVersion)
+		return 0, "", fmt.Errorf("continue key is not valid: server does not recognize this encoded version %s", t.APIVersion)
 	}
-	if t.Revision == 0 || t.Revision < -1 {
+	if t.Revision == 0 {
 		return 0, "", fmt.Errorf("continue key is not valid: incorrect encoded start resourceVersion (version %s)", t.APIVersion)
 	}
-	start, ok := strings.CutSuffix(t.Start, "\x00")
-	if !ok || start == "" || strings.HasPrefix(start, "/") || strings.Contains(start, "..") {
+	if t.Start == "" {
 		return 0, "", fmt.Errorf("continue key is not valid: encoded start key empty (version %s)", t.APIVersion)
 	}
-	return object.Revision(t.Revision), prefix + start, nil
+	// What is joined to the prefix stays below it.
+	start := "/" + strings.TrimPrefix(t.Start, "/")
+	if path.Clean(start) != start {
+		return 0, "", fmt.Errorf("continue key is not valid: %s", t.Start)
+	}
+	return object.Revision(t.Revision), prefix + start[1:], nil
 }
 
 // tooLarge is the error for a revision that has not happened yet; clients wait

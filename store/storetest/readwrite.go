@@ -195,15 +195,16 @@ func listPages(t *testing.T, e *env) {
 		if !l.More {
 			break
 		}
-		opts.After = l.Records[len(l.Records)-1].Key
+		opts.From = l.Records[len(l.Records)-1].Key + "\x00"
 	}
 	e.same("records", got, 25)
 	u := e.list("/r/a/", store.ListOptions{Rev: rev, Limit: 10, Uncounted: true})
 	e.same("uncounted page", fmt.Sprint(len(u.Records), u.More, u.Remaining), "10 true 0")
 	e.same("exact page", e.list("/r/a/", store.ListOptions{Rev: rev, Limit: 25}).More, false)
-	e.same("after the last", len(e.list("/r/a/", store.ListOptions{After: "/r/a/24"}).Records), 0)
-	e.same("after a key that is gone", e.list("/r/a/", store.ListOptions{After: "/r/a/03", Limit: 1}).Records[0].Key, "/r/a/04")
-	e.same("after a key before the prefix", e.list("/r/a/", store.ListOptions{After: "/r/", Limit: 1}).Records[0].Key, "/r/a/00")
+	e.same("after the last", len(e.list("/r/a/", store.ListOptions{From: "/r/a/24\x00"}).Records), 0)
+	e.same("from a key", e.list("/r/a/", store.ListOptions{From: "/r/a/04", Limit: 1}).Records[0].Key, "/r/a/04")
+	e.same("after a key that is gone", e.list("/r/a/", store.ListOptions{From: "/r/a/03", Limit: 1}).Records[0].Key, "/r/a/04")
+	e.same("after a key before the prefix", e.list("/r/a/", store.ListOptions{From: "/r/", Limit: 1}).Records[0].Key, "/r/a/00")
 }
 
 func listByTag(t *testing.T, e *env) {
@@ -221,7 +222,7 @@ func listByTag(t *testing.T, e *env) {
 	list("/r/a/n/", "/r/a/n/1=n1,1", tag)
 	list("", "/r/a/m/1=n1,2 /r/a/n/1=n1,1 /r/b/m/1=n1,3", tag)
 	list("/r/a/", "/r/a/m/1=n1,2", store.ListOptions{Tag: "n1", Limit: 1})
-	list("/r/a/", "/r/a/n/1=n1,1", store.ListOptions{Tag: "n1", After: "/r/a/m/1"})
+	list("/r/a/", "/r/a/n/1=n1,1", store.ListOptions{Tag: "n1", From: "/r/a/m/1\x00"})
 	e.same("count", e.list("/r/a/", store.ListOptions{Tag: "n1", CountOnly: true}).Remaining, 2)
 	before := e.Rev()
 	e.put("/r/a/n/1", "n2,5", store.AnyRev) // moves
