@@ -8,6 +8,7 @@ import (
 
 	"sagong/client"
 	"sagong/controller/cleanup"
+	"sagong/controller/devices"
 	"sagong/controller/flows"
 	"sagong/controller/identity"
 	"sagong/controller/nodes"
@@ -60,6 +61,8 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		volumes.NewEphemeral(d.Hub, events("ephemeral_volume")),
 		volumes.NewLocal(d.Hub, events("local.sagong.io")),
 		volumes.NewExpand(d.Hub, events("volume_expand")),
+		devices.NewPodClaims(d.Hub, events("resource_claim")),
+		devices.NewClaim(d.Hub),
 		identity.NewServiceAccount(d.Hub),
 		identity.NewRootCA(d.Hub, d.RootCA),
 		identity.NewClusterRoleAggregation(d.Hub),
