@@ -1,8 +1,11 @@
 package crd
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"strings"
@@ -17,6 +20,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -39,6 +43,8 @@ type lazy struct {
 type rules struct {
 	whole, status schemavalidation.SchemaValidator
 	cel           *cel.Validator // nil without expressions
+	// quantities is whether expressions may make texts quantities.
+	quantities bool
 }
 
 func (l *lazy) init(r *revision) {
@@ -90,6 +96,11 @@ func (r *revision) makeRules() (*rules, error) {
 	}
 	if ss != nil {
 		out.cel = cel.NewValidator(ss, true, celconfig.PerCallLimit)
+		text, err := json.Marshal(s)
+		if err != nil {
+			return nil, err
+		}
+		out.quantities = bytes.Contains(text, []byte("uantity"))
 	}
 	return out, nil
 }
@@ -279,12 +290,48 @@ func (r *revision) validateRules(ss *structural.Structural, ru *rules, errs fiel
 			return append(errs, field.Invalid(nil, nil, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"))
 		}
 	}
+	if ru.quantities {
+		seen := maps.Clone(m)
+		if meta, ok := m["metadata"].(map[string]any); ok {
+			seen["metadata"] = map[string]any{"name": meta["name"], "generateName": meta["generateName"]}
+		}
+		if path, text := longNumber(nil, seen); path != nil {
+			return append(errs, field.Invalid(path, text, resource.ErrSuffix.Error()))
+		}
+	}
 	var old any
 	if was != nil {
 		old = was
 	}
 	found, _ := ru.cel.Validate(context.Background(), nil, ss, m, old, celconfig.RuntimeCELCostBudget, o...)
 	return append(errs, found...)
+}
+
+// longNumber finds a text that would keep an expression busy for ever, were it
+// made a quantity: the cost limit does not know.
+func longNumber(path *field.Path, v any) (*field.Path, string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, v := range v {
+			if object.HasLongNumber(k) {
+				return path.Child(k), k
+			}
+			if p, text := longNumber(path.Child(k), v); p != nil {
+				return p, text
+			}
+		}
+	case []any:
+		for i, v := range v {
+			if p, text := longNumber(path.Index(i), v); p != nil {
+				return p, text
+			}
+		}
+	case string:
+		if object.HasLongNumber(v) {
+			return path, v
+		}
+	}
+	return nil, ""
 }
 
 func (r *revision) validateType(m map[string]any) (errs field.ErrorList) {

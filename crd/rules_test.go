@@ -40,6 +40,18 @@ func TestValidationRules(t *testing.T) {
 	c.want(422, "POST", foos, foo("b", `{"x":"one"}`), `spec.x: Invalid value: \"string\": spec.x in body must be of type integer: \"string\"`, "some validation rules were not checked")
 }
 
+// TestLongQuantitiesInRules gives rules texts that would keep them busy for ever.
+func TestLongQuantitiesInRules(t *testing.T) {
+	c := start(t)
+	c.define(simple("a.example.org", "foos", "Foo", "v1", `{type: object, properties: {
+		spec: {type: string, maxLength: 2000000, x-kubernetes-validations: [{rule: "isQuantity(self) && quantity(self).isLessThan(quantity('1k'))"}]}}}`))
+	for _, size := range []string{"1e-1000000000", "1e1000000000", strings.Repeat("1", 20_000)} {
+		c.want(422, "POST", foos, foo("a", `"`+size+`"`), "spec: Invalid value", "unable to parse quantity's suffix")
+	}
+	c.want(422, "POST", foos, foo("a", `"2k"`), "failed rule")
+	c.want(201, "POST", foos, foo("a", `"1e2"`))
+}
+
 // conformance: [sig-api-machinery] CustomResourceValidationRules MUST fail create of a custom resource definition that contains a x-kubernetes-validations rule that refers to a property that do not exist
 // conformance: [sig-api-machinery] CustomResourceValidationRules MUST fail create of a custom resource definition that contains an x-kubernetes-validations rule that contains a syntax error
 // conformance: [sig-api-machinery] CustomResourceValidationRules MUST fail create of a custom resource definition that contains an x-kubernetes-validations rule that exceeds the estimated cost limit

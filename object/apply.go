@@ -14,7 +14,7 @@ import (
 // lists unknown and duplicate fields.
 func DecodeApply(v *Version, data []byte, strict bool) (*unstructured.Unstructured, []error, error) {
 	// Most clients send JSON, and without fault: YAML is read at a tenth of the speed.
-	if !v.codec.custom && fastDecode(v.New(), data) {
+	if _, long := longNumbers(data, JSON); len(long) == 0 && !v.codec.custom && fastDecode(v.New(), data) {
 		u, err := applyConfiguration(v, data)
 		return u, nil, err
 	}
@@ -22,6 +22,11 @@ func DecodeApply(v *Version, data []byte, strict bool) (*unstructured.Unstructur
 	asJSON, err := yaml.YAMLToJSON(data)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !v.codec.custom {
+		if err := boundQuantities(v.New(), asJSON, JSON, decodeLeniently); err != nil {
+			return nil, nil, err
+		}
 	}
 	u, err := applyConfiguration(v, asJSON)
 	if err != nil {

@@ -49,6 +49,9 @@ func DecodeInto(into runtime.Object, data []byte, f Format, strict bool) (Decode
 		if !ok {
 			return d, fmt.Errorf("cannot read %T: %w", into, ErrNoProtobuf)
 		}
+		if err := boundQuantities(into, raw, f, func(o runtime.Object, b []byte) error { return o.(message).Unmarshal(b) }); err != nil {
+			return d, fmt.Errorf("cannot read %T: %w", into, err)
+		}
 		if err := m.Unmarshal(raw); err != nil {
 			return d, fmt.Errorf("cannot read %T: %w", into, err)
 		}
@@ -80,6 +83,11 @@ func (d *Decoded) decodeJSON(into runtime.Object, data []byte, strict bool) erro
 		u.Object = nil
 		target = &u.Object
 	}
+	if !custom {
+		if err := boundQuantities(into, data, JSON, decodeLeniently); err != nil {
+			return err
+		}
+	}
 	if !custom && fastDecode(target, data) {
 		d.GVK = into.GetObjectKind().GroupVersionKind()
 		clearKind(into)
@@ -107,6 +115,10 @@ func (d *Decoded) decodeJSON(into runtime.Object, data []byte, strict bool) erro
 		d.Strict = append(d.Strict, unknown...)
 	}
 	return err
+}
+
+func decodeLeniently(into runtime.Object, data []byte) error {
+	return kjson.UnmarshalCaseSensitivePreserveInts(data, into)
 }
 
 // knownMetadata reduces the metadata of a map object to what ObjectMeta knows,

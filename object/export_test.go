@@ -11,3 +11,9 @@ func Track(m *FieldManagers, c *Codec, subresource string, old, obj Object, mana
 func ByLibrary(m *FieldManagers, c *Codec, subresource string, old, obj Object, manager string) error {
 	return m.byLibrary(c, c.Storage(), subresource, old, obj, manager)
 }
+
+// LongNumbers counts what boundQuantities must look at twice.
+func LongNumbers(data []byte) int {
+	_, places := longNumbers(data, JSON)
+	return len(places)
+}

@@ -5,6 +5,7 @@
 package expression
 
 import (
+	"fmt"
 	"sync"
 
 	celgo "github.com/google/cel-go/cel"
@@ -21,9 +22,13 @@ var Compiler = sync.OnceValue(func() cel.Compiler { return cel.NewCompiler(Base(
 var ConditionCompiler = sync.OnceValue(func() cel.ConditionCompiler { return cel.NewConditionCompiler(Base()) })
 
 // Base is the environment that all others extend.
-func Base() *environment.EnvSet {
-	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
-}
+var Base = sync.OnceValue(func() *environment.EnvSet {
+	env, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(boundedQuantities())
+	if err != nil {
+		panic(fmt.Sprintf("the environment of expressions cannot be extended: %v", err)) // what is added never changes
+	}
+	return env
+})
 
 // Composing makes a compiler of the expressions of one policy, which may use
 // its variables.

@@ -178,6 +178,18 @@ func TestFailurePolicyAndCost(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cost") {
 		t.Errorf("an expression without end: %v", err)
 	}
+
+	// No cost limit knows how long these take.
+	h = newHouse(t)
+	h.policy(validating("huge", `
+  validations: [{expression: "!isQuantity(object.metadata.labels['size']) && quantity('1e' + object.metadata.labels['size']).isLessThan(quantity('1'))"}]
+`))
+	h.binding(bind("b", "huge", "  validationActions: [Deny]"))
+	d = deployment("d", 1)
+	d.Labels = map[string]string{"size": "1e1000000000"}
+	if _, err = h.try(d); err == nil || !strings.Contains(err.Error(), "unable to parse quantity's suffix") {
+		t.Errorf("a quantity without end: %v", err)
+	}
 }
 
 func TestAuthorizerAndExclusions(t *testing.T) {
