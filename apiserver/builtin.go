@@ -48,7 +48,7 @@ func kindOfBuiltin(o runtime.Object) (schema.GroupVersionKind, bool) {
 
 // serveBuiltin registers the paths every server has.
 func (s *Server) serveBuiltin() {
-	s.Handle("/version", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.HandleService("/version", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := json.MarshalIndent(s.Version, "", "  ")
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)

@@ -17,6 +17,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/httpstream"
+
+	"sagong/apiserver/aggregator"
 )
 
 // transports are made once: one to the node agents, one into the pod network.
@@ -106,26 +108,10 @@ func (q *request) proxy(target *url.URL, path string, tr *http.Transport) error 
 	return nil
 }
 
-// stripIdentity removes what names or proves the caller.
+// stripIdentity removes what names or proves the caller, and the request's own id.
 func stripIdentity(h http.Header) {
-	h.Del("Authorization")
+	aggregator.StripIdentity(h)
 	h.Del("Audit-ID")
-	for k := range h {
-		if strings.HasPrefix(k, "Impersonate-") || strings.HasPrefix(k, "X-Remote-") {
-			h.Del(k)
-		}
-	}
-	// Browsers send tokens as a WebSocket subprotocol.
-	if ps := h.Values("Sec-Websocket-Protocol"); len(ps) > 0 {
-		h.Del("Sec-Websocket-Protocol")
-		for _, line := range ps {
-			for p := range strings.SplitSeq(line, ",") {
-				if p = strings.TrimSpace(p); p != "" && !strings.HasPrefix(p, "base64url.bearer.authorization.k8s.io.") {
-					h.Add("Sec-Websocket-Protocol", p)
-				}
-			}
-		}
-	}
 }
 
 // tunnel upgrades the connection: the request goes out on a fresh connection,

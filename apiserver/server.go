@@ -108,16 +108,27 @@ func (s *Server) Handle(path string, h http.Handler) {
 	s.exact[path] = h
 }
 
-// Paths are those that Handle was called with, in order.
+// HandleService serves a path with or without a slash at its end, and nothing
+// below it, as Kubernetes does where generated clients ask for /version/.
+func (s *Server) HandleService(path string, h http.Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.exact[path], s.exact[path+"/"] = h, h
+}
+
+// Paths are those that Handle and HandleService were called with, in order.
 func (s *Server) Paths() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return slices.Sorted(func(yield func(string) bool) {
-		for _, all := range []map[string]http.Handler{s.exact, s.prefixes} {
-			for p := range all {
-				if !yield(p) {
-					return
-				}
+		for p := range s.exact {
+			if !strings.HasSuffix(p, "/") && !yield(p) {
+				return
+			}
+		}
+		for p := range s.prefixes {
+			if !yield(p) {
+				return
 			}
 		}
 	})

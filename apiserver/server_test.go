@@ -182,3 +182,16 @@ func decodeStatus(t *testing.T, b string) metav1.Status {
 
 var _ = bytes.NewReader
 var _ runtime.Object = (*metav1.Status)(nil)
+
+// Clients made from the OpenAPI document ask for /version/.
+func TestPathOfAServiceMayEndInASlash(t *testing.T) {
+	c := start(t)
+	for path, want := range map[string]int{"/version": 200, "/version/": 200, "/version/x": 404, "/version//": 404} {
+		if code, body := c.do("GET", path, ""); code != want {
+			t.Errorf("%s: %d %s, want %d", path, code, body, want)
+		}
+	}
+	if paths := strings.Join(c.server.Paths(), " "); paths != "/healthz /healthz/ /livez /livez/ /readyz /readyz/ /version" {
+		t.Error(paths)
+	}
+}

@@ -57,7 +57,7 @@ func echoAgent(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Asked: %s\r\n\r\n", r.URL.RequestURI())
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Asked: %s\r\nX-Protocols: %s\r\n\r\n", r.URL.RequestURI(), r.Header.Get("Sec-Websocket-Protocol"))
 		io.Copy(conn, buf.Reader)
 	case r.Header.Get("Upgrade") != "":
 		http.Error(w, "no such protocol", http.StatusBadRequest)
@@ -172,13 +172,13 @@ func TestUpgrade(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(conn, "POST /api/v1/namespaces/default/pods/%s/exec?container=a&command=sh&command=-c&stdin=true&stdout=true HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\nAuthorization: Bearer secret\r\n\r\nearly", pod)
+		fmt.Fprintf(conn, "POST /api/v1/namespaces/default/pods/%s/exec?container=a&command=sh&command=-c&stdin=true&stdout=true HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\nAuthorization: Bearer secret\r\nSec-WebSocket-Protocol: five, base64url.bearer.authorization.k8s.io.YQ,four\r\n\r\nearly", pod)
 		r := bufio.NewReader(conn)
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp.StatusCode != 101 || resp.Header.Get("X-Asked") != "/exec/default/"+pod+"/a?command=sh&command=-c&input=1&output=1" {
+		if resp.StatusCode != 101 || resp.Header.Get("X-Asked") != "/exec/default/"+pod+"/a?command=sh&command=-c&input=1&output=1" || resp.Header.Get("X-Protocols") != "five, four" {
 			t.Fatalf("%s: %d %v", pod, resp.StatusCode, resp.Header)
 		}
 		fmt.Fprint(conn, " and late")

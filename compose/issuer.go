@@ -27,7 +27,7 @@ func (s *server) serveIssuer() {
 		})
 	}
 	keys := s.accounts.Keys
-	s.api.Handle("/.well-known/openid-configuration", answer("application/json", func() any {
+	s.api.HandleService("/.well-known/openid-configuration", answer("application/json", func() any {
 		var algorithms []string
 		for _, k := range keys.Public().Keys {
 			if !slices.Contains(algorithms, k.Algorithm) {
@@ -41,7 +41,7 @@ func (s *server) serveIssuer() {
 			"id_token_signing_alg_values_supported": algorithms,
 		}
 	}))
-	s.api.Handle(path, answer("application/jwk-set+json", func() any { return keys.Public() }))
+	s.api.HandleService(path, answer("application/jwk-set+json", func() any { return keys.Public() }))
 	var one sync.Mutex
 	s.api.Handle(TokenKeysPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {

@@ -70,24 +70,36 @@ func (p proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	rp.ServeHTTP(w, req)
 }
 
-// identify puts the user's name into the headers, and nothing of what proved it.
-func identify(h http.Header, u user.Info) {
+// StripIdentity removes what names or proves the caller.
+func StripIdentity(h http.Header) {
 	h.Del("Authorization")
 	for k := range h {
 		if l := strings.ToLower(k); strings.HasPrefix(l, "impersonate-") || strings.HasPrefix(l, "x-remote-") {
 			delete(h, k)
 		}
 	}
-	if ps := h.Values("Sec-Websocket-Protocol"); len(ps) > 0 { // browsers put tokens there
-		h.Del("Sec-Websocket-Protocol")
-		for _, line := range ps {
-			for s := range strings.SplitSeq(line, ",") {
-				if s = strings.TrimSpace(s); s != "" && !strings.HasPrefix(s, "base64url.bearer.authorization.k8s.io.") {
-					h.Add("Sec-Websocket-Protocol", s)
-				}
+	ps := h.Values("Sec-Websocket-Protocol")
+	if len(ps) == 0 {
+		return
+	}
+	var kept []string
+	for _, line := range ps {
+		for s := range strings.SplitSeq(line, ",") {
+			// Browsers send tokens as a protocol.
+			if s = strings.TrimSpace(s); s != "" && !strings.HasPrefix(s, "base64url.bearer.authorization.k8s.io.") {
+				kept = append(kept, s)
 			}
 		}
 	}
+	h.Del("Sec-Websocket-Protocol")
+	if len(kept) > 0 {
+		h.Set("Sec-Websocket-Protocol", strings.Join(kept, ", ")) // of several lines many servers read the first
+	}
+}
+
+// identify puts the user's name into the headers, and nothing of what proved it.
+func identify(h http.Header, u user.Info) {
+	StripIdentity(h)
 	h.Set("X-Remote-User", u.GetName())
 	if uid := u.GetUID(); uid != "" {
 		h.Set("X-Remote-Uid", uid)
