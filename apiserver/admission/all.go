@@ -63,6 +63,7 @@ func All(d Deps) []Plugin {
 	list = append(list,
 		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
 		RBACEscalation{d.Rules, d.Authorizer},
+		ResourceClaim{d.Client, d.Authorizer},
 	)
 	list = append(list, d.Validating...)
 	// Quotas come last: only what nobody else refuses is charged.

@@ -10,7 +10,7 @@ var off = []string{"OwnerReferencesPermissionEnforcement"}
 
 // always are rules that upstream has elsewhere than in admission: they cannot be
 // switched off.
-var always = []string{"NotYet", "NamespaceLifecycle", "ServiceAddresses", "RBACEscalation", "CertificateIdentity"}
+var always = []string{"NotYet", "NamespaceLifecycle", "ServiceAddresses", "RBACEscalation", "CertificateIdentity", "ResourceClaim"}
 
 // Choose leaves out what is off by default, what disable names, and puts back
 // what enable names. A rule that is not known is an error, as is one that cannot

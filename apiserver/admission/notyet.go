@@ -20,7 +20,6 @@ func (NotYet) Name() string { return "NotYet" }
 // refusedGroups promise to check or to protect requests.
 var refusedGroups = map[string]string{
 	"storagemigration.k8s.io":   "objects are always stored in their newest version",
-	"resource.k8s.io":           "dynamic resource allocation is not served by this version",
 	"internal.apiserver.k8s.io": "this version has one server",
 }
 
