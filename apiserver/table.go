@@ -39,7 +39,7 @@ func table(a accepted, v *object.Version, l resource.List, now time.Time, header
 		}
 	}
 	for _, it := range l.Items {
-		o, err := it.Object()
+		o, err := it.Shared()
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}

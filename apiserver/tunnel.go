@@ -48,7 +48,7 @@ func (q *request) serveTunnel(t resource.Target) error {
 		if err != nil {
 			return err
 		}
-		o, err := it.Object()
+		o, err := it.Shared()
 		if err != nil {
 			return apierrors.NewInternalError(err)
 		}
@@ -240,7 +240,7 @@ func (q *request) node(ctx context.Context, name string) (*corev1.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := it.Object()
+	o, err := it.Shared()
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
@@ -317,7 +317,7 @@ func (q *request) podProxy(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	o, err := it.Object()
+	o, err := it.Shared()
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
@@ -374,7 +374,7 @@ func (q *request) serviceProxy(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	o, err := it.Object()
+	o, err := it.Shared()
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
@@ -404,7 +404,7 @@ func (q *request) serviceProxy(t resource.Target) error {
 	}
 	ready := sets.New[string]()
 	for _, it := range slices.Items {
-		o, err := it.Object()
+		o, err := it.Shared()
 		if err != nil {
 			return apierrors.NewInternalError(err)
 		}

@@ -20,8 +20,9 @@ import (
 // Client reads and writes API objects. All methods may be called at the same
 // time. Errors are those of the API (k8s.io/apimachinery/pkg/api/errors tells
 // them apart: IsNotFound, IsConflict, IsGone, ...). Objects returned are shared
-// and immutable; an object passed in is owned by the call from then on and must
-// not be touched afterwards.
+// and immutable, and may lack their managed fields, which the server keeps; an
+// object passed in is owned by the call from then on and must not be touched
+// afterwards.
 type Client interface {
 	// Scheme holds the kinds this client knows.
 	Scheme() *object.Scheme

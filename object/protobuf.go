@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -178,6 +179,24 @@ func ProtobufField(b []byte, number int) ([]byte, bool) {
 		b = rest
 	}
 	return nil, false
+}
+
+// StoredManagedFields are those of an object in its stored form.
+func StoredManagedFields(b []byte) ([]metav1.ManagedFieldsEntry, error) {
+	const metadata, managedFields = 1, 17
+	meta, _ := ProtobufField(b, metadata)
+	var entries []metav1.ManagedFieldsEntry
+	err := EachField(meta, func(number int, value []byte) error {
+		if number != managedFields {
+			return nil
+		}
+		entries = append(entries, metav1.ManagedFieldsEntry{})
+		return entries[len(entries)-1].Unmarshal(value)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot read managed fields: %w", err)
+	}
+	return entries, nil
 }
 
 // protobufEqualBut compares two messages field by field, leaving out two

@@ -30,7 +30,8 @@ type access int
 
 const (
 	readOnly access = iota
-	// fieldsOnly: its own fields, but nothing that they refer to.
+	// fieldsOnly: its own fields, but nothing that they refer to. Lists whose
+	// elements are equal in parts are replaced by copies.
 	fieldsOnly
 	// everything: nobody else has any of it.
 	everything
@@ -47,7 +48,7 @@ func (a access) below() access {
 // Share replaces parts of fresh by parts of known, which stays as it is. Both
 // must be of one type. With owned, nobody else has any part of fresh, as after it
 // was read from bytes; else what it refers to may belong to published objects,
-// and is replaced as a whole or left.
+// and is not written to.
 func (s *Sharer) Share(fresh, known Object, owned bool) {
 	f, k := reflect.ValueOf(fresh), reflect.ValueOf(known)
 	if f.Type() != k.Type() || f.Kind() != reflect.Pointer || f.Elem().Kind() != reflect.Struct || f.Pointer() == k.Pointer() {
@@ -190,21 +191,31 @@ func (s *Sharer) makeStruct(t reflect.Type) func(f, k reflect.Value, may access)
 }
 
 func (s *Sharer) makeSlice(t reflect.Type) func(f, k reflect.Value, may access) bool {
-	plan := s.plan(t.Elem())
+	plan, refers := s.plan(t.Elem()), refers(t.Elem())
 	return func(f, k reflect.Value, may access) bool {
 		if f.IsNil() || k.IsNil() {
 			return f.IsNil() && k.IsNil()
 		}
+		n := min(f.Len(), k.Len())
 		all := f.Len() == k.Len()
-		if all && (f.Len() == 0 || f.Pointer() == k.Pointer()) {
+		if all && (n == 0 || f.Pointer() == k.Pointer()) {
 			return true
 		}
-		for i := range min(f.Len(), k.Len()) {
-			if !all && may != everything {
-				break
+		if may == everything {
+			for i := range n {
+				all = plan.share(f.Index(i), k.Index(i), may) && all
 			}
-			if !plan.share(f.Index(i), k.Index(i), may.below()) {
-				all = false
+		} else {
+			for i := 0; all && i < n; i++ {
+				all = plan.share(f.Index(i), k.Index(i), readOnly)
+			}
+			if !all && may == fieldsOnly && refers && n > 0 {
+				copied := reflect.MakeSlice(t, f.Len(), f.Len())
+				reflect.Copy(copied, f)
+				for i := range n {
+					plan.share(copied.Index(i), k.Index(i), may)
+				}
+				f.Set(copied)
 			}
 		}
 		if all && may != readOnly {
@@ -212,6 +223,21 @@ func (s *Sharer) makeSlice(t reflect.Type) func(f, k reflect.Value, may access) 
 		}
 		return all
 	}
+}
+
+// refers reports whether values of a type have memory outside themselves.
+func refers(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.String, reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return true
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if refers(t.Field(i).Type) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func shareStrings(f, k reflect.Value, may access) bool {

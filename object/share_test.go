@@ -64,6 +64,28 @@ func TestShareGoesInsideWhatDiffers(t *testing.T) {
 	}
 }
 
+// What fresh refers to may be published: lists that are equal in parts are
+// replaced by copies, and nothing is written to.
+func TestShareCopiesWhatOthersMayHave(t *testing.T) {
+	var s object.Sharer
+	known, others := sharedPod("1"), sharedPod("2")
+	others.Spec.Containers[0].Image = "other"
+	fresh, before, want := *others, others.DeepCopy(), others.DeepCopy()
+	s.Share(&fresh, known, false)
+	if !reflect.DeepEqual(&fresh, want) || !reflect.DeepEqual(others, before) {
+		t.Fatal("values changed")
+	}
+	if &fresh.Spec.Containers[0] == &others.Spec.Containers[0] {
+		t.Fatal("the list of containers is not a copy")
+	}
+	requests := func(p *corev1.Pod) uintptr {
+		return reflect.ValueOf(p.Spec.Containers[0].Resources.Requests).Pointer()
+	}
+	if requests(&fresh) != requests(known) || requests(others) == requests(known) {
+		t.Fatal("the copy's equal requests are not shared, or others' are")
+	}
+}
+
 // TestShareChangesNothing: random objects of every kind stay what they are,
 // whatever they share.
 func TestShareChangesNothing(t *testing.T) {
@@ -85,6 +107,11 @@ func TestShareChangesNothing(t *testing.T) {
 			known, fresh := fill(seed), fill(seed)
 			mutate(fresh, randfill.NewWithSeed(seed+100).NilChance(0.5).NumElements(1, 2).MaxDepth(4).Funcs(func(*runtime.RawExtension, randfill.Continue) {}), rand.New(rand.NewSource(seed)))
 			want, before := fresh.DeepCopyObject(), known.DeepCopyObject()
+			mine := object.ShallowCopy(fresh)
+			s.Share(mine, known, false)
+			if !reflect.DeepEqual(mine, want) || !reflect.DeepEqual(fresh, want) || !reflect.DeepEqual(known, before) {
+				t.Fatalf("%s changed where others have parts of it", d.Kind)
+			}
 			s.Share(fresh, known, true)
 			if !reflect.DeepEqual(fresh, want) || !reflect.DeepEqual(known, before) {
 				t.Fatalf("%s changed", d.Kind)

@@ -24,10 +24,11 @@ type alikeKey struct {
 	owner types.UID
 }
 
-// example is a published object that others are compared with.
+// example is what others are compared with: the fullest published object, and
+// the last, with which the next has its times in common.
 type example struct {
-	obj  object.Object
-	size int // of its encoded form
+	obj, last object.Object
+	size      int // of obj's encoded form
 }
 
 // examples bounds how many owners are remembered; beyond it all are forgotten.
@@ -47,22 +48,29 @@ func (a *alike) share(k *Kind, o object.Object, owned bool) {
 	a.mu.Lock()
 	e, ok := a.known[keyOf(k, o)]
 	a.mu.Unlock()
-	if ok {
-		a.sharer.Share(o, e.obj, owned)
+	if !ok {
+		return
+	}
+	a.sharer.Share(o, e.obj, owned)
+	if e.last != e.obj {
+		a.sharer.Share(o, e.last, owned)
 	}
 }
 
-// note takes a published object as the example of its like, unless there is a
-// fuller one: a pod that runs has all that one has which waits, and more.
+// note takes a published object as the example of its like, as the last alone
+// where there is a fuller one: a pod that runs has all that one has which waits,
+// and more.
 func (a *alike) note(k *Kind, o object.Object, size int) {
 	key := keyOf(k, o)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e, ok := a.known[key]; ok && size < e.size-e.size/8 {
+		e.last = o
+		a.known[key] = e
 		return
 	}
 	if a.known == nil || len(a.known) >= examples {
 		a.known = map[alikeKey]example{}
 	}
-	a.known[key] = example{o, size}
+	a.known[key] = example{o, o, size}
 }

@@ -125,14 +125,14 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 		}
 	}
 	if s.obj != nil {
-		// The memo was stamped by the store; an object without one is ours alone.
+		// The memo was stamped by the store; any other object is ours alone.
 		m := s.kind.memoOf(s.op.Memo)
-		if m == nil || m.obj == nil {
+		if m == nil || m.obj != s.obj {
 			s.obj.SetResourceVersion(it.rev.String())
 		}
 		it.obj = s.obj
-		if m != nil && !s.gone && !s.kind.Custom() {
-			e.alike.note(s.kind, s.obj, r.Record.Size())
+		if m != nil && m.obj != nil && !s.gone && !s.kind.Custom() {
+			e.alike.note(s.kind, m.obj, r.Record.Size())
 		}
 	}
 	return outcome{item: it, gone: s.gone}
@@ -141,15 +141,16 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 // put makes the operation that stores obj, which must have no resourceVersion.
 // The object itself is nobody else's; what it refers to may be published.
 func (e *Engine) put(k *Kind, key string, expect store.Rev, obj object.Object, value []byte) *store.Op {
-	if k.shared.on.Load() && !k.Custom() {
-		e.alike.share(k, obj, false)
-	}
 	op := &store.Op{Key: key, Expect: expect, Value: value, Lazy: k.Lazy}
 	if k.TTL != nil {
 		op.TTL = k.TTL(obj)
 	}
 	if k.shared.on.Load() {
-		op.Memo, _ = k.newMemo(obj)
+		kept, m := k.newMemo(obj)
+		if !k.Custom() {
+			e.alike.share(k, m.obj, false)
+		}
+		op.Memo = kept
 	}
 	return op
 }

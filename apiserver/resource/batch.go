@@ -31,7 +31,7 @@ func (e *Engine) Batch(ctx context.Context, c Caller, writes []client.Write, all
 		if results[i].Err = r.err; r.err != nil || writes[i].Op == client.OpBind {
 			continue
 		}
-		results[i].Object, results[i].Err = r.item.Object()
+		results[i].Object, results[i].Err = r.item.Shared()
 	}
 	return results
 }

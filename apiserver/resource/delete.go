@@ -223,7 +223,7 @@ func (e *Engine) DeleteCollection(ctx context.Context, c Caller, t Target, o *me
 	for part := range slices.Chunk(l.Items, deleteBatch) {
 		attempts := make([]attempt, len(part))
 		for n, it := range part {
-			m, err := it.Meta()
+			m, err := it.sharedMeta()
 			if err != nil {
 				return List{}, apierrors.NewInternalError(err)
 			}

@@ -116,7 +116,7 @@ func (e *Engine) askBudgets(ctx context.Context, pod *corev1.Pod, dry bool) (str
 	}
 	var mine *policyv1.PodDisruptionBudget
 	for _, it := range list.Items {
-		o, err := it.Object()
+		o, err := it.Shared()
 		if err != nil {
 			return "", apierrors.NewInternalError(err)
 		}

@@ -15,6 +15,7 @@ import (
 // in the process share it, and the encoded JSON, while the cache holds it.
 type memo struct {
 	obj  object.Object
+	bare bool // obj lacks the managed fields that the stored bytes have
 	json atomic.Pointer[[]byte]
 }
 
@@ -36,11 +37,24 @@ type kindMemo struct {
 // newMemo makes what a record keeps of an object, nil for none yet, and its memo.
 func (k *Kind) newMemo(o object.Object) (any, *memo) {
 	if k.Dynamic == nil {
-		m := &memo{obj: o}
+		m := &memo{}
+		m.obj, m.bare = k.bare(o)
 		return m, m
 	}
 	m := &kindMemo{memo: memo{obj: o}, of: k}
 	return m, &m.memo
+}
+
+// bare is an object without its managed fields: a copy where it has some. Those
+// of a pod take as much as all else that it does not share with its like, and
+// nobody who follows the objects in this process reads them.
+func (k *Kind) bare(o object.Object) (object.Object, bool) {
+	if o == nil || k.Custom() || len(o.GetManagedFields()) == 0 {
+		return o, false
+	}
+	o = object.ShallowCopy(o)
+	o.SetManagedFields(nil)
+	return o, true
 }
 
 // memoOf finds the memo in what a record keeps; nil when there is none for k.
@@ -116,34 +130,82 @@ func (i Item) Revision() object.Revision { return i.rev }
 // IsZero reports whether there is no object.
 func (i Item) IsZero() bool { return i.rec == nil && i.obj == nil }
 
-// Object is the typed object, shared and immutable.
+// Object is the typed object, whole and immutable.
 func (i Item) Object() (object.Object, error) {
 	if i.obj != nil {
 		return i.obj, nil
 	}
-	if object.Revision(i.rec.ModRev) != i.rev || i.k.alias {
+	if i.apart() {
 		return i.decode()
 	}
-	m := i.k.memoOf(i.rec.Memo())
-	if m != nil && m.obj != nil {
-		return m.obj, nil
+	if m := i.known(); m != nil {
+		if !m.bare {
+			return m.obj, nil
+		}
+		return i.whole(m.obj)
 	}
 	o, err := i.decode()
-	// What was superseded is needed once more at most: history keeps bytes.
-	if err != nil || !i.k.shared.on.Load() || !i.e.newest(i.rec) {
-		return o, err
+	if err == nil {
+		i.keep(o)
 	}
-	if !i.k.Custom() {
-		i.e.interner.Intern(o)
-		i.e.alike.share(i.k, o, true)
-		i.e.alike.note(i.k, o, i.rec.Size())
+	return o, err
+}
+
+// Shared is the typed object as all in this process hold it, who share it:
+// without managed fields, and immutable.
+func (i Item) Shared() (object.Object, error) {
+	if i.rec == nil || i.apart() {
+		return i.Object()
 	}
+	if m := i.known(); m != nil {
+		return m.obj, nil
+	}
+	if i.obj != nil {
+		return i.obj, nil
+	}
+	o, err := i.decode()
+	if err != nil {
+		return nil, err
+	}
+	return i.keep(o), nil
+}
+
+// apart says that what the record keeps is not this item: it is of another
+// revision, or version.
+func (i Item) apart() bool { return object.Revision(i.rec.ModRev) != i.rev || i.k.alias }
+
+func (i Item) memo() *memo { return i.k.memoOf(i.rec.Memo()) }
+
+// whole is an object with the managed fields that the stored bytes have.
+func (i Item) whole(o object.Object) (object.Object, error) {
+	entries, err := object.StoredManagedFields(i.rec.Value())
+	if err != nil {
+		return nil, err
+	}
+	o = object.ShallowCopy(o)
+	o.SetManagedFields(entries)
+	return o, nil
+}
+
+// keep makes the record hold an object that was decoded, where objects of its
+// kind are shared, and returns what it holds. What was superseded is needed once
+// more at most: history keeps bytes.
+func (i Item) keep(o object.Object) object.Object {
+	if !i.k.shared.on.Load() || !i.e.newest(i.rec) {
+		return o
+	}
+	had := i.memo()
 	kept, fresh := i.k.newMemo(o)
-	if m != nil {
-		fresh.json.Store(m.json.Load())
+	if !i.k.Custom() {
+		i.e.interner.Intern(fresh.obj)
+		i.e.alike.share(i.k, fresh.obj, true)
+		i.e.alike.note(i.k, fresh.obj, i.rec.Size())
+	}
+	if had != nil {
+		fresh.json.Store(had.json.Load())
 	}
 	i.rec.SetMemo(kept)
-	return o, nil
+	return fresh.obj
 }
 
 // newest reports whether a record is the present version of its key.
@@ -172,12 +234,31 @@ func (i Item) Meta() (metav1.Object, error) {
 	if d := i.k.Dynamic; d != nil && d.Converts {
 		return i.Object()
 	}
-	if object.Revision(i.rec.ModRev) == i.rev && !i.k.alias {
-		if m := i.k.memoOf(i.rec.Memo()); m != nil && m.obj != nil {
+	if m := i.known(); m != nil && !m.bare {
+		return m.obj, nil
+	}
+	return i.k.Meta(i.rec.Value(), i.rev)
+}
+
+// known is the memo, when it has the object.
+func (i Item) known() *memo {
+	if i.apart() {
+		return nil
+	}
+	if m := i.memo(); m != nil && m.obj != nil {
+		return m
+	}
+	return nil
+}
+
+// sharedMeta is Meta without the managed fields, where that costs less.
+func (i Item) sharedMeta() (metav1.Object, error) {
+	if i.rec != nil {
+		if m := i.known(); m != nil {
 			return m.obj, nil
 		}
 	}
-	return i.k.Meta(i.rec.Value(), i.rev)
+	return i.Meta()
 }
 
 // matches decides whether a selector chooses the item.
@@ -186,13 +267,13 @@ func (i Item) matches(s object.Selector) (bool, error) {
 		return true, nil
 	}
 	if s.MetadataOnly() && i.obj == nil {
-		m, err := i.Meta()
+		m, err := i.sharedMeta()
 		if err != nil {
 			return false, err
 		}
 		return s.MatchesMeta(m), nil
 	}
-	o, err := i.Object()
+	o, err := i.Shared()
 	if err != nil {
 		return false, err
 	}
@@ -202,14 +283,14 @@ func (i Item) matches(s object.Selector) (bool, error) {
 // JSON is the object in version v without kind and apiVersion, as it stands in
 // lists. It must not be changed.
 func (i Item) JSON(v *object.Version) ([]byte, error) {
-	if !v.Storage() || i.rec == nil || object.Revision(i.rec.ModRev) != i.rev || i.k.alias {
+	if !v.Storage() || i.rec == nil || i.apart() {
 		o, err := i.Object()
 		if err != nil {
 			return nil, err
 		}
 		return v.AppendJSON(nil, o)
 	}
-	m := i.k.memoOf(i.rec.Memo())
+	m := i.memo()
 	if m != nil {
 		if b := m.json.Load(); b != nil {
 			return *b, nil
@@ -223,7 +304,7 @@ func (i Item) JSON(v *object.Version) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m = i.k.memoOf(i.rec.Memo()); m == nil {
+	if m = i.memo(); m == nil {
 		var kept any
 		kept, m = i.k.newMemo(nil)
 		i.rec.SetMemo(kept)

@@ -76,7 +76,7 @@ func (c *Client) Get(ctx context.Context, d *object.Definition, namespace, name 
 	if err != nil {
 		return nil, err
 	}
-	return it.Object()
+	return it.Shared()
 }
 
 // List implements client.Client.
@@ -96,7 +96,7 @@ func (c *Client) List(ctx context.Context, d *object.Definition, namespace strin
 	}
 	out := client.List{Revision: l.Revision, Items: make([]object.Object, len(l.Items))}
 	for i, it := range l.Items {
-		if out.Items[i], err = it.Object(); err != nil {
+		if out.Items[i], err = it.Shared(); err != nil {
 			return client.List{}, apierrors.NewInternalError(err)
 		}
 	}
@@ -133,7 +133,7 @@ func (w *watch) Next(ctx context.Context) ([]client.Event, error) {
 	}
 	out := make([]client.Event, len(events))
 	for i, e := range events {
-		o, err := e.Item.Object()
+		o, err := e.Item.Shared()
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
@@ -165,7 +165,7 @@ func (c *Client) Create(ctx context.Context, d *object.Definition, obj object.Ob
 	if err != nil {
 		return nil, err
 	}
-	return it.Object()
+	return it.Shared()
 }
 
 // Update implements client.Client.
@@ -181,7 +181,7 @@ func (c *Client) Update(ctx context.Context, d *object.Definition, obj object.Ob
 	if err != nil {
 		return nil, err
 	}
-	return it.Object()
+	return it.Shared()
 }
 
 // Patch implements client.Client.
@@ -201,7 +201,7 @@ func (c *Client) Patch(ctx context.Context, d *object.Definition, namespace, nam
 	if err != nil {
 		return nil, err
 	}
-	return it.Object()
+	return it.Shared()
 }
 
 // Delete implements client.Client.
