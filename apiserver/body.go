@@ -56,6 +56,18 @@ func (q *request) bodyError(err error) error {
 // decode reads the body into an empty object and judges what it says it is.
 // want is empty for bodies of built-in kinds.
 func (q *request) decode(t resource.Target, into runtime.Object, want schema.GroupVersionKind, validation string) (runtime.Object, error) {
+	if want.Empty() {
+		want, _ = kindOfBuiltin(into)
+	}
+	d, err := q.decodeLeniently(t, into, want, validation)
+	if err != nil {
+		return nil, err
+	}
+	return d.Object, q.strict(d.Strict, d.GVK, want, validation)
+}
+
+// decodeLeniently leaves it to the caller to judge what is unknown or double.
+func (q *request) decodeLeniently(t resource.Target, into runtime.Object, want schema.GroupVersionKind, validation string) (*object.Decoded, error) {
 	f, err := bodyFormat(q.r, !t.Custom() || t.Subresource != "")
 	if err != nil {
 		return nil, err
@@ -63,9 +75,6 @@ func (q *request) decode(t resource.Target, into runtime.Object, want schema.Gro
 	data, err := q.readBody()
 	if err != nil {
 		return nil, err
-	}
-	if want.Empty() {
-		want, _ = kindOfBuiltin(into)
 	}
 	d, err := object.DecodeInto(into, data, f, validation != metav1.FieldValidationIgnore)
 	if err != nil {
@@ -81,14 +90,11 @@ func (q *request) decode(t resource.Target, into runtime.Object, want schema.Gro
 	if gv := d.GVK.GroupVersion(); d.GVK.Version != "" && want.Kind != "" && gv != want.GroupVersion() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gv, want.GroupVersion()))
 	}
-	if err := q.strict(d.Strict, d.GVK, want, validation); err != nil {
-		return nil, err
-	}
 	q.auditRequest(d.Object, want, data, f)
 	if t.Custom() && t.Subresource == "" || isCustom(into) {
 		into.GetObjectKind().SetGroupVersionKind(want)
 	}
-	return d.Object, nil
+	return &d, nil
 }
 
 // strict deals with unknown and duplicate fields as the client asked.
@@ -128,22 +134,23 @@ func summary(data []byte) string {
 // it into the storage version.
 func (q *request) decodeObject(t resource.Target, validation string) (object.Object, error) {
 	v := t.WireVersion()
-	o, err := q.decode(t, v.New(), v.GroupVersionKind, validation)
+	d, err := q.decodeLeniently(t, v.New(), v.GroupVersionKind, validation)
 	if err != nil {
 		return nil, err
 	}
-	obj, err := v.ToStorage(o)
+	obj, err := v.ToStorage(d.Object)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	if t.Custom() {
-		unknown, bad := object.Prune(t.Definition, obj)
-		if bad != nil {
-			return nil, wrongKind(v.GroupVersionKind, v.GroupVersionKind, bad)
+		// What the schema does not know comes in one answer with the rest.
+		unknown, err := object.Prune(t.Definition, obj)
+		if err != nil {
+			return nil, wrongKind(v.GroupVersionKind, v.GroupVersionKind, err)
 		}
-		err = q.strict(unknown, v.GroupVersionKind, v.GroupVersionKind, validation)
+		d.Strict = append(d.Strict, unknown...)
 	} else {
 		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	}
-	return obj, err
+	return obj, q.strict(d.Strict, d.GVK, v.GroupVersionKind, validation)
 }

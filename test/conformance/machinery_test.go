@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -162,6 +163,63 @@ func TestFieldValidation(t *testing.T) {
 		const body = `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d","labels":{"app":"x"},"unknownMeta":"foo"},"spec":{"selector":{"matchLabels":{"app":"x"}},"template":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"name":"c","image":"v1"}]}}}}`
 		refused(c, strict(c, "POST", deployments, "application/json", body), "strict decoding error", `unknown field "metadata.unknownMeta"`)
 		refused(c, strict(c, "PATCH", deployments+"/d", "application/apply-patch+yaml", body), "metadata.unknownMeta")
+	})
+	const js, apply = "application/json", "application/apply-patch+yaml"
+	const foos = "/apis/strict.example.com/v1/namespaces/" + ns + "/foos"
+	// foo is an object as JSON, which is YAML as well.
+	foo := func(name, meta, rest string) string {
+		return fmt.Sprintf(`{"apiVersion":"strict.example.com/v1","kind":"Foo","metadata":{"name":%q%s},%s}`, name, meta, rest)
+	}
+	define := func(c *cluster, schema string) {
+		c.Helper()
+		c.define(definition("strict.example.com", "foos", "Foo", schema))
+	}
+	const typed = "{type: object, properties: {spec: {type: object, properties: {foo: {type: string}, ports: {type: array, x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [containerPort, protocol], " +
+		"items: {type: object, required: [containerPort, protocol], properties: {containerPort: {type: integer}, protocol: {type: string}}}}}}}}"
+	conform(t, "[sig-api-machinery] FieldValidation should create/apply a CR with unknown fields for CRD with no validation schema [Conformance]", func(c *cluster) {
+		define(c, anything)
+		const rest = `"spec":{"foo":"foo1","unknown":{"a":1}},"more":[1]`
+		c.ok(strict(c, "POST", foos, js, foo("created", "", rest)))
+		c.ok(strict(c, "PATCH", foos+"/applied", apply, foo("applied", "", rest)))
+		for _, name := range []string{"created", "applied"} {
+			var u unstructured.Unstructured
+			c.read(foos+"/"+name, &u.Object)
+			a, _, _ := unstructured.NestedFloat64(u.Object, "spec", "unknown", "a")
+			c.want(a == 1 && u.Object["more"] != nil, "%v", u)
+		}
+	})
+	conform(t, "[sig-api-machinery] FieldValidation should create/apply a valid CR for CRD with validation schema [Conformance]", func(c *cluster) {
+		define(c, typed)
+		const rest = `"spec":{"foo":"foo1","ports":[{"containerPort":8080,"protocol":"TCP"}]}`
+		c.ok(strict(c, "POST", foos, js, foo("created", "", rest)))
+		c.ok(strict(c, "PATCH", foos+"/applied", apply, foo("applied", "", rest)))
+		c.ok(strict(c, "PATCH", foos+"/created", apply, foo("created", "", rest)))
+	})
+	conform(t, "[sig-api-machinery] FieldValidation should create/apply an invalid CR with extra properties for CRD with validation schema [Conformance]", func(c *cluster) {
+		define(c, typed)
+		const rest = `"spec":{"foo":"foo1","extraProperty":"x","ports":[{"containerPort":8080,"protocol":"TCP","hostPort":8081}]}`
+		refused(c, strict(c, "POST", foos, js, foo("f", "", rest)), "strict decoding error", `unknown field "spec.extraProperty"`, `unknown field "spec.ports[0].hostPort"`)
+		refused(c, strict(c, "PATCH", foos+"/f", apply, foo("f", "", rest)), ".spec.extraProperty: field not declared in schema")
+	})
+	conform(t, "[sig-api-machinery] FieldValidation should detect duplicates in a CR when preserving unknown fields [Conformance]", func(c *cluster) {
+		define(c, anything)
+		const rest = `"spec":{"unknown":"uk1","foo":"foo1","foo":"foo2"}`
+		refused(c, strict(c, "POST", foos, js, foo("f", "", rest)), "strict decoding error", `duplicate field "spec.foo"`)
+		const block = "apiVersion: strict.example.com/v1\nkind: Foo\nmetadata:\n  name: f\nspec:\n  unknown: uk1\n  foo: foo1\n  foo: foo2\n"
+		refused(c, strict(c, "POST", foos, "application/yaml", block), "strict decoding error", `key "foo" already set in map`)
+		refused(c, strict(c, "PATCH", foos+"/f", apply, block), `line 8: key "foo" already set in map`)
+	})
+	conform(t, "[sig-api-machinery] FieldValidation should detect unknown metadata fields in both the root and embedded object of a CR [Conformance]", func(c *cluster) {
+		define(c, "{type: object, properties: {spec: {type: object, properties: {template: {type: object, x-kubernetes-embedded-resource: true, "+
+			"properties: {metadata: {type: object, properties: {name: {type: string}}}}}}}}}")
+		template := func(meta string) string {
+			return `"spec":{"template":{"apiVersion":"foo/v1","kind":"Sub","metadata":{"name":"subobject"` + meta + `}}}`
+		}
+		c.ok(strict(c, "POST", foos, js, foo("plain", "", template(""))))
+		root, embedded := `,"unknownMeta":"foo"`, template(`,"unknownSubMeta":"bar"`)
+		refused(c, strict(c, "POST", foos, js, foo("f", root, embedded)), "strict decoding error", `unknown field "metadata.unknownMeta"`, `unknown field "spec.template.metadata.unknownSubMeta"`)
+		refused(c, strict(c, "PATCH", foos+"/f", apply, foo("f", root, template(""))), ".metadata.unknownMeta: field not declared in schema")
+		refused(c, strict(c, "PATCH", foos+"/f", apply, foo("f", "", embedded)), ".spec.template.metadata.unknownSubMeta: field not declared in schema")
 	})
 }
 

@@ -64,7 +64,13 @@ func (n *network) listen(port int, h http.Handler, names ...string) {
 	pair := must(n.authority.Issue(pki.Leaf{CommonName: "server", DNSNames: names, Server: true}, time.Now()))
 	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s := &http.Server{
-		Handler: h, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		// Answers that nobody waits for any more are awaited at the end.
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n.servers.Add(1)
+			defer n.servers.Done()
+			h.ServeHTTP(w, r)
+		}),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
