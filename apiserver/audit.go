@@ -129,7 +129,7 @@ func (q *request) auditList(t resource.Target, l resource.List) {
 		}
 		parts[i] = b
 	}
-	q.audited.ResponseBody(jsonList(v.ListKind, v.GroupVersion().String(), l, parts, 256))
+	q.audited.ResponseBody(jsonList(v.ListKind, v.GroupVersion().String(), l, parts))
 }
 
 func (q *request) auditOther(o runtime.Object) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -74,23 +75,70 @@ func (q *request) sendList(a accepted, t resource.Target, l resource.List) error
 		q.stream(a, http.StatusOK, size, write)
 		return nil
 	}
-	parts := make([][]byte, len(l.Items))
-	size := 256
-	for i, it := range l.Items {
-		b, err := it.JSON(v)
+	return q.sendItems(a, http.StatusOK, jsonListHead(v.ListKind, v.GroupVersion().String(), l), l.Items, func(it resource.Item) ([]byte, error) { return it.JSON(v) })
+}
+
+// sendItems joins a list in JSON from b, how it begins, and its items. A long one
+// goes out while it is made: many who ask for it, or take it slowly, must not keep
+// as many copies.
+func (q *request) sendItems(a accepted, code int, b []byte, items []resource.Item, render func(resource.Item) ([]byte, error)) error {
+	rest := items
+	add := func(b []byte) ([]byte, error) {
+		p, err := render(rest[0])
 		if err != nil {
-			return apierrors.NewInternalError(err)
+			return b, err
 		}
-		parts[i] = b
-		size += len(b) + 1
+		if len(rest) < len(items) {
+			b = append(b, ',')
+		}
+		rest = rest[1:]
+		return append(b, p...), nil
 	}
-	q.writeJSON(a, http.StatusOK, jsonList(v.ListKind, v.GroupVersion().String(), l, parts, size))
+	var err error
+	for whole := a.format != object.JSON || a.pretty || q.audited.WantsResponse(); len(rest) > 0 && (whole || len(b) <= compressAbove); {
+		if b, err = add(b); err != nil {
+			return asInternal(err)
+		}
+	}
+	if len(rest) == 0 {
+		q.writeJSON(a, code, append(b, "]}\n"...))
+		return nil
+	}
+	q.stream(a, code, -1, func(w io.Writer) {
+		for {
+			if _, err := w.Write(b); err != nil {
+				return
+			}
+			if len(rest) == 0 {
+				_, _ = io.WriteString(w, "]}\n")
+				return
+			}
+			q.ticket.Resume(q.r.Context())
+			for b = b[:0]; len(rest) > 0 && len(b) <= chunk; {
+				if b, err = add(b); err != nil {
+					q.s.log.Error("cannot make an item of a list", "path", q.info.Path, "err", err)
+					panic(http.ErrAbortHandler) // it has begun
+				}
+			}
+			q.ticket.Yield() // a slow client takes its time
+		}
+	})
 	return nil
 }
 
-func jsonList(kind, apiVersion string, l resource.List, parts [][]byte, size int) []byte {
-	b := make([]byte, 0, size)
-	b = append(b, `{"kind":`...)
+// chunk is how much of a long list is made before it is written.
+const chunk = 256 << 10
+
+func asInternal(err error) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return err
+	}
+	return apierrors.NewInternalError(err)
+}
+
+func jsonListHead(kind, apiVersion string, l resource.List) []byte {
+	b := append(make([]byte, 0, 1024), `{"kind":`...)
 	b = strconv.AppendQuote(b, kind)
 	b = append(b, `,"apiVersion":`...)
 	b = strconv.AppendQuote(b, apiVersion)
@@ -100,7 +148,11 @@ func jsonList(kind, apiVersion string, l resource.List, parts [][]byte, size int
 		m = []byte("{}")
 	}
 	b = append(b, m...)
-	b = append(b, `,"items":[`...)
+	return append(b, `,"items":[`...)
+}
+
+func jsonList(kind, apiVersion string, l resource.List, parts [][]byte) []byte {
+	b := jsonListHead(kind, apiVersion, l)
 	for i, p := range parts {
 		if i > 0 {
 			b = append(b, ',')
@@ -214,18 +266,7 @@ func metadataOf(m metav1.Object) *metav1.ObjectMeta {
 
 func (q *request) sendPartials(a accepted, l resource.List) error {
 	if a.format != object.Protobuf {
-		parts := make([][]byte, len(l.Items))
-		size := 256
-		for i, it := range l.Items {
-			b, err := partialJSON(it, a.version)
-			if err != nil {
-				return err
-			}
-			parts[i] = b
-			size += len(b) + 1
-		}
-		q.writeJSON(a, http.StatusOK, jsonList("PartialObjectMetadataList", metav1.GroupName+"/"+a.version, l, parts, size))
-		return nil
+		return q.sendItems(a, http.StatusOK, jsonListHead("PartialObjectMetadataList", metav1.GroupName+"/"+a.version, l), l.Items, func(it resource.Item) ([]byte, error) { return partialJSON(it, a.version) })
 	}
 	meta := listMeta(l)
 	m, err := meta.Marshal()

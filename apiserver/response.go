@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -99,15 +100,22 @@ func (q *request) write(a accepted, code int, b []byte) {
 	q.stream(a, code, len(b), func(w io.Writer) { _, _ = w.Write(b) })
 }
 
-// stream sends a body of size bytes that is written piece by piece. Errors of
-// the connection are the client's to notice.
+// stream sends a body of size bytes, or of any size when that is negative, which
+// is written piece by piece. Errors of the connection are the client's to notice.
 func (q *request) stream(a accepted, code, size int, body func(io.Writer)) {
-	if size > compressAbove {
-		q.ticket.Yield() // a slow client takes its time
-	}
 	h := q.w.Header()
 	h.Set("Content-Type", a.contentType(false))
-	if size > compressAbove && acceptsGzip(q.r) && !sameMachine(q.r) {
+	large := size < 0 || size > compressAbove
+	if large {
+		q.ticket.Yield() // a slow client takes its time, but no more than a request has
+		if end, ok := q.r.Context().Deadline(); ok {
+			c := http.NewResponseController(q.w)
+			if c.SetWriteDeadline(end) == nil {
+				defer func() { _ = c.SetWriteDeadline(time.Time{}) }()
+			}
+		}
+	}
+	if large && acceptsGzip(q.r) && !sameMachine(q.r) {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")
 		q.w.WriteHeader(code)
@@ -118,7 +126,9 @@ func (q *request) stream(a accepted, code, size int, body func(io.Writer)) {
 		z.Close()
 		return
 	}
-	h.Set("Content-Length", strconv.Itoa(size))
+	if size >= 0 {
+		h.Set("Content-Length", strconv.Itoa(size))
+	}
 	q.w.WriteHeader(code)
 	if q.r.Method != http.MethodHead {
 		body(q.w)

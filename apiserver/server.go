@@ -59,6 +59,9 @@ type Options struct {
 	Timeout time.Duration
 	// BookmarkEvery is how often a watch is told how far it got. Default 1 min.
 	BookmarkEvery time.Duration
+	// StallLimit is how long a watch waits for a client that takes nothing.
+	// Default 1 min.
+	StallLimit time.Duration
 }
 
 // Server serves the API over HTTP. It is an http.Handler.
@@ -68,6 +71,7 @@ type Server struct {
 	log        *slog.Logger
 	health     health
 	transports transports
+	stalls     stalls
 
 	mu       sync.RWMutex
 	exact    map[string]http.Handler
@@ -89,7 +93,11 @@ func New(o Options) *Server {
 	if o.BookmarkEvery == 0 {
 		o.BookmarkEvery = time.Minute
 	}
+	if o.StallLimit == 0 {
+		o.StallLimit = time.Minute
+	}
 	s := &Server{Options: o, engine: o.Engine, log: o.Log, exact: map[string]http.Handler{}, prefixes: map[string]http.Handler{}}
+	s.stalls.limit = o.StallLimit
 	s.closing, s.drain = context.WithCancel(context.Background())
 	s.serveBuiltin()
 	return s

@@ -1,7 +1,9 @@
 package apiserver
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -69,14 +71,26 @@ func table(a accepted, v *object.Version, l resource.List, now time.Time, header
 
 // sendTable sends a list, or one object, as a table.
 func (q *request) sendTable(a accepted, code int, t resource.Target, l resource.List) error {
-	tab, err := table(a, t.WireVersion(), l, time.Now(), true)
+	now := time.Now()
+	items := l.Items
+	l.Items = nil
+	head, err := table(a, t.WireVersion(), l, now, true)
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(tab)
+	b, err := json.Marshal(head)
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	q.writeJSON(a, code, append(b, '\n'))
-	return nil
+	b, ok := bytes.CutSuffix(b, []byte("]}")) // of no rows
+	if !ok {
+		return apierrors.NewInternalError(errors.New("a table does not end in rows"))
+	}
+	return q.sendItems(a, code, b, items, func(it resource.Item) ([]byte, error) {
+		one, err := table(a, t.WireVersion(), resource.List{Items: []resource.Item{it}}, now, false)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(&one.Rows[0])
+	})
 }

@@ -51,14 +51,10 @@ func (q *request) watch(t resource.Target) error {
 	if o.initial != nil {
 		wantsInitial = *o.initial
 	}
-	var initial resource.List
+	var initial *resource.Pages
 	from := o.Revision
 	if wantsInitial {
-		lo := resource.ListOptions{Selector: o.Selector}
-		if o.Revision > 0 {
-			lo.Revision, lo.HasRevision, lo.Match = o.Revision, true, metav1.ResourceVersionMatchNotOlderThan
-		}
-		if initial, err = q.s.engine.List(ctx, t, lo); err != nil {
+		if initial, err = q.s.engine.Pages(ctx, t, o.Selector, o.Revision); err != nil {
 			return err
 		}
 		from = initial.Revision
@@ -83,7 +79,9 @@ func (q *request) watch(t resource.Target) error {
 		m.Watching(&q.info, 1)
 		defer m.Watching(&q.info, -1)
 	}
-	out := &watchWriter{a: a, v: t.WireVersion(), w: bufio.NewWriterSize(q.w, 16<<10), flush: http.NewResponseController(q.w).Flush}
+	out := &watchWriter{a: a, v: t.WireVersion(), q: q, conn: http.NewResponseController(q.w)}
+	out.w = bufio.NewWriterSize(out, 16<<10)
+	defer q.s.stalls.watch(&out.stall, func() { _ = out.conn.SetWriteDeadline(time.Unix(1, 0)) })()
 	if err != nil {
 		// Upstream reports an expired revision inside the stream.
 		if out.failure(err) == nil {
@@ -92,13 +90,24 @@ func (q *request) watch(t resource.Target) error {
 		return nil
 	}
 	if wantsInitial {
-		for i := range initial.Items {
-			if out.event(client.Added, initial.Items[i]) != nil {
+		for {
+			items, err := initial.Next(ctx)
+			if err != nil {
+				if out.failure(err) == nil {
+					_ = out.done()
+				}
 				return nil
 			}
-			initial.Items[i] = resource.Item{}
+			if items == nil {
+				break
+			}
+			for _, it := range items {
+				if out.event(client.Added, it) != nil {
+					return nil
+				}
+			}
 		}
-		initial.Items = nil
+		initial = nil
 		if o.initial != nil && o.bookmarks {
 			if out.bookmark(from, true) != nil {
 				return nil
@@ -165,17 +174,32 @@ func (q *request) follow(ctx context.Context, w *resource.Watch, out *watchWrite
 type watchWriter struct {
 	a       accepted
 	v       *object.Version
-	w       *bufio.Writer
-	flush   func() error
+	q       *request
+	w       *bufio.Writer // on the watchWriter itself
+	conn    *http.ResponseController
+	stall   stall
 	scratch []byte
 	header  bool // a table with column definitions was sent
 }
 
+// Write passes on what was framed. While a slow client takes it, others have the
+// turn.
+func (o *watchWriter) Write(b []byte) (int, error) {
+	if o.q.ticket.Yield(); o.stall.begin() {
+		defer o.stall.end()
+	}
+	n, err := o.q.w.Write(b)
+	o.q.ticket.Resume(o.q.r.Context())
+	return n, err
+}
+
 func (o *watchWriter) done() error {
+	o.stall.begin()
+	defer o.stall.end()
 	if err := o.w.Flush(); err != nil {
 		return err
 	}
-	return o.flush()
+	return o.conn.Flush()
 }
 
 // event writes one event, joined from the item's bytes.

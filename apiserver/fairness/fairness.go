@@ -124,6 +124,7 @@ type Ticket struct {
 	level *level
 	flow  *flow // nil at exempt levels, which are not bounded
 	turn  *turnFlow
+	key   string // of the flow's turns
 
 	// Schema and Level are the UIDs of what classified the request.
 	Schema, Level types.UID
@@ -183,7 +184,8 @@ func (c *Controller) Enter(ctx context.Context, r *Request) (*Ticket, error) {
 	}
 	c.metrics.Dispatched(t.level.name, s.name, time.Since(begin))
 	var ok bool
-	if t.turn, ok = c.turns.take(ctx, s.level.name+"\x00"+key); !ok {
+	t.key = s.level.name + "\x00" + key
+	if t.turn, ok = c.turns.take(ctx, t.key); !ok {
 		t.Leave()
 		return nil, reject("cancelled")
 	}
@@ -195,6 +197,13 @@ func (t *Ticket) Yield() {
 	if t != nil && t.turn != nil {
 		t.c.turns.giveBack(t.turn)
 		t.turn = nil
+	}
+}
+
+// Resume waits for a turn again after Yield, or for the end of ctx.
+func (t *Ticket) Resume(ctx context.Context) {
+	if t != nil && t.flow != nil && t.turn == nil {
+		t.turn, _ = t.c.turns.take(ctx, t.key)
 	}
 }
 
