@@ -278,7 +278,9 @@ func (q *request) serve() {
 		}
 		ctx, cancel := context.WithTimeout(q.r.Context(), limit)
 		defer cancel()
-		q.r = q.r.WithContext(turn.With(ctx, q.ticket.Yield))
+		yield := q.announce()
+		defer yield()
+		q.r = q.r.WithContext(turn.With(ctx, yield))
 	} else {
 		q.auditStart()
 		ctx, cancel := context.WithCancel(q.r.Context())
@@ -305,6 +307,21 @@ func (q *request) serve() {
 		}
 		q.notFound()
 	}
+}
+
+// announce tells the store that a write is being prepared. It returns what the
+// request calls before it waits, for the store too.
+func (q *request) announce() (yield func()) {
+	switch q.info.Verb {
+	case "create", "update", "patch", "delete", "deletecollection":
+	default:
+		return q.ticket.Yield
+	}
+	q.s.engine.Store().Announce(1)
+	return sync.OnceFunc(func() {
+		q.s.engine.Store().Announce(-1)
+		q.ticket.Yield()
+	})
 }
 
 // versionPath reads /apis/GROUP/VERSION.

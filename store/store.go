@@ -171,6 +171,9 @@ type Store interface {
 	// durable (Op.Lazy aside) and visible. When ctx ends first, the outcome is
 	// unknown and every Err is the context's.
 	Commit(ctx context.Context, ops []Op) []Result
+	// Announce says that n more writes are being prepared (n < 0: fewer). The
+	// store may wait a moment for them, so that more writes share a sync.
+	Announce(n int)
 	// Watch follows the changes after revision from (0: from now on). It fails
 	// with ErrCompacted if they are no longer kept, ErrFutureRev if from has
 	// not happened yet.

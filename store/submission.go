@@ -16,6 +16,9 @@ type submission struct {
 	done    chan struct{}
 }
 
+// Announce implements Store.
+func (s *Local) Announce(n int) { s.c.announced.Add(int32(n)) }
+
 // Commit implements Store.
 func (s *Local) Commit(ctx context.Context, ops []Op) []Result {
 	if len(ops) == 0 {

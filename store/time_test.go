@@ -213,3 +213,42 @@ func TestSecondSegment(t *testing.T) {
 		}
 	}
 }
+
+// Writes share a sync with those that are announced, for which they wait a
+// moment, and not longer.
+func TestAnnouncedWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &faultyJournal{}
+		j.left.Store(100)
+		s := openJournal(t, j)
+		write := func(key string) {
+			if r := s.Commit(t.Context(), []Op{{Key: key, Value: []byte("v"), Expect: AnyRev}})[0]; r.Err != nil {
+				t.Error(r.Err)
+			}
+		}
+		took := func(f func()) time.Duration {
+			begin := time.Now()
+			f()
+			return time.Since(begin)
+		}
+		if d := took(func() { write("/r/a/alone") }); d != 0 || j.appends.Load() != 1 {
+			t.Fatalf("took %v, %d appends", d, j.appends.Load())
+		}
+
+		s.Announce(2)
+		go write("/r/a/1")
+		time.Sleep(gatherFor / 2)
+		if j.appends.Load() != 1 {
+			t.Fatal("a write did not wait for the one that is announced")
+		}
+		s.Announce(-2)
+		if d := took(func() { write("/r/a/2") }); d != 0 || j.appends.Load() != 2 {
+			t.Fatalf("took %v, %d appends", d, j.appends.Load())
+		}
+
+		s.Announce(1)
+		if d := took(func() { write("/r/a/3") }); d != gatherFor {
+			t.Fatalf("a write waited %v for one that does not come", d)
+		}
+	})
+}
