@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 	"unsafe"
@@ -17,6 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
+
+// AppendJSON appends what json.Marshal makes of the value that v points to.
+func AppendJSON(dst []byte, v any) ([]byte, error) { return appendTyped(dst, v) }
 
 // appendTyped appends what json.Marshal makes of the value that v points to, byte
 // for byte. It is compiled once for each type and makes no values on the way,
@@ -67,6 +71,8 @@ func compileEncoder(t reflect.Type) encoder {
 	switch t {
 	case reflect.TypeFor[metav1.Time]():
 		return appendTime
+	case reflect.TypeFor[metav1.MicroTime]():
+		return appendMicroTime
 	case reflect.TypeFor[resource.Quantity]():
 		return appendQuantity
 	case reflect.TypeFor[intstr.IntOrString]():
@@ -155,6 +161,9 @@ func mapEncoder(t reflect.Type) encoder {
 	if t.Elem().Kind() == reflect.String && !t.Elem().Implements(jsonMarshaler) && !t.Elem().Implements(textMarshaler) && t.ConvertibleTo(reflect.TypeFor[map[string]string]()) {
 		return appendStrings
 	}
+	if t.Elem() == reflect.TypeFor[resource.Quantity]() {
+		return appendQuantities
+	}
 	elem := encoderOf(t.Elem())
 	return func(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
 		m := reflect.NewAt(t, p).Elem()
@@ -204,6 +213,33 @@ func appendStrings(dst []byte, p unsafe.Pointer) ([]byte, error) {
 		}
 		dst = append(appendString(dst, k), ':')
 		dst = appendString(dst, m[k])
+	}
+	return append(dst, '}'), nil
+}
+
+// appendQuantities appends a map of quantities, whatever type of string its keys
+// are: a list of resources.
+func appendQuantities(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
+	m := *(*map[string]resource.Quantity)(p)
+	if m == nil {
+		return append(dst, "null"...), nil
+	}
+	var few [16]string
+	keys := few[:0]
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	dst = append(dst, '{')
+	for i, k := range keys {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendString(dst, k), ':')
+		q := m[k]
+		if dst, err = appendQuantity(dst, unsafe.Pointer(&q)); err != nil {
+			return dst, err
+		}
 	}
 	return append(dst, '}'), nil
 }
@@ -335,6 +371,16 @@ func appendTime(dst []byte, p unsafe.Pointer) ([]byte, error) {
 	return append(dst, '"'), nil
 }
 
+func appendMicroTime(dst []byte, p unsafe.Pointer) ([]byte, error) {
+	t := (*metav1.MicroTime)(p)
+	if t.IsZero() {
+		return append(dst, "null"...), nil
+	}
+	dst = append(dst, '"')
+	dst = t.UTC().AppendFormat(dst, metav1.RFC3339Micro)
+	return append(dst, '"'), nil
+}
+
 func appendQuantity(dst []byte, p unsafe.Pointer) ([]byte, error) {
 	b, err := (*resource.Quantity)(p).MarshalJSON() // a string of safe characters
 	return append(dst, b...), err
@@ -356,6 +402,10 @@ func appendFields(dst []byte, p unsafe.Pointer) ([]byte, error) {
 	if raw == nil {
 		return append(dst, "null"...), nil
 	}
+	known := fieldsKnown(raw)
+	if k := known.Load(); k != nil && k.first == unsafe.SliceData(raw) && k.length == len(raw) {
+		return append(dst, raw...), nil
+	}
 	for _, c := range raw {
 		if c <= ' ' || c >= utf8.RuneSelf || c == '<' || c == '>' || c == '&' {
 			return standard(reflect.TypeFor[metav1.FieldsV1]())(dst, p)
@@ -364,7 +414,22 @@ func appendFields(dst []byte, p unsafe.Pointer) ([]byte, error) {
 	if !json.Valid(raw) {
 		return standard(reflect.TypeFor[metav1.FieldsV1]())(dst, p)
 	}
+	known.Store(&knownFields{unsafe.SliceData(raw), len(raw)})
 	return append(dst, raw...), nil
+}
+
+// knownFields are managed fields that can be appended as they are. Objects share
+// them, nobody changes them, and what is known here is not used for anything else.
+type knownFields struct {
+	first  *byte
+	length int
+}
+
+var allKnownFields [256]atomic.Pointer[knownFields]
+
+// fieldsKnown is where one looks for raw.
+func fieldsKnown(raw []byte) *atomic.Pointer[knownFields] {
+	return &allKnownFields[uintptr(unsafe.Pointer(unsafe.SliceData(raw)))>>4%uintptr(len(allKnownFields))]
 }
 
 func appendBytes(dst, b []byte) []byte {

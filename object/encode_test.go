@@ -11,6 +11,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"sigs.k8s.io/randfill"
 )
 
@@ -51,7 +53,7 @@ func TestEncoderEqualsTheStandard(t *testing.T) {
 		corev1.Pod{}, corev1.Node{}, corev1.Service{}, corev1.Secret{}, corev1.ConfigMap{}, corev1.Event{}, corev1.PersistentVolume{},
 		appsv1.Deployment{}, appsv1.StatefulSet{}, appsv1.ControllerRevision{}, batchv1.Job{}, autoscalingv2.HorizontalPodAutoscaler{},
 		networkingv1.Ingress{}, networkingv1.NetworkPolicy{}, resourcev1.ResourceClaim{}, resourcev1.ResourceSlice{}, storagev1.CSINode{},
-		metav1.Status{}, metav1.PartialObjectMetadata{}, metav1.LabelSelector{}, metav1.List{},
+		auditv1.Event{}, eventsv1.Event{}, metav1.Status{}, metav1.PartialObjectMetadata{}, metav1.LabelSelector{}, metav1.List{},
 	}
 	for _, example := range types {
 		typ := reflect.TypeOf(example)

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"sagong/object"
 )
 
 // LogOptions say how the log file is kept. Path is needed.
@@ -86,18 +87,22 @@ func (l *Log) open() error {
 
 // Write implements Sink.
 func (l *Log) Write(e *auditv1.Event) {
-	var line []byte
 	if l.o.Legacy {
-		line = []byte(legacy(e))
-	} else {
-		var err error
-		if line, err = json.Marshal(e); err != nil {
-			l.o.Log.Error("cannot encode an audit event", "err", err)
-			return
-		}
+		l.add(append([]byte(legacy(e)), '\n'))
+		return
 	}
-	l.add(append(line, '\n'))
+	buf := lines.Get().(*[]byte)
+	defer lines.Put(buf)
+	line, err := object.AppendJSON((*buf)[:0], e)
+	if err != nil {
+		l.o.Log.Error("cannot encode an audit event", "err", err)
+		return
+	}
+	*buf = append(line, '\n')
+	l.add(*buf)
 }
+
+var lines = sync.Pool{New: func() any { return new([]byte) }}
 
 func (l *Log) add(line []byte) {
 	l.mu.Lock()
