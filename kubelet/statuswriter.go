@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -15,6 +14,7 @@ import (
 	"sagong/client"
 	"sagong/kubelet/pod"
 	"sagong/object"
+	"sagong/object/equal"
 )
 
 // statusWriter writes what the agent reports of its pods: the newest status of
@@ -49,7 +49,7 @@ func (w *statusWriter) put(e *entry, s corev1.PodStatus) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := w.items[e.uid]
-	if r == nil && equality.Semantic.DeepEqual(e.pod.Status, s) {
+	if r == nil && equal.Semantic(&e.pod.Status, &s) {
 		return
 	}
 	due := time.Now()
@@ -162,7 +162,7 @@ func (w *statusWriter) write(ctx context.Context, batch []*report) {
 		if r.status != nil {
 			p := api.DeepCopy()
 			p.Status = mergeStatus(&api.Status, r.status)
-			if !equality.Semantic.DeepEqual(api.Status, p.Status) {
+			if !equal.Semantic(&api.Status, &p.Status) {
 				writes = append(writes, client.Write{Op: client.OpUpdateStatus, Definition: w.def, Object: p})
 				owners = append(owners, r)
 			} else {

@@ -6,12 +6,12 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	helpers "k8s.io/component-helpers/resource"
 
 	"sagong/apiserver/resource"
 	"sagong/client"
+	"sagong/object/equal"
 )
 
 // PodResizeValidator refuses a resize that the pod's node can never carry out.
@@ -26,7 +26,7 @@ func (r PodResizeValidator) Validate(ctx context.Context, a *resource.Attributes
 		return nil
 	}
 	p, old := a.Object.(*corev1.Pod), a.Old.(*corev1.Pod)
-	if p.Spec.NodeName == "" || equality.Semantic.DeepEqual(p.Spec, old.Spec) {
+	if p.Spec.NodeName == "" || equal.Semantic(&p.Spec, &old.Spec) {
 		return nil
 	}
 	n, err := client.Get[*corev1.Node](ctx, r.Client, "", p.Spec.NodeName)

@@ -8,8 +8,9 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/object/equal"
 )
 
 const (
@@ -194,5 +195,5 @@ func dropDeploymentCondition(s *appsv1.DeploymentStatus, t appsv1.DeploymentCond
 // sameDeploymentStatus says whether writing b over a would change nothing that
 // the controller owns.
 func sameDeploymentStatus(a, b *appsv1.Deployment) bool {
-	return a.Annotations[revisionAnnotation] == b.Annotations[revisionAnnotation] && equality.Semantic.DeepEqual(a.Status, b.Status)
+	return a.Annotations[revisionAnnotation] == b.Annotations[revisionAnnotation] && equal.Semantic(&a.Status, &b.Status)
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -100,7 +100,7 @@ func (c *replicaController[T]) Inputs() []reconcile.Input {
 // set adopt it.
 func orphanMatters(old, new *corev1.Pod) bool {
 	return new.DeletionTimestamp == nil && (old == nil || metav1.GetControllerOfNoCopy(old) != nil ||
-		!equality.Semantic.DeepEqual(old.Labels, new.Labels))
+		!maps.Equal(old.Labels, new.Labels))
 }
 
 // Outputs implements reconcile.Controller.

@@ -5,11 +5,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"sagong/client"
+	"sagong/object/equal"
 	"sagong/reconcile"
 )
 
@@ -30,7 +30,7 @@ func NewReplicaSet(h *reconcile.Hub, events client.Recorder) reconcile.Controlle
 			return replicaSetCondition(s.Status.Conditions, appsv1.ReplicaSetReplicaFailure) != nil
 		},
 		with: replicaSetWith,
-		same: func(a, b *appsv1.ReplicaSet) bool { return equality.Semantic.DeepEqual(a.Status, b.Status) },
+		same: func(a, b *appsv1.ReplicaSet) bool { return equal.Semantic(&a.Status, &b.Status) },
 		// The pods of all sets of one Deployment are one crowd: a new set
 		// should not be thinned out where the old one still runs.
 		related: func(s *appsv1.ReplicaSet, own []*corev1.Pod) []*corev1.Pod {

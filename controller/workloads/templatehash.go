@@ -6,9 +6,10 @@ import (
 	"hash/fnv"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/utils/dump"
+
+	"sagong/object/equal"
 )
 
 // templateHash is upstream's pod-template-hash: FNV-1a over the printed form of
@@ -32,7 +33,7 @@ func sameTemplate(a, b *corev1.PodTemplateSpec, hashLabel string) bool {
 	}
 	x, y := *a, *b // shallow: only the label maps differ
 	x.Labels, y.Labels = nil, nil
-	return equality.Semantic.DeepEqual(&x, &y)
+	return equal.Semantic(&x, &y)
 }
 
 func sameLabels(a, b map[string]string, except string) bool {

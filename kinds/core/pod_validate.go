@@ -15,6 +15,7 @@ import (
 
 	"sagong/kinds/check"
 	"sagong/kinds/podspec"
+	"sagong/object/equal"
 )
 
 var specPath = field.NewPath("spec")
@@ -83,6 +84,9 @@ func validatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 // onlyUpdatable puts the old values back where changes are allowed, and refuses
 // whatever then still differs.
 func onlyUpdatable(p, old *corev1.Pod) field.ErrorList {
+	if equal.Semantic(&p.Spec, &old.Spec) {
+		return nil
+	}
 	rest := p.Spec.DeepCopy()
 	for i := range rest.Containers {
 		rest.Containers[i].Image = old.Spec.Containers[i].Image
@@ -103,7 +107,7 @@ func onlyUpdatable(p, old *corev1.Pod) field.ErrorList {
 			return errs
 		}
 	}
-	if !equality.Semantic.DeepEqual(*rest, old.Spec) {
+	if !equal.Semantic(rest, &old.Spec) {
 		errs = append(errs, field.Forbidden(specPath, fmt.Sprintf("pod updates may not change fields other than %s\n%v", updatable, diff.Diff(*rest, old.Spec))))
 	}
 	return errs
@@ -317,14 +321,14 @@ func ValidatePodResize(p, old *corev1.Pod) field.ErrorList {
 	if rest.Resources != nil && old.Spec.Resources != nil {
 		restore(rest.Resources, old.Spec.Resources, specPath.Child("resources"))
 	}
-	if len(errs) == 0 && !equality.Semantic.DeepEqual(*rest, old.Spec) {
+	if len(errs) == 0 && !equal.Semantic(rest, &old.Spec) {
 		errs = append(errs, field.Forbidden(specPath, fmt.Sprintf("only cpu and memory resources are mutable\n%v", diff.Diff(*rest, old.Spec))))
 	}
 	return errs
 }
 
 func podWarnings(p, old *corev1.Pod) []string {
-	if old != nil && equality.Semantic.DeepEqual(p.Spec, old.Spec) {
+	if old != nil && equal.Semantic(&p.Spec, &old.Spec) {
 		return nil
 	}
 	var out []string
