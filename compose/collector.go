@@ -15,10 +15,13 @@ const (
 	collectorHeadroom = 64 << 20
 	// mostCollectorPercent keeps an idle server small all the same.
 	mostCollectorPercent = 400
-	// A large heap may gather busyCollectorPercent of garbage while collections
-	// follow each other closely, and quietCollectorPercent while they do not: to
-	// collect more often costs little then, and what a server holds at rest is
-	// what its machine must have.
+	// busyCollectorHeadroom is how much garbage a large heap may gather while
+	// collections follow each other closely, but not more than it holds: the cost
+	// of a byte of garbage is that of what lives by what may gather.
+	busyCollectorHeadroom = 256 << 20
+	// A large heap may gather busyCollectorPercent of garbage in any case, and
+	// quietCollectorPercent while collections are rare: to collect more often costs
+	// little then, and what a server holds at rest is what its machine must have.
 	busyCollectorPercent, quietCollectorPercent = 50, 30
 	// quietCollector is the time between two collections from which on a server
 	// is quiet.
@@ -55,7 +58,7 @@ func tuneCollector(ctx context.Context) {
 // collectorPercent is the garbage allowed for a heap of live bytes, in percent
 // of it.
 func collectorPercent(live uint64, quiet bool) int {
-	least := uint64(busyCollectorPercent)
+	least := max(busyCollectorPercent, min(100, 100*busyCollectorHeadroom/max(live, 1)))
 	if quiet {
 		least = quietCollectorPercent
 	}

@@ -29,6 +29,7 @@ type FieldManagers struct {
 	typed  map[*Codec]*typed.TypedValue // an empty object; nil when there is no schema
 	sets   sets
 	shapes shapes
+	diffs  diffs
 
 	filters map[managerKey]fieldpath.Filter
 }

@@ -106,7 +106,10 @@ func (m *FieldManagers) track(c *Codec, v *Version, subresource string, old, obj
 	var shape []byte
 	if len(entries) == 0 && subresource == "" {
 		// A create: objects of one template have the same fields.
-		shape = m.shapes.key(c, obj)
+		buf := shapeBuffers.Get().(*[]byte)
+		defer shapeBuffers.Put(buf)
+		shape = m.shapes.key((*buf)[:0], c, obj)
+		*buf = shape[:0]
 		if f := m.shapes.get(shape); f != nil {
 			obj.SetManagedFields([]metav1.ManagedFieldsEntry{{
 				Manager: cmp.Or(manager, "unknown"), Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: apiVersion,
@@ -119,17 +122,20 @@ func (m *FieldManagers) track(c *Codec, v *Version, subresource string, old, obj
 	if !ok {
 		return false
 	}
-	diff, err := compareObjects(c, sch, ref, old, obj)
-	if err != nil {
-		return false
+	changed, removed, ok := m.diffs.compare(sch, ref, old, obj)
+	if !ok {
+		diff, err := compareObjects(c, sch, ref, old, obj)
+		if err != nil {
+			return false
+		}
+		changed, removed = diff.Modified.Union(diff.Added), diff.Removed
 	}
 	if f := m.filter(c, v, subresource); f != nil {
-		diff = diff.FilterFields(f)
+		changed, removed = f.Filter(changed), f.Filter(removed)
 	}
 	manager = cmp.Or(manager, "unknown")
-	changed := diff.Modified.Union(diff.Added)
 	mine := changed.Difference(ignoredFields)
-	lost := changed.Union(diff.Removed)
+	lost := changed.Union(removed)
 	out := make([]metav1.ManagedFieldsEntry, 0, len(entries)+1)
 	found := false
 	for _, e := range entries {
@@ -278,6 +284,8 @@ type fieldSet struct {
 	set    *fieldpath.Set
 	fields *metav1.FieldsV1
 }
+
+var shapeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
 const knownSets = 1024
 

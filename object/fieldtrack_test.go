@@ -19,7 +19,7 @@ import (
 
 // filler makes random objects that validly merge: list keys are distinct.
 func filler(seed int64) *randfill.Filler {
-	f := randfill.NewWithSeed(seed).NilChance(0.5).NumElements(1, 2).MaxDepth(9)
+	f := randfill.NewWithSeed(seed).NilChance(0.5).NumElements(0, 2).MaxDepth(9)
 	n := 0
 	return f.Funcs(
 		func(s *string, c randfill.Continue) { n++; *s = fmt.Sprintf("s%d", n) },

@@ -66,6 +66,15 @@ func (s Selector) Exact(field string) (string, bool) {
 	return "", false
 }
 
+// Sole returns the test that the selector makes of a field, if it looks at
+// nothing else.
+func (s Selector) Sole(field string) (holds func(value string) bool, ok bool) {
+	if s.labels != nil || len(s.fields) != 1 || s.fields[0].Field != field {
+		return nil, false
+	}
+	return func(value string) bool { return holdsFor(s.fields[0], value) }, true
+}
+
 // MetadataOnly reports whether an object's metadata is enough to decide.
 func (s Selector) MetadataOnly() bool { return !s.custom }
 
@@ -75,7 +84,7 @@ func (s Selector) MatchesMeta(m metav1.Object) bool {
 		return false
 	}
 	for _, r := range s.fields {
-		if !holds(r, metaField(m, r.Field)) {
+		if !holdsFor(r, metaField(m, r.Field)) {
 			return false
 		}
 	}
@@ -102,7 +111,7 @@ func (s Selector) Matches(o Object) bool {
 			}
 			value = set[r.Field]
 		}
-		if !holds(r, value) {
+		if !holdsFor(r, value) {
 			return false
 		}
 	}
@@ -116,7 +125,7 @@ func metaField(m metav1.Object, field string) string {
 	return m.GetName()
 }
 
-func holds(r fields.Requirement, value string) bool {
+func holdsFor(r fields.Requirement, value string) bool {
 	if r.Operator == selection.NotEquals {
 		return value != r.Value
 	}

@@ -215,9 +215,10 @@ func present(yes bool) byte {
 	return 0
 }
 
-// key is the shape of a new object of a kind; nil when it cannot be described.
-func (s *shapes) key(c *Codec, o Object) []byte {
-	b := append(make([]byte, 0, 2048), c.def.Resource...)
+// key is the shape of a new object of a kind, appended to b; nil when it cannot
+// be described.
+func (s *shapes) key(b []byte, c *Codec, o Object) []byte {
+	b = append(b, c.def.Resource...)
 	b = append(b, '.')
 	b = append(b, c.def.Group...)
 	b = append(b, 0)

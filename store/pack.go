@@ -114,8 +114,10 @@ func common(text []byte, at int, src []byte) int {
 }
 
 // expand gives the value back, which is size bytes long.
-func (p *packed) expand(size int) []byte {
-	out := make([]byte, 0, size)
+func (p *packed) expand(size int) []byte { return p.append(make([]byte, 0, size)) }
+
+// append appends the value to out.
+func (p *packed) append(out []byte) []byte {
 	data := p.data
 	take := func() int {
 		v, n := binary.Uvarint(data)

@@ -9,12 +9,13 @@ import (
 	"sagong/store/wal"
 )
 
-// onDisk gives the records in the form of the log.
+// onDisk gives the records in the form of the log; each is good until the next.
 func (s *Local) onDisk(records []*Record) iter.Seq[wal.Record] {
 	return func(yield func(wal.Record) bool) {
+		var buf []byte
 		for i, r := range records {
 			records[i] = nil // let go of it as soon as it is written
-			value, err := s.seal(r.Key, r.Value())
+			value, err := s.seal(r.Key, r.value.in(&buf))
 			if !yield(wal.Record{Key: r.Key, Value: value, Create: int64(r.CreateRev), Mod: int64(r.ModRev), Expires: r.Expires, Err: err}) {
 				return
 			}

@@ -43,6 +43,17 @@ func (v *value) bytes() []byte {
 	return nil
 }
 
+// in is bytes, in buf's memory where they have to be expanded.
+func (v *value) in(buf *[]byte) []byte {
+	if v.plain.Load() == nil {
+		if p := v.packed.Load(); p != nil {
+			*buf = p.append((*buf)[:0])
+			return *buf
+		}
+	}
+	return v.bytes()
+}
+
 // memory is what the bytes take.
 func (v *value) memory() int {
 	if p := v.packed.Load(); p != nil {

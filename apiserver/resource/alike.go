@@ -31,6 +31,9 @@ type example struct {
 	size      int // of obj's encoded form
 }
 
+// leastShared is the encoded size from which on to share pays.
+const leastShared = 1 << 10
+
 // examples bounds how many owners are remembered; beyond it all are forgotten.
 const examples = 8192
 
@@ -42,9 +45,12 @@ func keyOf(k *Kind, o object.Object) alikeKey {
 	return key
 }
 
-// share makes o, which nobody sees yet, share with what is known; owned as in
-// object.Sharer.
-func (a *alike) share(k *Kind, o object.Object, owned bool) {
+// share makes o, which nobody sees yet and is encoded in size bytes, share with
+// what is known; owned as in object.Sharer.
+func (a *alike) share(k *Kind, o object.Object, size int, owned bool) {
+	if size < leastShared {
+		return
+	}
 	a.mu.Lock()
 	e, ok := a.known[keyOf(k, o)]
 	a.mu.Unlock()
@@ -61,6 +67,9 @@ func (a *alike) share(k *Kind, o object.Object, owned bool) {
 // where there is a fuller one: a pod that runs has all that one has which waits,
 // and more.
 func (a *alike) note(k *Kind, o object.Object, size int) {
+	if size < leastShared {
+		return
+	}
 	key := keyOf(k, o)
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -148,7 +148,7 @@ func (e *Engine) put(k *Kind, key string, expect store.Rev, obj object.Object, v
 	if k.shared.on.Load() {
 		kept, m := k.newMemo(obj)
 		if !k.Custom() {
-			e.alike.share(k, m.obj, false)
+			e.alike.share(k, m.obj, len(value), false)
 		}
 		op.Memo = kept
 	}

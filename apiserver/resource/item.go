@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/object"
@@ -198,7 +199,7 @@ func (i Item) keep(o object.Object) object.Object {
 	kept, fresh := i.k.newMemo(o)
 	if !i.k.Custom() {
 		i.e.interner.Intern(fresh.obj)
-		i.e.alike.share(i.k, fresh.obj, true)
+		i.e.alike.share(i.k, fresh.obj, i.rec.Size(), true)
 		i.e.alike.note(i.k, fresh.obj, i.rec.Size())
 	}
 	if had != nil {
@@ -251,6 +252,8 @@ func (i Item) known() *memo {
 	return nil
 }
 
+func (k *Kind) isPods() bool { return k.Group == "" && k.Resource == "pods" }
+
 // sharedMeta is Meta without the managed fields, where that costs less.
 func (i Item) sharedMeta() (metav1.Object, error) {
 	if i.rec != nil {
@@ -272,6 +275,14 @@ func (i Item) matches(s object.Selector) (bool, error) {
 			return false, err
 		}
 		return s.MatchesMeta(m), nil
+	}
+	if holds, ok := s.Sole("spec.nodeName"); ok && i.rec != nil && i.k.isPods() {
+		// Asked for every change of every pod, also of versions whose object was
+		// dropped.
+		if m := i.known(); m != nil {
+			return holds(m.obj.(*corev1.Pod).Spec.NodeName), nil
+		}
+		return holds(Tag(i.rec)), nil
 	}
 	o, err := i.Shared()
 	if err != nil {

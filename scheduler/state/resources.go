@@ -5,6 +5,7 @@ package state
 
 import (
 	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -69,7 +70,7 @@ func plain(p *corev1.Pod) bool {
 		return false
 	}
 	for i := range p.Status.ContainerStatuses {
-		if s := &p.Status.ContainerStatuses[i]; s.AllocatedResources != nil || s.Resources != nil {
+		if !asAsked(p, &p.Status.ContainerStatuses[i]) {
 			return false
 		}
 	}
@@ -79,6 +80,23 @@ func plain(p *corev1.Pod) bool {
 		}
 	}
 	return true
+}
+
+// asAsked tells whether a container was given what the spec asks for.
+func asAsked(p *corev1.Pod, s *corev1.ContainerStatus) bool {
+	if s.AllocatedResources == nil && s.Resources == nil {
+		return true
+	}
+	i := slices.IndexFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == s.Name })
+	if i < 0 {
+		return false
+	}
+	asked := p.Spec.Containers[i].Resources.Requests
+	return (s.AllocatedResources == nil || equal(asked, s.AllocatedResources)) && (s.Resources == nil || equal(asked, s.Resources.Requests))
+}
+
+func equal(a, b corev1.ResourceList) bool {
+	return maps.EqualFunc(a, b, func(x, y resource.Quantity) bool { return x.Cmp(y) == 0 })
 }
 
 func plainRequests(p *corev1.Pod) (hard, compared Resources) {
