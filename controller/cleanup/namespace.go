@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,29 +23,73 @@ import (
 type namespaceController struct {
 	namespaces *reconcile.View[*corev1.Namespace]
 	pods       *reconcile.View[*corev1.Pod]
+
+	mu sync.Mutex
+	// awaited is how many pods of a namespace being deleted have yet to end. A pass
+	// over a namespace for each of ten thousand would cost more than their end.
+	awaited map[string]int
 }
 
 // NewNamespace returns the controller that empties namespaces being deleted and
 // then lets them go.
 func NewNamespace(h *reconcile.Hub) reconcile.Controller {
-	return &namespaceController{reconcile.ViewOf[*corev1.Namespace](h), reconcile.ViewOf[*corev1.Pod](h)}
+	return &namespaceController{
+		namespaces: reconcile.ViewOf[*corev1.Namespace](h), pods: reconcile.ViewOf[*corev1.Pod](h), awaited: map[string]int{},
+	}
 }
 
 func (c *namespaceController) Name() string { return "namespace" }
 
 func (c *namespaceController) Inputs() []reconcile.Input {
 	return []reconcile.Input{
-		reconcile.Self(c.namespaces),
-		// The end of a pod is what a deleted namespace usually waits for.
-		reconcile.On(c.pods, func(old, new *corev1.Pod, enqueue func(object.Key)) {
-			if new != nil {
+		reconcile.On(c.namespaces, func(old, new *corev1.Namespace, enqueue func(object.Key)) {
+			// What a pass writes of what it found is no cause for another.
+			if new == nil || old != nil && old.DeletionTimestamp != nil && slices.Equal(old.Spec.Finalizers, new.Spec.Finalizers) {
 				return
 			}
-			if ns, ok := c.namespaces.Get("", old.Namespace); ok && ns.DeletionTimestamp != nil {
-				enqueue(object.KeyOf(ns))
+			enqueue(object.KeyOf(new))
+		}),
+		// The end of its pods is what a deleted namespace usually waits for.
+		reconcile.On(c.pods, func(old, new *corev1.Pod, enqueue func(object.Key)) {
+			if new == nil && c.last(old.Namespace) {
+				enqueue(object.Key{Name: old.Namespace})
 			}
 		}),
 	}
+}
+
+// await counts the pods of a namespace; from then on last tells of the last one's
+// end.
+func (c *namespaceController) await(namespace string) {
+	c.pods.Still(func() {
+		n := 0
+		for p := range c.pods.Each() {
+			if p.Namespace == namespace {
+				n++
+			}
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if delete(c.awaited, namespace); n > 0 {
+			c.awaited[namespace] = n
+		}
+	})
+}
+
+// last takes note of a pod's end and reports whether it was the last awaited.
+func (c *namespaceController) last(namespace string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.awaited[namespace]
+	if !ok {
+		return false
+	}
+	if n--; n > 0 {
+		c.awaited[namespace] = n
+		return false
+	}
+	delete(c.awaited, namespace)
+	return true
 }
 
 func (c *namespaceController) Outputs() []reconcile.Output {
@@ -57,6 +102,7 @@ func (c *namespaceController) Reconcile(ctx context.Context, w client.Client, ke
 	if !ok || ns.DeletionTimestamp == nil {
 		return reconcile.Result{}, nil
 	}
+	c.await(ns.Name) // before the pass, which may end some
 	if len(ns.Spec.Finalizers) == 0 {
 		return reconcile.Result{}, nil // only metadata.finalizers, others' business
 	}
