@@ -84,6 +84,9 @@ func (q *request) sendList(a accepted, t resource.Target, l resource.List) error
 func (q *request) sendItems(a accepted, code int, b []byte, items []resource.Item, render func(resource.Item) ([]byte, error)) error {
 	rest := items
 	add := func(b []byte) ([]byte, error) {
+		if err := resource.ConvertNext(items, len(items)-len(rest)); err != nil {
+			return b, err
+		}
 		p, err := render(rest[0])
 		if err != nil {
 			return b, err
@@ -91,6 +94,7 @@ func (q *request) sendItems(a accepted, code int, b []byte, items []resource.Ite
 		if len(rest) < len(items) {
 			b = append(b, ',')
 		}
+		rest[0] = resource.Item{} // what it was decoded to is needed no more
 		rest = rest[1:]
 		return append(b, p...), nil
 	}
@@ -274,8 +278,12 @@ func (q *request) sendPartials(a accepted, l resource.List) error {
 		return apierrors.NewInternalError(err)
 	}
 	msg := object.AppendBytesField(nil, 1, m)
-	for _, it := range l.Items {
-		p, err := partialMessage(it)
+	for i := range l.Items {
+		if err := resource.ConvertNext(l.Items, i); err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		p, err := partialMessage(l.Items[i])
+		l.Items[i] = resource.Item{}
 		if err != nil {
 			return err
 		}

@@ -91,9 +91,9 @@ func (q *request) watch(t resource.Target) error {
 	}
 	if wantsInitial {
 		for {
-			items, err := initial.Next(ctx)
+			items, err := initial.Next(q.r.Context())
 			if err != nil {
-				if out.failure(err) == nil {
+				if q.r.Context().Err() == nil && out.failure(err) == nil {
 					_ = out.done()
 				}
 				return nil

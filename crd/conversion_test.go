@@ -1,9 +1,11 @@
 package crd_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -157,6 +159,53 @@ func TestConvertMixedList(t *testing.T) {
 	stored, err := c.store.List(c.ctx, "/registry/gates.conv.example.org/", store.ListOptions{})
 	if err != nil || len(stored.Records) != 2 {
 		t.Fatal(len(stored.Records), err)
+	}
+}
+
+// TestConvertManyAtOnce counts the calls for lists and the beginnings of watches,
+// whatever their form.
+func TestConvertManyAtOnce(t *testing.T) {
+	const objects = 520
+	c := withWebhooks(t)
+	url, bundle, calls := conversionWebhook(t, nil)
+	c.define(gates(url, bundle, "v1"))
+	for n := range objects {
+		c.want(201, "POST", gates1, fmt.Sprintf(`{"apiVersion":"conv.example.org/v1","kind":"Gate","metadata":{"name":"g%d","labels":{"n":"%d"}},"spec":{"hostPort":"h:%d"}}`, n, n%2, n))
+	}
+	for query, want := range map[string]struct {
+		accept string
+		count  int
+	}{
+		"":                                 {"application/json", objects},
+		"?fieldSelector=spec.host%3Dh":     {"application/json", objects},
+		"?labelSelector=converted-to%3Dv2": {"application/json", objects}, // as the converted object has them
+		"?limit=10":                        {"application/json", 10},
+		"?resourceVersion=0":               {"application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", objects},
+		"?timeoutSeconds=1&watch=true":     {"application/json", objects},
+	} {
+		before := calls.Load()
+		got := c.do("GET", gates2+query, "", "Accept", want.accept)
+		if n := strings.Count(got.body, `"converted-to":"v2"`); got.code != 200 || want.count > 0 && n != want.count {
+			t.Errorf("%s: %d, %d converted objects, want %d", query, got.code, n, want.count)
+		}
+		if n := calls.Load() - before; n < 1 || n > 2 {
+			t.Errorf("%s: %d calls", query, n)
+		}
+	}
+	before := calls.Load()
+	resp, err := http.Get(c.url + gates2 + "?watch=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for n := range objects {
+		if !lines.Scan() || !strings.Contains(lines.Text(), `"converted-to":"v2"`) {
+			t.Fatalf("event %d: %s", n, lines.Text())
+		}
+	}
+	if n := calls.Load() - before; n > 2 {
+		t.Errorf("a watch began with %d calls", n)
 	}
 }
 

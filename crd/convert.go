@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,8 +30,8 @@ type Conversions interface {
 
 // converter turns objects of a kind from one version into another.
 type converter interface {
-	// convert returns a fresh object of version to; it does not change m.
-	convert(m map[string]any, to schema.GroupVersion) (map[string]any, error)
+	// convert returns fresh objects of version to, in order; it does not change ms.
+	convert(ms []map[string]any, to schema.GroupVersion) ([]map[string]any, error)
 	changesMetadata() bool
 }
 
@@ -46,16 +47,46 @@ type nop struct{}
 
 func (nop) changesMetadata() bool { return false }
 
-func (nop) convert(m map[string]any, to schema.GroupVersion) (map[string]any, error) {
+func (nop) convert(ms []map[string]any, to schema.GroupVersion) ([]map[string]any, error) {
+	all := make([]map[string]any, len(ms))
+	for i, m := range ms {
+		all[i] = renamed(m, to)
+	}
+	return all, nil
+}
+
+func renamed(m map[string]any, to schema.GroupVersion) map[string]any {
 	out := runtime.DeepCopyJSON(m)
 	out["apiVersion"] = to.String()
-	return out, nil
+	return out
+}
+
+func convertOne(c converter, m map[string]any, to schema.GroupVersion) (map[string]any, error) {
+	all, err := c.convert([]map[string]any{m}, to)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
 }
 
 // decode turns a stored object into one of this version.
 func (r *revision) decode(m map[string]any) (map[string]any, error) {
-	lenient := true
-	if v, _ := m["apiVersion"].(string); v != r.gvk.GroupVersion().String() {
+	all, err := r.decodeAll([]map[string]any{m})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// decodeAll turns stored objects into objects of this version.
+func (r *revision) decodeAll(ms []map[string]any) ([]map[string]any, error) {
+	var foreign []map[string]any
+	var at []int
+	for i, m := range ms {
+		v, _ := m["apiVersion"].(string)
+		if v == r.gvk.GroupVersion().String() {
+			continue
+		}
 		from, err := schema.ParseGroupVersion(v)
 		if err != nil {
 			return nil, err
@@ -69,18 +100,25 @@ func (r *revision) decode(m map[string]any) (map[string]any, error) {
 			return nil, err
 		}
 		was.fillIn(&unstructured.Unstructured{Object: m})
-		if m, err = r.convert.convert(m, r.gvk.GroupVersion()); err != nil {
-			return nil, err
-		}
-		lenient = false
+		foreign, at = append(foreign, m), append(at, i)
 	}
-	if _, err := r.coerce(m, false, lenient); err != nil {
+	converted, err := r.convert.convert(foreign, r.gvk.GroupVersion())
+	if err != nil {
 		return nil, err
 	}
-	if meta, ok := m["metadata"].(map[string]any); ok && meta["generation"] == nil {
-		meta["generation"] = int64(1) // objects made before kinds counted
+	for n, i := range at {
+		ms[i] = converted[n]
 	}
-	return m, nil
+	for i, m := range ms {
+		_, converted := slices.BinarySearch(at, i)
+		if _, err := r.coerce(m, false, !converted); err != nil {
+			return nil, err
+		}
+		if meta, ok := m["metadata"].(map[string]any); ok && meta["generation"] == nil {
+			meta["generation"] = int64(1) // objects made before kinds counted
+		}
+	}
+	return ms, nil
 }
 
 // encode turns an object of this version into the storage version.
@@ -88,7 +126,7 @@ func (r *revision) encode(m map[string]any) (map[string]any, error) {
 	if r.spec.Storage {
 		return m, nil
 	}
-	out, err := r.convert.convert(m, r.storage.gvk.GroupVersion())
+	out, err := convertOne(r.convert, m, r.storage.gvk.GroupVersion())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +142,7 @@ func (r *revision) convertFields(u *unstructured.Unstructured, to schema.GroupVe
 	if gv := u.GroupVersionKind().GroupVersion(); gv.Group != r.gvk.Group || r.version(gv.Version) == nil {
 		return nil, runtime.NewNotRegisteredErrForKind("custom resources", u.GroupVersionKind())
 	}
-	m, err := r.convert.convert(u.Object, to)
+	m, err := convertOne(r.convert, u.Object, to)
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +150,11 @@ func (r *revision) convertFields(u *unstructured.Unstructured, to schema.GroupVe
 }
 
 const (
-	// conversionTime bounds one call, conversionSize its answer for one object.
-	conversionTime = 30 * time.Second
-	conversionSize = 10 << 20
+	// conversionTime bounds one call, conversionSize its answer in bytes. A call has
+	// conversionObjects at most, or as many as make an eighth of that.
+	conversionTime    = 30 * time.Second
+	conversionSize    = 10 << 20
+	conversionObjects = 500
 )
 
 // webhook converts by asking a server of the kind's author.
@@ -144,37 +184,68 @@ func clientConfig(c *apiextensionsv1.WebhookClientConfig) webhookclient.Config {
 	return out
 }
 
-func (w *webhook) convert(m map[string]any, to schema.GroupVersion) (map[string]any, error) {
-	in := &unstructured.Unstructured{Object: m}
-	from := in.GroupVersionKind()
-	if len(m) == 2 && from.Kind != "" || from.GroupVersion() == to {
-		return nop{}.convert(m, to) // an empty object
+func (w *webhook) convert(ms []map[string]any, to schema.GroupVersion) ([]map[string]any, error) {
+	all := make([]map[string]any, len(ms))
+	var asked []int
+	for i, m := range ms {
+		in := &unstructured.Unstructured{Object: m}
+		if from := in.GroupVersionKind(); len(m) == 2 && from.Kind != "" || from.GroupVersion() == to {
+			all[i] = renamed(m, to) // an empty object
+			continue
+		}
+		asked = append(asked, i)
 	}
-	if w.calls == nil {
-		return nil, fmt.Errorf("conversion webhook for %v failed: this server calls no webhooks", from)
+	for len(asked) > 0 {
+		n, err := w.convertSome(ms, asked, to, all)
+		if err != nil {
+			return nil, err
+		}
+		asked = asked[n:]
 	}
-	out, err := w.ask(m, to)
-	if err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
-	}
-	got := out.GroupVersionKind()
-	switch {
-	case got.GroupVersion() != to:
-		return nil, fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid groupVersion (expected %v, received %v)", from, to, got.GroupVersion())
-	case got.Kind != from.Kind:
-		return nil, fmt.Errorf("conversion webhook for %v returned invalid object at index 0: invalid kind (expected %v, received %v)", from, from.Kind, got.Kind)
-	}
-	if err := sameObject(in, out); err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v returned invalid object: %w", from, err)
-	}
-	if err := keepMetadata(in, out); err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v returned invalid metadata: %w", from, err)
-	}
-	return out.Object, nil
+	return all, nil
 }
 
-// ask sends one object and returns what comes back.
-func (w *webhook) ask(m map[string]any, to schema.GroupVersion) (*unstructured.Unstructured, error) {
+// convertSome converts the first of those that are asked for, as many as fit into
+// one call, and returns their number.
+func (w *webhook) convertSome(ms []map[string]any, asked []int, to schema.GroupVersion, all []map[string]any) (int, error) {
+	from := (&unstructured.Unstructured{Object: ms[asked[0]]}).GroupVersionKind()
+	if w.calls == nil {
+		return 0, fmt.Errorf("conversion webhook for %v failed: this server calls no webhooks", from)
+	}
+	var raws []runtime.RawExtension
+	for size := 0; len(raws) < len(asked) && len(raws) < conversionObjects && size < conversionSize/8; {
+		raw, err := json.Marshal(ms[asked[len(raws)]])
+		if err != nil {
+			return 0, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
+		}
+		raws, size = append(raws, runtime.RawExtension{Raw: raw}), size+len(raw)
+	}
+	outs, err := w.ask(raws, to)
+	if err != nil {
+		return 0, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
+	}
+	for n, out := range outs {
+		in := &unstructured.Unstructured{Object: ms[asked[n]]}
+		from, got := in.GroupVersionKind(), out.GroupVersionKind()
+		switch {
+		case got.GroupVersion() != to:
+			return 0, fmt.Errorf("conversion webhook for %v returned invalid object at index %d: invalid groupVersion (expected %v, received %v)", from, n, to, got.GroupVersion())
+		case got.Kind != from.Kind:
+			return 0, fmt.Errorf("conversion webhook for %v returned invalid object at index %d: invalid kind (expected %v, received %v)", from, n, from.Kind, got.Kind)
+		}
+		if err := sameObject(in, out); err != nil {
+			return 0, fmt.Errorf("conversion webhook for %v returned invalid object: %w", from, err)
+		}
+		if err := keepMetadata(in, out); err != nil {
+			return 0, fmt.Errorf("conversion webhook for %v returned invalid metadata: %w", from, err)
+		}
+		all[asked[n]] = out.Object
+	}
+	return len(outs), nil
+}
+
+// ask sends objects and returns what comes back for each.
+func (w *webhook) ask(raws []runtime.RawExtension, to schema.GroupVersion) ([]*unstructured.Unstructured, error) {
 	version := ""
 	for _, v := range w.reviews {
 		if v == "v1" || v == "v1beta1" {
@@ -186,15 +257,11 @@ func (w *webhook) ask(m map[string]any, to schema.GroupVersion) (*unstructured.U
 		return nil, errors.New("no supported conversion review versions")
 	}
 	uid := types.UID(uuid.NewString())
-	raw, err := json.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
 	// Both versions of ConversionReview are alike.
 	apiVersion := apiextensionsv1.GroupName + "/" + version
 	body, err := json.Marshal(&apiextensionsv1.ConversionReview{
 		TypeMeta: metav1.TypeMeta{Kind: "ConversionReview", APIVersion: apiVersion},
-		Request:  &apiextensionsv1.ConversionRequest{UID: uid, DesiredAPIVersion: to.String(), Objects: []runtime.RawExtension{{Raw: raw}}},
+		Request:  &apiextensionsv1.ConversionRequest{UID: uid, DesiredAPIVersion: to.String(), Objects: raws},
 	})
 	if err != nil {
 		return nil, err
@@ -205,11 +272,11 @@ func (w *webhook) ask(m map[string]any, to schema.GroupVersion) (*unstructured.U
 	if err != nil {
 		return nil, err
 	}
-	return readReview(answer, version, uid)
+	return readReview(answer, version, uid, len(raws))
 }
 
-// readReview reads the answer to the conversion of one object.
-func readReview(answer []byte, version string, uid types.UID) (*unstructured.Unstructured, error) {
+// readReview reads the answer to the conversion of n objects.
+func readReview(answer []byte, version string, uid types.UID, n int) ([]*unstructured.Unstructured, error) {
 	var review apiextensionsv1.ConversionReview
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(answer, &review); err != nil {
 		return nil, err
@@ -229,17 +296,21 @@ func readReview(answer []byte, version string, uid types.UID) (*unstructured.Uns
 		return nil, errors.New(res.Result.Message)
 	case res.Result.Status != metav1.StatusSuccess:
 		return nil, fmt.Errorf("response.result.status was '%s', not 'Success'", res.Result.Status)
-	case len(res.ConvertedObjects) != 1:
-		return nil, fmt.Errorf("returned %d objects, expected 1", len(res.ConvertedObjects))
+	case len(res.ConvertedObjects) != n:
+		return nil, fmt.Errorf("returned %d objects, expected %d", len(res.ConvertedObjects), n)
 	}
-	out := &unstructured.Unstructured{}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(res.ConvertedObjects[0].Raw, &out.Object); err != nil {
-		return nil, err
+	all := make([]*unstructured.Unstructured, n)
+	for i, o := range res.ConvertedObjects {
+		out := &unstructured.Unstructured{}
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(o.Raw, &out.Object); err != nil {
+			return nil, err
+		}
+		if out.Object == nil {
+			return nil, errors.New("the converted object is null")
+		}
+		all[i] = out
 	}
-	if out.Object == nil {
-		return nil, errors.New("the converted object is null")
-	}
-	return out, nil
+	return all, nil
 }
 
 func sameObject(in, out *unstructured.Unstructured) error {

@@ -139,13 +139,13 @@ func FuzzReview(f *testing.F) {
 	f.Add([]byte(`{"response":{"convertedObjects":[null]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, version := range []string{"v1", "v1beta1"} {
-			out, err := readReview(data, version, types.UID("u"))
+			out, err := readReview(data, version, types.UID("u"), 1)
 			if err != nil {
 				continue
 			}
 			in := &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": "x"}}}
-			_ = sameObject(in, out)
-			_ = keepMetadata(in, out)
+			_ = sameObject(in, out[0])
+			_ = keepMetadata(in, out[0])
 		}
 	})
 }

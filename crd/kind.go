@@ -107,7 +107,7 @@ func (r *revision) define() {
 		Columns: r.columns(),
 		Dynamic: &object.Dynamic{
 			Life: r.life, Storage: r.storage.spec.Name, ListKind: r.names.ListKind, Terminating: terminating, Deprecation: r.deprecation(),
-			Digest: r.digest(), Decode: r.decode, Encode: r.encode, Converts: r.convert.changesMetadata(), Convert: r.convertFields,
+			Digest: r.digest(), Decode: r.decode, DecodeAll: r.decodeAll, Encode: r.encode, Converts: r.convert.changesMetadata(), Convert: r.convertFields,
 			Fields: r.fields, Model: r.model,
 		},
 	}

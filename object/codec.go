@@ -189,6 +189,29 @@ func (c *Codec) Decode(value []byte, r Revision) (Object, error) {
 	return o, nil
 }
 
+// DecodeAll is Decode of many at once, for kinds whose Dynamic can.
+func (c *Codec) DecodeAll(values [][]byte, revisions []Revision) ([]Object, error) {
+	all := make([]map[string]any, len(values))
+	for i, value := range values {
+		var err error
+		if all[i], err = decodeMap(value); err != nil {
+			return nil, fmt.Errorf("cannot read stored %s: %w", c.def.Kind, err)
+		}
+	}
+	all, err := c.def.Dynamic.DecodeAll(all)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Object, len(all))
+	for i, m := range all {
+		o := c.def.New()
+		o.(*unstructured.Unstructured).Object = m
+		o.SetResourceVersion(revisions[i].String())
+		out[i] = o
+	}
+	return out, nil
+}
+
 // Meta reads only the metadata of the stored form.
 func (c *Codec) Meta(value []byte, r Revision) (*metav1.ObjectMeta, error) {
 	m := &metav1.ObjectMeta{}

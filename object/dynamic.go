@@ -35,6 +35,9 @@ type Dynamic struct {
 	// Decode turns a stored object of any version, which it owns, into one of
 	// this version.
 	Decode func(map[string]any) (map[string]any, error)
+	// DecodeAll does the same to many at once, in order: a webhook converts them in
+	// one call. Nil where Decode costs no more.
+	DecodeAll func([]map[string]any) ([]map[string]any, error)
 	// Encode turns an object of this version, which it must not change, into one
 	// of the storage version.
 	Encode func(map[string]any) (map[string]any, error)

@@ -50,7 +50,14 @@ func (p *Pages) read(ctx context.Context, o store.ListOptions) error {
 	}
 	p.Revision, p.from, p.items = object.Revision(res.Rev), "", p.items[:0]
 	for _, r := range res.Records {
-		it := p.e.item(p.t.Kind, r)
+		p.items = append(p.items, p.e.item(p.t.Kind, r))
+	}
+	all := p.items
+	if err := Convert(all); err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	p.items = all[:0]
+	for _, it := range all {
 		ok, err := it.matches(p.sel)
 		if err != nil {
 			return apierrors.NewInternalError(err)

@@ -114,9 +114,18 @@ func (e *Engine) List(ctx context.Context, t Target, o ListOptions) (List, error
 	if err != nil {
 		return List{}, e.listError(ctx, err, o, opts, prefix)
 	}
-	out := List{Revision: object.Revision(res.Rev), Items: make([]Item, 0, len(res.Records))}
+	all := make([]Item, len(res.Records))
 	for n, r := range res.Records {
-		it := e.item(t.Kind, r)
+		all[n] = e.item(t.Kind, r)
+	}
+	out := List{Revision: object.Revision(res.Rev), Items: all[:0]}
+	for n, r := range res.Records {
+		if !o.Selector.Empty() {
+			if err := ConvertNext(all, n); err != nil {
+				return List{}, apierrors.NewInternalError(err)
+			}
+		}
+		it := all[n]
 		ok, err := it.matches(o.Selector)
 		if err != nil {
 			return List{}, apierrors.NewInternalError(err)

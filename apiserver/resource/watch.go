@@ -72,8 +72,22 @@ func (w *Watch) Next(ctx context.Context) ([]Event, error) {
 		}
 		clear(w.out)
 		w.out = w.out[:0]
+		var converted []Item
+		if d := w.k.Dynamic; d != nil && d.Converts {
+			converted = make([]Item, len(events))
+			for i := range events {
+				converted[i] = w.e.item(w.k, events[i].Record)
+			}
+			if err := Convert(converted); err != nil {
+				return nil, apierrors.NewInternalError(err)
+			}
+		}
 		for i := range events {
-			ev, ok, err := w.show(&events[i])
+			it := w.e.item(w.k, events[i].Record)
+			if converted != nil {
+				it = converted[i]
+			}
+			ev, ok, err := w.show(&events[i], it)
 			if err != nil {
 				return nil, apierrors.NewInternalError(err)
 			}
@@ -88,8 +102,8 @@ func (w *Watch) Next(ctx context.Context) ([]Event, error) {
 }
 
 // show turns a change of the store into what the selector lets see.
-func (w *Watch) show(e *store.Event) (Event, bool, error) {
-	out := Event{Revision: object.Revision(e.Rev), Item: w.e.item(w.k, e.Record)}
+func (w *Watch) show(e *store.Event, it Item) (Event, bool, error) {
+	out := Event{Revision: object.Revision(e.Rev), Item: it}
 	if w.sel.Empty() {
 		switch {
 		case e.Type == store.Delete:
