@@ -112,6 +112,9 @@ func (plan *statefulPlan) advance(set *appsv1.StatefulSet, replicas, condemned [
 			if p.DeletionTimestamp == nil && healthy(set, p, now) {
 				continue
 			}
+			if ordered && plan.stuck(set, i, p) {
+				plan.remove(p)
+			}
 		}
 		if ordered {
 			return
@@ -142,6 +145,24 @@ func (plan *statefulPlan) advance(set *appsv1.StatefulSet, replicas, condemned [
 		return
 	}
 	plan.roll(set, replicas, now)
+}
+
+// stuck says whether an unhealthy pod holds an ordered set up for nothing: an
+// update is to replace it, and nobody waits for it. Either its revision is that
+// of an update which was given up, or it has never run. Upstream leaves such pods
+// to be deleted by hand.
+func (plan *statefulPlan) stuck(set *appsv1.StatefulSet, i int, p *corev1.Pod) bool {
+	if p.DeletionTimestamp != nil || set.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType {
+		return false
+	}
+	if r := set.Spec.UpdateStrategy.RollingUpdate; r != nil && i < int(deref32(r.Partition, 0)) {
+		return false
+	}
+	revision := p.Labels[revisionHashLabel]
+	if revision == plan.status.UpdateRevision {
+		return false
+	}
+	return revision != plan.status.CurrentRevision || p.Status.Phase == corev1.PodPending
 }
 
 func (plan *statefulPlan) remove(p *corev1.Pod) {

@@ -177,24 +177,63 @@ func TestStatefulPartition(t *testing.T) {
 }
 
 // TestStatefulBadUpdateCanBeUndone has an update whose first pod never becomes
-// ready: the next template replaces it without waiting for it.
+// ready: the next template, the old one or another, replaces it without waiting
+// for it, in ordered sets too.
 func TestStatefulBadUpdateCanBeUndone(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 8))
-	w := newStateful(t, 3)
-	w.settle(rng)
-	w.set.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+	for _, policy := range []appsv1.PodManagementPolicyType{appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement} {
+		for _, next := range []string{"r1", "r3"} {
+			t.Run(fmt.Sprint(policy, " to ", next), func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(1, 8))
+				w := newStateful(t, 3)
+				w.settle(rng)
+				w.set.Spec.PodManagementPolicy = policy
+				w.update = "bad"
+				w.plan()
+				delete(w.pods, "db-2")
+				w.plan()
+				w.plan()
+				if w.unhealthy() != 1 {
+					t.Fatal("went on although its pod is not ready")
+				}
+				w.pods["db-2"].Status.Phase = corev1.PodRunning // and not ready
+				w.update = next
+				w.plan()
+				if w.pods["db-2"].DeletionTimestamp == nil {
+					t.Fatal("waits for a pod that nobody wants")
+				}
+				w.settle(rng)
+			})
+		}
+	}
+}
+
+// TestStatefulBadBeginningCanBeMended has a set whose first template cannot run.
+func TestStatefulBadBeginningCanBeMended(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 9))
+	w := newStateful(t, 2)
 	w.update = "bad"
 	w.plan()
-	delete(w.pods, "db-2")
+	w.set.Status.CurrentRevision = "bad"
+	w.update = "r2"
 	w.plan()
-	w.plan()
-	if w.unhealthy() != 1 {
-		t.Fatal("went on although its pod is not ready")
+	if w.pods["db-0"].DeletionTimestamp == nil {
+		t.Fatal("waits for a pod that has never run")
 	}
-	w.update = "r1"
-	w.plan()
-	if w.pods["db-2"].DeletionTimestamp == nil {
-		t.Fatal("waits for a pod that nobody wants")
+	w.settle(rng)
+}
+
+// TestStatefulUpdateWaitsForASickPod: a pod that ran and is not ready for now is
+// not replaced out of order.
+func TestStatefulUpdateWaitsForASickPod(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 10))
+	w := newStateful(t, 3)
+	w.settle(rng)
+	sick := w.pods["db-1"].DeepCopy()
+	sick.Status.Conditions[0].Status = corev1.ConditionFalse
+	w.pods["db-1"] = sick
+	w.update = "r2"
+	if plan := w.plan(); len(plan.delete) > 0 {
+		t.Fatalf("deletes %s", plan.delete[0].Name)
 	}
 	w.settle(rng)
 }
