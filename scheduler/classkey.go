@@ -14,8 +14,9 @@ import (
 
 // classKey is equal for pods that place alike: everything that any rule reads.
 // Its first base bytes leave out what only rules which count pods read: labels
-// and owner. Pods of a StatefulSet differ in these alone.
-func classKey(p *corev1.Pod) (key string, base int) {
+// and owner. Pods of a StatefulSet differ in these alone. claims is the
+// same for pods whose resource claims place alike.
+func classKey(p *corev1.Pod, claims string) (key string, base int) {
 	hard, compared := state.Requests(p)
 	b := make([]byte, 0, 256)
 	num := func(ns ...int64) {
@@ -87,7 +88,7 @@ func classKey(p *corev1.Pod) (key string, base int) {
 	} else {
 		text("")
 	}
-	num(int64(len(p.Spec.ResourceClaims)))
+	text(claims)
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		switch {

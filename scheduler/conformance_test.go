@@ -117,11 +117,7 @@ func TestConformancePriorityClassEndpoints(t *testing.T) {
 // What this version cannot do leaves a pod waiting, and says so.
 func TestPodsThatNeedWhatIsNotServedWait(t *testing.T) {
 	c, v, _ := startWith(t, nil, space(), node("n1"))
-	create(t, c, testPod("claims", func(p *corev1.Pod) {
-		p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: new("gpu")}}
-	}))
 	create(t, c, testPod("gang", func(p *corev1.Pod) { p.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: new("g")} }))
 	const after = " preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
-	until(t, v, "claims", says("claims", "0/1 nodes are available: resource claims are not allocated by this version."+after))
 	until(t, v, "gang", says("gang", "0/1 nodes are available: scheduling groups are not served by this version."+after))
 }

@@ -134,7 +134,7 @@ func (s *Scheduler) renominate(old, new *corev1.Pod) {
 
 // ours tells whether a pod without a node waits for this scheduler.
 func (s *Scheduler) ours(p *corev1.Pod) bool {
-	return s.profiles[p.Spec.SchedulerName] != nil && p.DeletionTimestamp == nil && len(p.Spec.SchedulingGates) == 0
+	return s.profiles[p.Spec.SchedulerName] != nil && p.DeletionTimestamp == nil && len(p.Spec.SchedulingGates) == 0 && !plugins.Waits(p)
 }
 
 func (s *Scheduler) budgetChanged(old, new *policyv1.PodDisruptionBudget) {

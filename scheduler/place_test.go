@@ -95,7 +95,7 @@ func placeAll(t testing.TB, s *state.State, p *corev1.Pod, k int) (map[string]in
 // placeOne finds a pod's node and counts it there.
 func (s *Scheduler) placeOne(p *corev1.Pod) (*state.Node, *unfit) {
 	x := &queued{pod: p, priority: corev1helpers.PodPriority(p)}
-	x.class, x.base = classKey(p)
+	x.class, x.base = s.queue.class(p)
 	pr := s.profiles[p.Spec.SchedulerName]
 	pl, no := s.planFor(pr, x)
 	if no != nil {

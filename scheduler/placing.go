@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -141,6 +142,7 @@ func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued,
 	if len(before) == 0 {
 		return &w, nil
 	}
+	w.prepared = true
 	s.prepare(ctx, w, before)
 	return nil, nil
 }
@@ -184,9 +186,21 @@ func (s *Scheduler) wakeNominees(node string) {
 func (s *Scheduler) park(p *profile, x *queued, why *unfit, pl *plan) {
 	u := *why
 	denominate := false
-	if p.preempts && u.nodes > 0 {
-		u.post, denominate = s.preempt(p, x, pl, why)
+	var said []string
+	for _, r := range p.rules {
+		if b, ok := r.(plugins.Unblocker); ok && u.pre == "" && u.nodes > 0 {
+			if text := b.Unblock(x.pod); text != "" {
+				said = append(said, text)
+			}
+		}
 	}
+	if p.preempts && u.nodes > 0 {
+		var text string
+		if text, denominate = s.preempt(p, x, pl, why); text != "" {
+			said = append(said, text)
+		}
+	}
+	u.post = strings.Join(said, ", ")
 	s.queue.fail(x, u.helps|plugins.PodChanged, s.cfg.Now())
 	x.said = u.message()
 	s.events[p.name].Eventf(x.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", x.said)

@@ -47,8 +47,10 @@ const (
 // and fail.
 type queue struct {
 	first, most time.Duration // of back-off
-	pods        map[types.UID]*queued
-	active      byPriority
+	// claims is what the class of a pod has to say of its resource claims.
+	claims func(*corev1.Pod) string
+	pods   map[types.UID]*queued
+	active byPriority
 	// classes lists the active pods of a class, oldest first, waiting those that
 	// are unschedulable, tried longest ago first.
 	classes, waiting map[string]*members
@@ -71,12 +73,12 @@ func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 	x := q.pods[p.UID]
 	if x == nil {
 		x = &queued{pod: p, priority: corev1helpers.PodPriority(p), since: now, place: inFlight}
-		x.class, x.base = classKey(p)
+		x.class, x.base = q.class(p)
 		q.pods[p.UID] = x
 		q.activate(x)
 		return x
 	}
-	class, base := classKey(p)
+	class, base := q.class(p)
 	if class == x.class { // which holds the priority
 		x.pod = p
 		return x
@@ -90,6 +92,14 @@ func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 		q.activate(x)
 	}
 	return x
+}
+
+// class is the class of a pod as its claims are now.
+func (q *queue) class(p *corev1.Pod) (key string, base int) {
+	if len(p.Spec.ResourceClaims) == 0 || q.claims == nil {
+		return classKey(p, "")
+	}
+	return classKey(p, q.claims(p))
 }
 
 // refresh notes the new state of a pod whose binding is under way, for the case
@@ -167,12 +177,22 @@ func (q *queue) hasten(limit int) {
 // fail parks a pod that fits nowhere until a change that may help.
 func (q *queue) fail(x *queued, helps plugins.Change, now time.Time) {
 	x.failed, x.waitsFor = now, helps
+	q.reclass(x)
 	q.park(x, unschedulable, now.Add(patience))
+}
+
+// reclass looks again at what class a pod in flight is of: its claims may have
+// got something meanwhile.
+func (q *queue) reclass(x *queued) {
+	if len(x.pod.Spec.ResourceClaims) > 0 && x.place == inFlight {
+		x.class, x.base = q.class(x.pod)
+	}
 }
 
 // retry parks a pod whose binding was refused for its back-off only.
 func (q *queue) retry(x *queued, now time.Time) {
 	x.failed = now
+	q.reclass(x)
 	q.park(x, failing, q.ready(x))
 }
 

@@ -204,7 +204,7 @@ func TestPodsOfOneClassHaveEqualVerdicts(t *testing.T) {
 				}
 			}
 		}
-		key, _ := classKey(p)
+		key, _ := classKey(p, "")
 		if before, ok := verdicts[key]; ok && before != verdict {
 			t.Fatalf("one class, two verdicts:\n%s\n%s", before, verdict)
 		}

@@ -92,7 +92,7 @@ func TestPreemptionHoldsAgainstThePlainDefinition(t *testing.T) {
 			}
 			tried++
 			x := &queued{pod: p, priority: *p.Spec.Priority}
-			x.class, x.base = classKey(p)
+			x.class, x.base = classKey(p, "")
 			pl, no := w.s.planFor(w.s.profiles[Name], x)
 			if no != nil {
 				continue

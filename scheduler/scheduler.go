@@ -85,6 +85,9 @@ func New(cfg Config) (*Scheduler, error) {
 		Changed: func(c plugins.Change) { s.changes |= c },
 	})
 	s.owners = shared.Owners
+	if shared.Devices != nil {
+		s.queue.claims = shared.Devices.ClassKey
+	}
 	for i := range c.Profiles {
 		p, err := newProfile(&c.Profiles[i], shared)
 		if err != nil {

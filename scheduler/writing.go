@@ -22,6 +22,8 @@ type write struct {
 	node    string // to bind to
 	profile *profile
 	victim  *eviction // whose status this is, to be deleted then
+	// prepared says that rules wrote or waited for the pod.
+	prepared bool
 }
 
 // writeAll commits what the placing goroutine decides, all that waits together.
@@ -70,6 +72,13 @@ func (s *Scheduler) commit(ctx context.Context, work []write) {
 			// A condition that another write overtook is written again when
 			// the view shows that write: see podChanged.
 		case r.Err == nil:
+			if b.prepared {
+				for _, r := range b.profile.rules {
+					if x, ok := r.(plugins.PostBinder); ok {
+						x.Bound(b.pod)
+					}
+				}
+			}
 			s.events[b.profile.name].Eventf(b.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", b.pod.Namespace, b.pod.Name, b.node)
 		default:
 			s.post(func() { s.unbind(b, r.Err) })

@@ -3,8 +3,10 @@ package configuration
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 
@@ -16,7 +18,7 @@ func readArgs(path *field.Path, in []configv1.PluginConfig, out *plugins.Args) (
 	into := map[string]any{
 		"NodeResourcesFit": &out.Fit, "NodeResourcesBalancedAllocation": &out.Balanced, "InterPodAffinity": &out.Affinity,
 		"PodTopologySpread": &out.Spread, "NodeAffinity": &out.NodeAffinity, "VolumeBinding": &out.VolumeBinding,
-		"DefaultPreemption": &out.Preemption,
+		"DefaultPreemption": &out.Preemption, "DynamicResources": &out.Devices,
 	}
 	at := map[string]*field.Path{}
 	for i := range in {
@@ -54,7 +56,7 @@ func readArgs(path *field.Path, in []configv1.PluginConfig, out *plugins.Args) (
 		checkPreemption(of("DefaultPreemption"), &out.Preemption), checkAffinity(of("InterPodAffinity"), &out.Affinity),
 		checkSpread(of("PodTopologySpread"), &out.Spread), checkBalanced(of("NodeResourcesBalancedAllocation"), &out.Balanced),
 		checkNodeAffinity(of("NodeAffinity"), &out.NodeAffinity), checkVolumeBinding(of("VolumeBinding"), &out.VolumeBinding),
-		checkFit(of("NodeResourcesFit"), &out.Fit),
+		checkFit(of("NodeResourcesFit"), &out.Fit), checkDevices(of("DynamicResources"), &out.Devices),
 	} {
 		for _, err := range list {
 			errs = append(errs, err)
@@ -100,6 +102,12 @@ func complete(a *plugins.Args) {
 	}
 	if a.VolumeBinding.BindTimeoutSeconds == nil {
 		a.VolumeBinding.BindTimeoutSeconds = new(int64(600))
+	}
+	if a.Devices.FilterTimeout == nil {
+		a.Devices.FilterTimeout = &metav1.Duration{Duration: 10 * time.Second}
+	}
+	if a.Devices.BindingTimeout == nil {
+		a.Devices.BindingTimeout = &metav1.Duration{Duration: 10 * time.Minute}
 	}
 	if len(a.Balanced.Resources) == 0 {
 		a.Balanced.Resources = defaultResources()

@@ -3,6 +3,7 @@ package configuration
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -121,6 +122,16 @@ func checkNodeAffinity(path *field.Path, a *configv1.NodeAffinityArgs) (errs fie
 		p := path.Child("preferredDuringSchedulingIgnoredDuringExecution")
 		_, err := nodeaffinity.NewPreferredSchedulingTerms(terms, field.WithPath(p))
 		note(p, err)
+	}
+	return errs
+}
+
+func checkDevices(path *field.Path, a *configv1.DynamicResourcesArgs) (errs field.ErrorList) {
+	if d := a.FilterTimeout.Duration; d < 0 {
+		errs = append(errs, field.Invalid(path.Child("filterTimeout"), d, "must be zero or positive"))
+	}
+	if d := a.BindingTimeout.Duration; d < time.Second {
+		errs = append(errs, field.Invalid(path.Child("bindingTimeout"), d, "must be at least 1 second"))
 	}
 	return errs
 }

@@ -81,6 +81,7 @@ var inOrder = []known{
 	{"VolumeZone", 0, []point{preFilter, filter}},
 	{"PodTopologySpread", 2, []point{preFilter, filter, preScore, score}},
 	{"InterPodAffinity", 2, []point{preFilter, filter, preScore, score}},
+	{"DynamicResources", 2, []point{preEnqueue, preFilter, filter, postFilter, score, reserve, preBind}},
 	{"DefaultPreemption", 0, []point{preEnqueue, postFilter}},
 	{"NodeResourcesBalancedAllocation", 1, []point{preScore, score}},
 	{"ImageLocality", 1, []point{score}},
@@ -89,7 +90,7 @@ var inOrder = []known{
 
 // elsewhere are upstream's plugins that this scheduler has not.
 var elsewhere = map[string]bool{
-	"DynamicResources": true, "GangScheduling": true, "NodeDeclaredFeatures": true, "DeferredPodScheduling": true,
+	"GangScheduling": true, "NodeDeclaredFeatures": true, "DeferredPodScheduling": true,
 	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true,
 }
 

@@ -26,12 +26,12 @@ func TestDefaults(t *testing.T) {
 		}
 		want := map[string]int64{
 			"TaintToleration": 3, "NodeAffinity": 2, "NodeResourcesFit": 1, "VolumeBinding": 1, "PodTopologySpread": 2, "InterPodAffinity": 2,
-			"NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
+			"NodeResourcesBalancedAllocation": 1, "ImageLocality": 1, "DynamicResources": 2,
 		}
 		if got := c.Profiles[0].Weights; !maps.Equal(got, want) {
 			t.Errorf("%s: weights %v", name, got)
 		}
-		if got := len(c.Profiles[0].Filters); got != 12 {
+		if got := len(c.Profiles[0].Filters); got != 13 {
 			t.Errorf("%s: %d filters: %v", name, got, c.Profiles[0].Filters)
 		}
 	}

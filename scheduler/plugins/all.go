@@ -22,6 +22,7 @@ type Args struct {
 	NodeAffinity  configv1.NodeAffinityArgs
 	VolumeBinding configv1.VolumeBindingArgs
 	Preemption    configv1.DefaultPreemptionArgs
+	Devices       configv1.DynamicResourcesArgs
 }
 
 // Shared is what the rules of all profiles use together.
@@ -31,6 +32,7 @@ type Shared struct {
 	NamespacesVersion func() uint64
 	Owners            *Owners  // nil without a hub
 	Volumes           *Volumes // nil without a hub
+	Devices           *Devices // nil without a hub
 }
 
 // Share makes what the rules use together.
@@ -39,7 +41,7 @@ func Share(d Deps) *Shared {
 	if d.Hub == nil {
 		return s
 	}
-	s.Owners, s.Volumes = NewOwners(d.Hub), NewVolumes(d)
+	s.Owners, s.Volumes, s.Devices = NewOwners(d.Hub), NewVolumes(d), NewDevices(d)
 	namespaces, version := reconcile.ViewOf[*corev1.Namespace](d.Hub), new(atomic.Uint64)
 	namespaces.OnChange(func(old, new *corev1.Namespace) {
 		if old == nil || new == nil || !maps.Equal(old.Labels, new.Labels) {
@@ -70,6 +72,9 @@ func (s *Shared) All(a *Args) ([]Plugin, error) {
 	if v := s.Volumes; v != nil {
 		limit := time.Duration(*a.VolumeBinding.BindTimeoutSeconds) * time.Second
 		all = append(all, VolumeRestrictions{v}, NodeVolumeLimits{v}, VolumeBinding{v, limit}, VolumeZone{v})
+	}
+	if s.Devices != nil {
+		all = append(all, DynamicResources{s.Devices, a.Devices.FilterTimeout.Duration, a.Devices.BindingTimeout.Duration})
 	}
 	return append(all,
 		NewPodTopologySpread(a.Spread.DefaultConstraints, a.Spread.DefaultingType != configv1.ListDefaulting, s.Owners),

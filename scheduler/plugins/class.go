@@ -21,6 +21,7 @@ type Class struct {
 	// daemon pods is; nil when any node may do.
 	Only []string
 
+	devices   *deviceFilter // nil without claims, or before they were looked at
 	required  nodeaffinity.RequiredNodeAffinity
 	preferred *nodeaffinity.PreferredSchedulingTerms
 }

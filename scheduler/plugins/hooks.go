@@ -75,6 +75,22 @@ type Reserver interface {
 	Unreserve(p *corev1.Pod, node string)
 }
 
+// PostBinder is a rule that wants to know that a pod it reserved for is bound.
+type PostBinder interface {
+	Plugin
+	// Bound is called outside the scheduler's goroutine, once, instead of
+	// Unreserve.
+	Bound(p *corev1.Pod)
+}
+
+// Unblocker is a rule that may hold things for a pod which fits nowhere.
+type Unblocker interface {
+	Plugin
+	// Unblock gives back what the pod's fitting nowhere shows to be of no use,
+	// and says so for the pod's condition; "" when it has nothing to say.
+	Unblock(p *corev1.Pod) string
+}
+
 // PreBinder is a rule that writes or waits before a pod is bound.
 type PreBinder interface {
 	Plugin

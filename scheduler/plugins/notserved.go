@@ -17,7 +17,6 @@ type NotServed struct {
 
 // notServed are the rules that are missing.
 var notServed = []Plugin{
-	NotServed{"DynamicResources", func(p *corev1.Pod) bool { return len(p.Spec.ResourceClaims) > 0 }, "resource claims are not allocated by this version"},
 	NotServed{"GangScheduling", func(p *corev1.Pod) bool { return p.Spec.SchedulingGroup != nil }, "scheduling groups are not served by this version"},
 }
 

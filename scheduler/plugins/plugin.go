@@ -21,6 +21,7 @@ const (
 	PodChanged
 	VolumeChanged
 	NamespaceChanged
+	ClaimChanged
 )
 
 // Plugin is one rule.

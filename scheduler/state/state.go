@@ -90,6 +90,14 @@ func (s *State) RefreshNode(o *corev1.Node) {
 	}
 }
 
+// Touch notes that a node offers something else than before although neither it
+// nor the pods on it have changed.
+func (s *State) Touch(name string) {
+	if n := s.Node(name); n != nil {
+		s.touch(n)
+	}
+}
+
 // RemoveNode removes a node; its pods stay counted until they are gone.
 func (s *State) RemoveNode(name string) {
 	n := s.nodes[name]
