@@ -147,6 +147,7 @@ func TestWatchTooOld(t *testing.T) {
 	}
 }
 
+// conformance: [sig-api-machinery] Servers with support for API chunking should support continue listing from the last key if the original version has been compacted away, though the list is inconsistent [Slow] [Conformance]
 func TestContinueTooOld(t *testing.T) {
 	c := start(t)
 	for _, n := range []string{"a", "b", "c"} {

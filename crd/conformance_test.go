@@ -27,7 +27,7 @@ spec:
 
 const anything = "{type: object, x-kubernetes-preserve-unknown-fields: true}"
 
-// conformance: [sig-api-machinery] CustomResourceDefinition resources Simple CustomResourceDefinition creating/deleting custom resource definition objects works
+// conformance: [sig-api-machinery] CustomResourceDefinition resources [Privileged:ClusterAdmin] Simple CustomResourceDefinition creating/deleting custom resource definition objects works [Conformance]
 func TestCreateDeleteDefinition(t *testing.T) {
 	c := start(t)
 	name := c.define(simple("a.example.org", "foos", "Foo", "v1", anything))
@@ -36,7 +36,7 @@ func TestCreateDeleteDefinition(t *testing.T) {
 	c.want(404, "GET", crds+"/"+name, "", `customresourcedefinitions.apiextensions.k8s.io \"foos.a.example.org\" not found`)
 }
 
-// conformance: [sig-api-machinery] CustomResourceDefinition resources Simple CustomResourceDefinition getting/updating/patching custom resource definition status sub-resource works
+// conformance: [sig-api-machinery] CustomResourceDefinition resources [Privileged:ClusterAdmin] Simple CustomResourceDefinition getting/updating/patching custom resource definition status sub-resource works [Conformance]
 func TestDefinitionStatus(t *testing.T) {
 	c := start(t)
 	name := c.define(simple("a.example.org", "foos", "Foo", "v1", anything))
@@ -51,7 +51,7 @@ func TestDefinitionStatus(t *testing.T) {
 	c.want(200, "PATCH", crds+"/"+name+"/status", `{"metadata":{"annotations":{"patched":"true"}},"status":{}}`, `"patched":"true"`, `"type":"StatusUpdate"`)
 }
 
-// conformance: [sig-api-machinery] CustomResourceDefinition resources Simple CustomResourceDefinition listing custom resource definition objects works
+// conformance: [sig-api-machinery] CustomResourceDefinition resources [Privileged:ClusterAdmin] Simple CustomResourceDefinition listing custom resource definition objects works [Conformance]
 func TestListDefinitions(t *testing.T) {
 	c := start(t)
 	for i := range 10 {
@@ -71,7 +71,7 @@ func TestListDefinitions(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] CustomResourceDefinition Watch CustomResourceDefinition Watch watch on custom resource definition objects
+// conformance: [sig-api-machinery] CustomResourceDefinition Watch [Privileged:ClusterAdmin] CustomResourceDefinition Watch watch on custom resource definition objects [Conformance]
 func TestWatchCustomObjects(t *testing.T) {
 	c := start(t)
 	name := c.define(simple("a.example.org", "foos", "Foo", "v1", anything))
@@ -104,7 +104,7 @@ func TestWatchCustomObjects(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] CustomResourceDefinition resources custom resource defaulting for requests and from storage works
+// conformance: [sig-api-machinery] CustomResourceDefinition resources [Privileged:ClusterAdmin] custom resource defaulting for requests and from storage works [Conformance]
 func TestDefaulting(t *testing.T) {
 	c := start(t)
 	schema := func(fields string) string { return "{type: object, properties: {" + fields + "}}" }
@@ -123,9 +123,9 @@ func TestDefaulting(t *testing.T) {
 	c.want(200, "GET", foos+"/old", "", `!"a":`, `"b":"B"`)
 }
 
-// conformance: [sig-api-machinery] CustomResourceDefinition resources should include custom resource definition resources in discovery documents
-// conformance: [sig-api-machinery] AggregatedDiscovery should support aggregated discovery interface for CRDs
-// conformance: [sig-api-machinery] AggregatedDiscovery should support raw aggregated discovery request for CRDs
+// conformance: [sig-api-machinery] CustomResourceDefinition resources [Privileged:ClusterAdmin] should include custom resource definition resources in discovery documents [Conformance]
+// conformance: [sig-api-machinery] AggregatedDiscovery should support aggregated discovery interface for CRDs [Conformance]
+// conformance: [sig-api-machinery] AggregatedDiscovery should support raw aggregated discovery request for CRDs [Conformance]
 func TestDiscovery(t *testing.T) {
 	c := start(t)
 	c.want(200, "GET", "/apis", "", `"name":"apiextensions.k8s.io"`)
@@ -142,7 +142,7 @@ func TestDiscovery(t *testing.T) {
 	c.want(200, "GET", "/apis/a.example.org", "", `"preferredVersion":{"groupVersion":"a.example.org/v1","version":"v1"}`)
 }
 
-// conformance: [sig-api-machinery] CustomResourceFieldSelectors CustomResourceFieldSelectors MUST list and watch custom resources matching the field selector
+// conformance: [sig-api-machinery] CustomResourceFieldSelectors [Privileged:ClusterAdmin] CustomResourceFieldSelectors MUST list and watch custom resources matching the field selector [Conformance]
 func TestFieldSelectors(t *testing.T) {
 	c := withWebhooks(t)
 	url, bundle, _ := conversionWebhook(t, nil)
@@ -176,11 +176,11 @@ func TestFieldSelectors(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] FieldValidation should create/apply a CR with unknown fields for CRD with no validation schema
-// conformance: [sig-api-machinery] FieldValidation should create/apply a valid CR for CRD with validation schema
-// conformance: [sig-api-machinery] FieldValidation should create/apply an invalid CR with extra properties for CRD with validation schema
-// conformance: [sig-api-machinery] FieldValidation should detect duplicates in a CR when preserving unknown fields
-// conformance: [sig-api-machinery] FieldValidation should detect unknown metadata fields in both the root and embedded object of a CR
+// conformance: [sig-api-machinery] FieldValidation should create/apply a CR with unknown fields for CRD with no validation schema [Conformance]
+// conformance: [sig-api-machinery] FieldValidation should create/apply a valid CR for CRD with validation schema [Conformance]
+// conformance: [sig-api-machinery] FieldValidation should create/apply an invalid CR with extra properties for CRD with validation schema [Conformance]
+// conformance: [sig-api-machinery] FieldValidation should detect duplicates in a CR when preserving unknown fields [Conformance]
+// conformance: [sig-api-machinery] FieldValidation should detect unknown metadata fields in both the root and embedded object of a CR [Conformance]
 func TestFieldValidation(t *testing.T) {
 	c := start(t)
 	c.define(simple("a.example.org", "anys", "Any", "v1", anything))

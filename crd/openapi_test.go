@@ -34,11 +34,11 @@ spec:
     schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, description: the second, properties: {b: {type: string}}}}}}
 `
 
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI works for multiple CRDs of different groups
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI works for multiple CRDs of same group and version but different kinds
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI works for multiple CRDs of same group but different versions
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI removes definition from spec when one version gets changed to not be served
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI updates the published spec when one version gets renamed
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for multiple CRDs of different groups [Conformance]
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for multiple CRDs of same group and version but different kinds [Conformance]
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for multiple CRDs of same group but different versions [Conformance]
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] removes definition from spec when one version gets changed to not be served [Conformance]
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] updates the published spec when one version gets renamed [Conformance]
 func TestPublishVersions(t *testing.T) {
 	c := start(t)
 	c.define(simple("a.example.org", "foos", "Foo", "v1", anything))
@@ -77,10 +77,10 @@ func TestVersions(t *testing.T) {
 	c.want(404, "GET", v1+"/x", "", `multis.a.example.org \"x\" not found`)
 }
 
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI works for CRD with validation schema
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI works for CRD without validation schema
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI works for CRD preserving unknown fields in an embedded object
-// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI works for CRD preserving unknown fields at the schema root
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for CRD with validation schema [Conformance]
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for CRD without validation schema [Conformance]
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for CRD preserving unknown fields in an embedded object [Conformance]
+// conformance: [sig-api-machinery] CustomResourcePublishOpenAPI [Privileged:ClusterAdmin] works for CRD preserving unknown fields at the schema root [Conformance]
 func TestPublishSchemas(t *testing.T) {
 	c := start(t)
 	c.define(simple("a.example.org", "foos", "Foo", "v1", "{type: object, properties: {spec: {type: object, description: what is wanted, required: [num], properties: {num: {type: string}}}}}"))

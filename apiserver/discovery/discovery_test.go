@@ -29,6 +29,9 @@ func get(t *testing.T, d *Discovery, path, accept string, into any) *httptest.Re
 
 // Old and aggregated documents must list the same resources: clients of either
 // kind see one API.
+// conformance: [sig-api-machinery] AggregatedDiscovery should support aggregated discovery interface [Conformance]
+// conformance: [sig-api-machinery] AggregatedDiscovery should support raw aggregated discovery endpoint Accept headers [Conformance]
+// conformance: [sig-api-machinery] Discovery should locate the groupVersion and a resource within each APIGroup [Conformance]
 func TestBothFormsSayTheSame(t *testing.T) {
 	d := New(object.NewScheme(kinds.All()...), "192.0.2.1:6443")
 	aggregated := map[string][]string{}
@@ -76,6 +79,7 @@ func TestBothFormsSayTheSame(t *testing.T) {
 	}
 }
 
+// conformance: [sig-api-machinery] Discovery should validate PreferredVersion for each APIGroup [Conformance]
 func TestPreferredVersionIsTheNewest(t *testing.T) {
 	d := New(object.NewScheme(kinds.All()...), "192.0.2.1:6443")
 	var g metav1.APIGroup

@@ -149,7 +149,7 @@ func start(t *testing.T) (*cluster, func()) {
 		t.Fatal(err)
 	}
 	api := apiserver.New(apiserver.Options{
-		Engine: engine, Log: quiet, Authenticator: authn.Chain{tokens, admin}, Authorizer: authorizer, Discovery: found, Delegate: others.Delegate,
+		Engine: engine, Log: quiet, Authenticator: authn.Chain{tokens, admin}, Authorizer: authorizer, Discovery: found, Delegate: others.Delegate, Nodes: agents{pods},
 	})
 	api.Handle("/openapi/", others.OpenAPI(described))
 	config := &rest.Config{Host: "http://api", Transport: &inProcess{api}, QPS: -1}

@@ -119,3 +119,16 @@ func (c *cluster) behindService(name string, port int, h http.Handler) {
 		return len(l.Items) == 1 && len(l.Items[0].Endpoints) == 1 && *l.Items[0].Endpoints[0].Conditions.Ready
 	})
 }
+
+// agents are those of made-up nodes: they reach no container.
+type agents struct{ *network }
+
+func (agents) Handler(string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no containers here", http.StatusNotFound) })
+}
+
+func (agents) TLS() *tls.Config { return nil }
+
+func (a agents) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return a.dial(ctx, network, address)
+}

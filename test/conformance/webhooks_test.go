@@ -264,6 +264,27 @@ func TestAdmissionWebhook(t *testing.T) {
 		must(c.CoreV1().Namespaces().Create(c.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "exempt", Labels: map[string]string{"skip": "yes"}}}, metav1.CreateOptions{}))
 		must(c.CoreV1().ConfigMaps("exempt").Create(c.ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "m"}, Data: map[string]string{"bad": "x"}}, metav1.CreateOptions{}))
 	})
+	conform(t, "[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny attaching pod [Conformance]", func(c *cluster) {
+		c.hooks(map[string]hook{"/attach": func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+			if q.Kind.Kind != "PodAttachOptions" || q.SubResource != "attach" || q.Name != "to-be-attached-pod" {
+				return allow(q)
+			}
+			return deny("attaching to pod 'to-be-attached-pod' is not allowed")(q)
+		}})
+		for _, name := range []string{"to-be-attached-pod", "other"} {
+			must(c.CoreV1().Pods(ns).Create(c.ctx, &corev1.Pod{ObjectMeta: meta(name, "app", "attach"), Spec: template(name, "v1").Spec}, metav1.CreateOptions{}))
+		}
+		c.eventually("the pods", func() bool { return c.readyPods("app=attach") == 2 })
+		c.registerValidating("attach", c.validating("/attach", []string{"pods/attach"}, func(h *admissionregistrationv1.MutatingWebhook) {
+			h.Rules[0].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Connect}
+		}))
+		attach := func(name string) error {
+			return c.CoreV1().RESTClient().Post().Namespace(ns).Resource("pods").Name(name).SubResource("attach").Param("stdin", "true").Param("container", "c").Do(c.ctx).Error()
+		}
+		c.denied(attach("to-be-attached-pod"), "attaching to pod 'to-be-attached-pod' is not allowed")
+		err := attach("other")
+		c.want(apierrors.IsNotFound(err), "not the agent's answer: %v", err)
+	})
 	conform(t, "[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should honor timeout [Conformance]", func(c *cluster) {
 		c.hooks(map[string]hook{"/slow": after(5*time.Second, allow)})
 		try := func(name string, seconds int32, policy admissionregistrationv1.FailurePolicyType) (time.Duration, error) {

@@ -45,7 +45,7 @@ func wantDenied(t *testing.T, err error, code int32, text string) {
 	}
 }
 
-// conformance: [sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should validate against a Deployment
+// conformance: [sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should validate against a Deployment [Conformance]
 func TestShouldValidateAgainstADeployment(t *testing.T) {
 	h := newHouse(t)
 	h.policy(validating("replicas", `
@@ -71,7 +71,7 @@ func TestShouldValidateAgainstADeployment(t *testing.T) {
 	wantDenied(t, err, 422, `deployments.apps "d" is forbidden: ValidatingAdmissionPolicy 'replicas' with binding 'b' denied request: the request is not as it should be`)
 }
 
-// conformance: [sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should allow expressions to refer variables.
+// conformance: [sig-api-machinery] ValidatingAdmissionPolicy [Privileged:ClusterAdmin] should allow expressions to refer variables. [Conformance]
 func TestShouldAllowExpressionsToReferVariables(t *testing.T) {
 	h := newHouse(t)
 	h.policy(validating("even", `
@@ -222,7 +222,7 @@ spec:
 
 const never = "  reinvocationPolicy: Never\n"
 
-// conformance: [sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should mutate a Deployment
+// conformance: [sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should mutate a Deployment [Conformance]
 func TestShouldMutateADeployment(t *testing.T) {
 	h := newHouse(t)
 	h.mutation(validating("scale", never+`
@@ -240,7 +240,7 @@ func TestShouldMutateADeployment(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should mutate a Deployment with annotations
+// conformance: [sig-api-machinery] MutatingAdmissionPolicy [Privileged:ClusterAdmin] should mutate a Deployment with annotations [Conformance]
 func TestShouldMutateADeploymentWithAnnotations(t *testing.T) {
 	h := newHouse(t)
 	h.mutation(validating("annotate", never+`

@@ -44,7 +44,7 @@ func deniesBad(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	return allow(q)
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny pod and configmap creation
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny pod and configmap creation [Conformance]
 func TestShouldBeAbleToDenyPodAndConfigMapCreation(t *testing.T) {
 	h := newHouse(t)
 	h.on("/deny", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
@@ -80,7 +80,7 @@ func TestShouldBeAbleToDenyPodAndConfigMapCreation(t *testing.T) {
 	h.create(free)
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny attaching pod
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny attaching pod [Conformance]
 func TestShouldBeAbleToDenyAttachingPod(t *testing.T) {
 	h := newHouse(t)
 	h.on("/attach", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
@@ -98,7 +98,7 @@ func TestShouldBeAbleToDenyAttachingPod(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should unconditionally reject operations on fail closed webhook
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should unconditionally reject operations on fail closed webhook [Conformance]
 func TestShouldUnconditionallyRejectOperationsOnFailClosedWebhook(t *testing.T) {
 	h := newHouse(t)
 	closed := h.registerValidating("closed", h.validating("/deny", rule([]string{"configmaps"}, create), func(w *admissionregistrationv1.MutatingWebhook) { w.ClientConfig.CABundle = nil }))
@@ -123,7 +123,7 @@ func TestShouldUnconditionallyRejectOperationsOnFailClosedWebhook(t *testing.T) 
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should honor timeout
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should honor timeout [Conformance]
 func TestShouldHonorTimeout(t *testing.T) {
 	h := newHouse(t)
 	h.on("/slow", hang)
@@ -180,7 +180,7 @@ func (h *house) unregister(o object.Object) {
 	<-gone
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate configmap
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate configmap [Conformance]
 func TestShouldMutateConfigMap(t *testing.T) {
 	h := newHouse(t)
 	stage := func(needs, adds string) func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
@@ -205,7 +205,7 @@ func TestShouldMutateConfigMap(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate pod and apply defaults after mutation
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate pod and apply defaults after mutation [Conformance]
 func TestShouldMutatePodAndApplyDefaultsAfterMutation(t *testing.T) {
 	h := newHouse(t)
 	h.on("/pods", patchWith(`[{"op":"add","path":"/spec/initContainers","value":[{"image":"webhook-added-image","name":"webhook-added-init-container","resources":{}}]}]`))
@@ -216,7 +216,7 @@ func TestShouldMutatePodAndApplyDefaultsAfterMutation(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should not be able to mutate or prevent deletion of webhook configuration objects
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should not be able to mutate or prevent deletion of webhook configuration objects [Conformance]
 func TestShouldNotTouchWebhookConfigurations(t *testing.T) {
 	h := newHouse(t)
 	h.on("/mutate", patchWith(`[{"op":"add","path":"/metadata/labels/mutated","value":"yes"}]`))
@@ -237,7 +237,7 @@ func TestShouldNotTouchWebhookConfigurations(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate everything except 'skip-me' configmaps
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate everything except 'skip-me' configmaps [Conformance]
 func TestShouldMutateEverythingExceptSkipMe(t *testing.T) {
 	h := newHouse(t)
 	h.on("/mutate", patchWith(`[{"op":"add","path":"/data/mutated","value":"yes"}]`))
@@ -252,8 +252,8 @@ func TestShouldMutateEverythingExceptSkipMe(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] listing mutating webhooks should work
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] patching/updating a mutating webhook should work
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] listing mutating webhooks should work [Conformance]
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] patching/updating a mutating webhook should work [Conformance]
 func TestUpdatingAMutatingWebhookShouldWork(t *testing.T) {
 	h := newHouse(t)
 	h.on("/mutate", patchWith(`[{"op":"add","path":"/data/mutated","value":"yes"}]`))
@@ -285,8 +285,8 @@ func TestUpdatingAMutatingWebhookShouldWork(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] listing validating webhooks should work
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] patching/updating a validating webhook should work
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] listing validating webhooks should work [Conformance]
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] patching/updating a validating webhook should work [Conformance]
 func TestUpdatingAValidatingWebhookShouldWork(t *testing.T) {
 	h := newHouse(t)
 	h.on("/deny", deny("no"))

@@ -90,7 +90,7 @@ func onWidgets(versions []string, ops ...admissionregistrationv1.OperationType) 
 	return admissionregistrationv1.RuleWithOperations{Operations: ops, Rule: admissionregistrationv1.Rule{APIGroups: []string{"example.com"}, APIVersions: versions, Resources: []string{"widgets"}}}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny custom resource creation, update and deletion
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny custom resource creation, update and deletion [Conformance]
 func TestShouldBeAbleToDenyCustomResources(t *testing.T) {
 	h := newHouse(t)
 	h.define(fmt.Sprintf(widgets, true, anything, false, anything))
@@ -120,7 +120,7 @@ func TestShouldBeAbleToDenyCustomResources(t *testing.T) {
 	wantDenied(t, err, text)
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should deny crd creation
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should deny crd creation [Conformance]
 func TestShouldDenyCRDCreation(t *testing.T) {
 	h := newHouse(t)
 	h.on("/crd", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
@@ -141,8 +141,8 @@ func TestShouldDenyCRDCreation(t *testing.T) {
 	wantDenied(t, err, "the crd contains unwanted label")
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource with pruning
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource [Conformance]
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource with pruning [Conformance]
 func TestShouldMutateCustomResource(t *testing.T) {
 	for name, data := range map[string]string{"whole": anything, "pruned": oneField} {
 		t.Run(name, func(t *testing.T) {
@@ -168,7 +168,7 @@ func TestShouldMutateCustomResource(t *testing.T) {
 	}
 }
 
-// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource with different stored version
+// conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource with different stored version [Conformance]
 func TestShouldMutateCustomResourceWithDifferentStoredVersion(t *testing.T) {
 	h := newHouse(t)
 	h.define(fmt.Sprintf(widgets, true, anything, false, anything))
