@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/munnerz/goautoneg"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/object"
@@ -50,6 +51,12 @@ func (a accepted) contentType(watch bool) string {
 	return mediaJSON
 }
 
+// formats are those of answers, in the order in which a wildcard chooses.
+var formats = []struct {
+	object.Format
+	media, subtype string
+}{{object.JSON, mediaJSON, "json"}, {object.YAML, mediaYAML, "yaml"}, {object.Protobuf, mediaProtobuf, "vnd.kubernetes.protobuf"}}
+
 // negotiate chooses the response's encoding from the Accept header. protobuf
 // says whether the kind has that form, shaped whether Table and
 // PartialObjectMetadata may be asked for.
@@ -62,90 +69,82 @@ func negotiate(r *http.Request, protobuf, watch, shaped bool) (accepted, error) 
 	if header == "" || header == "*/*" || header == mediaJSON {
 		return a, nil
 	}
-	best, found := accepted{}, false
-	bestQ := 0.0
-	for clause := range strings.SplitSeq(header, ",") {
-		media, params, err := mime.ParseMediaType(strings.TrimSpace(clause))
-		if err != nil {
+	for _, clause := range goautoneg.ParseAccept(header) {
+		if clause.Type != "application" && (clause.Type != "*" || clause.SubType != "*") {
 			continue
 		}
-		q := 1.0
-		if s, ok := params["q"]; ok {
-			if v, err := strconv.ParseFloat(s, 64); err == nil {
-				q = v
-			}
-		}
-		if q <= bestQ {
-			continue
-		}
-		c := a
-		switch media {
-		case mediaJSON, "*/*", "application/*":
-			c.format = object.JSON
-		case mediaYAML:
-			if watch {
+		for _, f := range formats {
+			if clause.SubType != "*" && clause.SubType != f.subtype {
 				continue
 			}
-			c.format = object.YAML
-		case mediaProtobuf:
-			if !protobuf {
+			c := a
+			c.format = f.Format
+			if !c.allows(clause.Params, protobuf, shaped) {
 				continue
 			}
-			c.format = object.Protobuf
-		default:
-			continue
-		}
-		if s := params["stream"]; s != "" && (s != "watch" || !watch) {
-			continue
-		}
-		if as, ok := params["as"]; ok {
-			if !shaped || params["g"] != metav1.GroupName || params["v"] != "v1" && params["v"] != "v1beta1" {
-				continue
+			if watch && f.Format == object.YAML {
+				return a, notAcceptable(watch) // asked for first, and no form of streams
 			}
-			c.version = params["v"]
-			switch as {
-			case "Table":
-				if c.format == object.Protobuf {
-					continue
-				}
-				c.as = asTable
-			case "PartialObjectMetadata", "PartialObjectMetadataList":
-				c.as = asMetadata
-			default:
-				continue
-			}
+			return c, nil
 		}
-		best, bestQ, found = c, q, true
 	}
-	if !found {
-		return a, notAcceptable(protobuf, watch)
-	}
-	return best, nil
+	return a, notAcceptable(watch)
 }
 
+// allows reads the parameters of a media type, and reports whether the format
+// can be had with them.
+func (a *accepted) allows(params map[string]string, protobuf, shaped bool) bool {
+	if s := params["stream"]; s != "" && (s != "watch" || a.format == object.YAML) {
+		return false
+	}
+	if s := params["sv"]; s != "" && (s != "v1" || !shaped) {
+		return false
+	}
+	if p, ok := params["pretty"]; ok {
+		a.pretty = a.pretty || p == "1"
+	}
+	as, hasKind := params["as"]
+	group, hasGroup := params["g"]
+	version, hasVersion := params["v"]
+	if !hasKind && !hasGroup && !hasVersion {
+		return protobuf || a.format != object.Protobuf
+	}
+	if !shaped || group != metav1.GroupName || version != "v1" && version != "v1beta1" {
+		return false
+	}
+	a.version = version
+	switch as {
+	case "Table":
+		a.as = asTable
+		return a.format != object.Protobuf
+	case "PartialObjectMetadata", "PartialObjectMetadataList":
+		a.as = asMetadata // has every form whatever the kind
+		return true
+	}
+	return false
+}
+
+// wantsPretty says whether the reader is a person, or says so.
 func wantsPretty(r *http.Request) bool {
-	if v, ok := r.URL.Query()["pretty"]; ok && len(v) > 0 {
-		b, err := strconv.ParseBool(v[0])
-		return err != nil && v[0] == "" || b
+	if strings.Contains(r.URL.RawQuery, "pretty") {
+		if v := r.URL.Query().Get("pretty"); v != "" {
+			b, _ := strconv.ParseBool(v)
+			return b
+		}
 	}
 	agent := r.UserAgent()
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
 }
 
-func notAcceptable(protobuf, watch bool) error {
-	types := []string{mediaJSON, mediaYAML}
-	if protobuf {
-		types = append(types, mediaProtobuf)
-	}
+// notAcceptable names the forms that there are, though not every kind has each.
+func notAcceptable(watch bool) error {
+	types := mediaJSON + ", " + mediaYAML + ", " + mediaProtobuf
 	if watch {
-		types = []string{mediaJSON + ";stream=watch"}
-		if protobuf {
-			types = append(types, mediaProtobuf+";stream=watch")
-		}
+		types = mediaJSON + ";stream=watch, " + mediaProtobuf + ";stream=watch"
 	}
 	return &statusError{metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + strings.Join(types, ", "),
+		Message: "only the following media types are accepted: " + types,
 	}}
 }
 
@@ -166,13 +165,10 @@ func bodyFormat(r *http.Request, protobuf bool) (object.Format, error) {
 			if protobuf {
 				return object.Protobuf, nil
 			}
+			return 0, unsupportedMedia([]string{mediaJSON, mediaYAML})
 		}
 	}
-	types := []string{mediaJSON, mediaYAML}
-	if protobuf {
-		types = append(types, mediaProtobuf)
-	}
-	return 0, unsupportedMedia(types)
+	return 0, unsupportedMedia([]string{mediaJSON, mediaYAML, mediaProtobuf})
 }
 
 func unsupportedMedia(types []string) error {

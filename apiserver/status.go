@@ -57,11 +57,10 @@ func (q *request) fail(err error) {
 	if s.Code >= 500 && s.Code != http.StatusServiceUnavailable && s.Code != http.StatusGatewayTimeout && q.r.Context().Err() == nil {
 		q.s.log.Error("request failed", "method", q.r.Method, "path", q.r.URL.Path, "id", q.id, "err", err)
 	}
-	a, negotiated := negotiate(q.r, true, false, true)
+	a, negotiated := negotiate(q.r, true, false, false)
 	if negotiated != nil {
-		a = accepted{}
+		a = accepted{pretty: true}
 	}
-	a.as = asObject
 	q.errored = &s
 	q.other(a, int(s.Code), &s)
 }
