@@ -57,7 +57,7 @@ func New(seats, turns int, metrics Metrics) *Controller {
 		metrics = noMetrics{}
 	}
 	c := &Controller{seats: seats, levels: map[string]*level{}, metrics: metrics}
-	c.turns.free = turns
+	c.turns.free, c.turns.all = turns, turns
 	c.Set(BootstrapFlowSchemas(), BootstrapPriorityLevels())
 	return c
 }

@@ -99,6 +99,58 @@ func TestFloodDoesNotDelayOthers(t *testing.T) {
 	})
 }
 
+// A flow alone may have all turns, and a quarter of them while others ask: those
+// that come find some free.
+func TestShareOfTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(600, 8, nil)
+		enter := func(name string) (got []*Ticket, wait func() []*Ticket) {
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			for range 10 {
+				all.Go(func() {
+					ticket, err := c.Enter(t.Context(), tenant(name))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					got = append(got, ticket)
+				})
+			}
+			synctest.Wait()
+			return slices.Clone(got), func() []*Ticket { all.Wait(); return got }
+		}
+		leave := func(all []*Ticket) {
+			for _, ticket := range all {
+				ticket.Leave()
+			}
+		}
+		first, rest := enter("flood")
+		if len(first) != 8 {
+			t.Errorf("alone: %d at a time", len(first))
+		}
+		leave(first)
+		leave(rest())
+
+		quiet, err := c.Enter(t.Context(), tenant("quiet"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		quiet.Leave()
+		first, rest = enter("flood")
+		if len(first) != 2 || c.turns.free != 6 {
+			t.Errorf("beside another: %d at a time, %d free", len(first), c.turns.free)
+		}
+		leave(first)
+		leave(rest())
+		if len(c.turns.flows) != 0 || len(c.turns.ring) != 0 || c.turns.free != 8 {
+			t.Errorf("left: %v, %v, %d free", c.turns.flows, c.turns.ring, c.turns.free)
+		}
+	})
+}
+
 // One that waits for something and keeps its turn holds nobody up for long.
 func TestTurnThatIsNotGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

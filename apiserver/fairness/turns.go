@@ -14,6 +14,10 @@ type turns struct {
 	free  int
 	flows map[string]*turnFlow
 	ring  []*turnFlow // those that wait, in the order in which they are served
+
+	all    int       // turns, free and taken
+	newest string    // the flow of the newest request
+	other  time.Time // when a request came of another flow than the one before it
 }
 
 type turnFlow struct {
@@ -27,6 +31,10 @@ type turnFlow struct {
 // for it in turn.
 const longestTurn = time.Second
 
+// contested is how long after the requests of two flows the server takes itself to
+// be shared.
+const contested = time.Second
+
 // take waits for a turn. It is nil when there was none for so long that the
 // request goes on without; ok is false when ctx ends before.
 func (t *turns) take(ctx context.Context, key string) (f *turnFlow, ok bool) {
@@ -39,7 +47,14 @@ func (t *turns) take(ctx context.Context, key string) (f *turnFlow, ok bool) {
 		f = &turnFlow{key: key}
 		t.flows[key] = f
 	}
-	if t.free > 0 && len(t.ring) == 0 {
+	now := time.Now()
+	if key != t.newest {
+		if t.newest != "" {
+			t.other = now
+		}
+		t.newest = key
+	}
+	if t.free > 0 && len(f.waiting) == 0 && f.used < t.share(now) {
 		t.free--
 		f.used++
 		t.mu.Unlock()
@@ -77,18 +92,37 @@ func (t *turns) giveBack(f *turnFlow) {
 	defer t.mu.Unlock()
 	f.used--
 	t.tidy(f)
-	if len(t.ring) == 0 {
-		t.free++
-		return
+	t.free++
+	t.grant()
+}
+
+// grant gives the free turns to those that wait, one flow after another.
+func (t *turns) grant() {
+	share := t.share(time.Now())
+	for t.free > 0 {
+		i := slices.IndexFunc(t.ring, func(f *turnFlow) bool { return f.used < share })
+		if i < 0 {
+			return
+		}
+		next := t.ring[i]
+		t.ring = slices.Delete(t.ring, i, i+1)
+		w := next.waiting[0]
+		if next.waiting = next.waiting[1:]; len(next.waiting) > 0 {
+			t.ring = append(t.ring, next)
+		}
+		t.free--
+		next.used++
+		close(w.granted)
 	}
-	next := t.ring[0]
-	t.ring = t.ring[1:]
-	w := next.waiting[0]
-	if next.waiting = next.waiting[1:]; len(next.waiting) > 0 {
-		t.ring = append(t.ring, next)
+}
+
+// share is how many turns a flow may have at a time: all, or half a processor's
+// while others ask too, whose next request must find a processor idle.
+func (t *turns) share(now time.Time) int {
+	if now.Sub(t.other) > contested {
+		return t.all
 	}
-	next.used++
-	close(w.granted)
+	return max(1, t.all/4)
 }
 
 func (t *turns) tidy(f *turnFlow) {
