@@ -18,9 +18,12 @@ import (
 
 // Metrics are told how a request ended.
 type Metrics interface {
-	Request(info *Info, code int, took time.Duration, bytes int64)
+	Request(info *Info, r *http.Request, code int, took time.Duration, bytes int64)
 	// Watching counts the watches of a resource up and down.
-	Watching(info *Info, delta int)
+	Watching(info *Info, r *http.Request, delta int)
+	// Checked is told of each check of health; path is "livez", "readyz" or
+	// "healthz".
+	Checked(path, check string, ok bool)
 }
 
 // note adds an annotation to the request's audit events.

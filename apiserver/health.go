@@ -59,7 +59,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		want = Readyz
 	}
 	s.health.mu.RLock()
-	checks := slices.Clone(s.health.checks)
+	checks := append([]Check{{Name: "ping", For: AllHealth}}, s.health.checks...)
 	s.health.mu.RUnlock()
 	if name == "readyz" || name == "healthz" {
 		checks = append(checks, Check{Name: "shutdown", For: Readyz, Check: func(context.Context) error {
@@ -85,6 +85,9 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		var err error
 		if c.Check != nil {
 			err = c.Check(r.Context())
+		}
+		if m := s.Metrics; m != nil {
+			m.Checked(name, c.Name, err == nil)
 		}
 		if err != nil {
 			failed = true

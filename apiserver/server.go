@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -77,9 +78,11 @@ type Server struct {
 	exact    map[string]http.Handler
 	prefixes map[string]http.Handler // end in a slash
 
-	active  activity
-	closing context.Context // ends when the server drains
-	drain   context.CancelFunc
+	active activity
+	// reading and writing are the requests under way that are not long-running.
+	reading, writing atomic.Int64
+	closing          context.Context // ends when the server drains
+	drain            context.CancelFunc
 }
 
 // New makes a server.
@@ -278,6 +281,12 @@ func (q *request) serve() {
 		}
 		ctx, cancel := context.WithTimeout(q.r.Context(), limit)
 		defer cancel()
+		kind := &q.s.writing
+		if slices.Contains(readVerbs, q.info.Verb) {
+			kind = &q.s.reading
+		}
+		kind.Add(1)
+		defer kind.Add(-1)
 		yield := q.announce()
 		defer yield()
 		q.r = q.r.WithContext(turn.With(ctx, yield))
@@ -323,6 +332,13 @@ func (q *request) announce() (yield func()) {
 		q.ticket.Yield()
 	})
 }
+
+// readVerbs change nothing.
+var readVerbs = []string{"get", "list", "watch", "head", "options"}
+
+// InFlight counts the requests under way that are not long-running: those that
+// read, and those that may change something.
+func (s *Server) InFlight() (reading, mutating int64) { return s.reading.Load(), s.writing.Load() }
 
 // versionPath reads /apis/GROUP/VERSION.
 func versionPath(path string) (schema.GroupVersion, bool) {
@@ -377,6 +393,6 @@ func (q *request) notFound() {
 func (q *request) finish() {
 	q.auditEnd(nil)
 	if m := q.s.Metrics; m != nil {
-		m.Request(&q.info, q.w.code(), time.Since(q.start), q.w.written)
+		m.Request(&q.info, q.r, q.w.code(), time.Since(q.start), q.w.written)
 	}
 }

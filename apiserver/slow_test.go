@@ -22,9 +22,11 @@ import (
 // watchEnds is told of the end of watches.
 type watchEnds chan struct{}
 
-func (watchEnds) Request(*apiserver.Info, int, time.Duration, int64) {}
+func (watchEnds) Request(*apiserver.Info, *http.Request, int, time.Duration, int64) {}
 
-func (w watchEnds) Watching(_ *apiserver.Info, delta int) {
+func (watchEnds) Checked(string, string, bool) {}
+
+func (w watchEnds) Watching(_ *apiserver.Info, _ *http.Request, delta int) {
 	if delta < 0 {
 		w <- struct{}{}
 	}

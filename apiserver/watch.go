@@ -76,8 +76,8 @@ func (q *request) watch(t resource.Target) error {
 	q.w.Header().Set("Content-Type", a.contentType(true))
 	q.w.WriteHeader(http.StatusOK)
 	if m := q.s.Metrics; m != nil {
-		m.Watching(&q.info, 1)
-		defer m.Watching(&q.info, -1)
+		m.Watching(&q.info, q.r, 1)
+		defer m.Watching(&q.info, q.r, -1)
 	}
 	out := &watchWriter{a: a, v: t.WireVersion(), q: q, conn: http.NewResponseController(q.w)}
 	out.w = bufio.NewWriterSize(out, 16<<10)

@@ -21,6 +21,9 @@ func (s *server) openAdmission(d admission.Deps) error {
 	if err != nil {
 		return err
 	}
-	s.admission.Admission = admission.NewChain(rules...)
+	chain := admission.NewChain(rules...)
+	chain.Metrics = admission.NewMetrics()
+	s.admissionMetrics = chain.Metrics
+	s.admission.Admission = chain
 	return nil
 }

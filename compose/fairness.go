@@ -64,11 +64,11 @@ func newFairnessMetrics(r prometheus.Registerer) *fairnessMetrics {
 		}, labels),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_flowcontrol_rejected_requests_total", Help: "Number of requests rejected by API Priority and Fairness subsystem",
-		}, append(labels, "reason")),
+		}, append(labels[:2:2], "reason")),
 		waited: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "apiserver_flowcontrol_request_wait_duration_seconds", Help: "Length of time a request spent waiting in its queue",
 			Buckets: []float64{0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30},
-		}, labels),
+		}, append(labels[:2:2], "execute")),
 	}
 	r.MustRegister(m.dispatched, m.rejected, m.waited)
 	return m
@@ -78,7 +78,7 @@ func newFairnessMetrics(r prometheus.Registerer) *fairnessMetrics {
 func (m *fairnessMetrics) Dispatched(level, schema string, waited time.Duration) {
 	m.dispatched.WithLabelValues(level, schema).Inc()
 	if level != flowcontrolv1.PriorityLevelConfigurationNameExempt {
-		m.waited.WithLabelValues(level, schema).Observe(waited.Seconds())
+		m.waited.WithLabelValues(level, schema, "true").Observe(waited.Seconds())
 	}
 }
 

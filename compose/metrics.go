@@ -6,11 +6,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/metrics/legacyregistry"
 
 	"sagong/apiserver"
 	"sagong/object"
@@ -19,33 +24,69 @@ import (
 
 // metrics counts under the names that upstream's dashboards and alerts know.
 type metrics struct {
-	registry *prometheus.Registry
-	requests *prometheus.CounterVec
-	duration *prometheus.HistogramVec
-	sizes    *prometheus.HistogramVec
-	watching *prometheus.GaugeVec
-	queues   *reconcile.PrometheusMetrics
-	scheme   *object.Scheme
+	registry   *prometheus.Registry
+	requests   *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	sizes      *prometheus.HistogramVec
+	watching   *prometheus.GaugeVec
+	deprecated *prometheus.GaugeVec
+	health     *prometheus.GaugeVec
+	checks     *prometheus.CounterVec
+	queues     *reconcile.PrometheusMetrics
+	scheme     *object.Scheme
+	series     sync.Map // of *series by requestLabels
+}
+
+// requestLabels are those of a request, in upstream's order: without the dry run
+// for what has no such label.
+type requestLabels struct {
+	verb, dryRun, group, version, resource, subresource, scope, component string
+}
+
+func (l requestLabels) all() []string {
+	return []string{l.verb, l.dryRun, l.group, l.version, l.resource, l.subresource, l.scope, l.component}
+}
+
+func (l requestLabels) withoutDryRun() []string {
+	return []string{l.verb, l.group, l.version, l.resource, l.subresource, l.scope, l.component}
+}
+
+// series are the metrics of requests that are alike, found once.
+type series struct {
+	codes    sync.Map // of prometheus.Counter by code
+	duration prometheus.Observer
+	size     prometheus.Observer // nil for what does not read
 }
 
 func newMetrics(scheme *object.Scheme) (*metrics, error) {
 	m := &metrics{registry: prometheus.NewRegistry(), scheme: scheme}
-	request := []string{"verb", "group", "version", "resource", "subresource", "scope"}
+	all := []string{"verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"}
+	request := append(all[:1:1], all[2:]...)
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "apiserver_request_total", Help: "Counter of apiserver requests broken out for each verb, group, version, resource, scope and HTTP response code.",
-	}, append(request, "code"))
+		Name: "apiserver_request_total", Help: "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
+	}, append(all[:len(all):len(all)], "code"))
 	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "apiserver_request_duration_seconds", Help: "Response latency distribution in seconds for each verb, group, version, resource, subresource and scope.",
-		Buckets: []float64{0.001, 0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 5, 10, 30, 60},
-	}, request)
+		Name: "apiserver_request_duration_seconds", Help: "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
+		// Upstream's, and one below them: most requests end before its first.
+		Buckets: []float64{0.001, 0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60},
+	}, all)
 	m.sizes = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "apiserver_response_sizes", Help: "Response size distribution in bytes for each group, version, verb, resource, subresource and scope.",
+		Name: "apiserver_response_sizes", Help: "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
 		Buckets: []float64{1000, 10_000, 100_000, 1e6, 1e7, 1e8, 1e9},
 	}, request)
 	m.watching = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "apiserver_longrunning_requests", Help: "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource and scope.",
+		Name: "apiserver_longrunning_requests", Help: "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component.",
 	}, request)
-	m.registry.MustRegister(m.requests, m.duration, m.sizes, m.watching,
+	m.deprecated = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "apiserver_requested_deprecated_apis", Help: "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
+	}, []string{"group", "version", "resource", "subresource", "removed_release"})
+	m.health = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kubernetes_healthcheck", Help: "This metric records the result of a single healthcheck.",
+	}, []string{"name", "type"})
+	m.checks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubernetes_healthchecks_total", Help: "This metric records the results of all healthcheck.",
+	}, []string{"name", "type", "status"})
+	m.registry.MustRegister(m.requests, m.duration, m.sizes, m.watching, m.deprecated, m.health, m.checks,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
 	if m.queues, err = reconcile.NewPrometheusMetrics(m.registry); err != nil {
@@ -55,41 +96,66 @@ func newMetrics(scheme *object.Scheme) (*metrics, error) {
 }
 
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	// The library of expressions counts on a registry of its own.
+	cel := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		all, err := legacyregistry.DefaultGatherer.Gather()
+		return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "apiserver_cel_") }), err
+	})
+	return promhttp.HandlerFor(prometheus.Gatherers{m.registry, cel}, promhttp.HandlerOpts{})
 }
 
-// knownVerbs keeps what clients make up out of the labels.
-var knownVerbs = map[string]bool{
-	"get": true, "list": true, "watch": true, "create": true, "update": true, "patch": true, "delete": true,
-	"deletecollection": true, "connect": true, "apply": true, "post": true, "put": true, "head": true, "options": true,
-}
+var (
+	methods     = []string{"DELETE", "PATCH", "POST", "PUT"}
+	connections = []string{"log", "exec", "portforward", "attach", "proxy"}
+)
 
-// labels describe a request. What a client makes up, a resource or subresource
-// that does not exist, is left out: clients must not be able to grow the labels,
-// and a request may be refused before anybody has looked whether it exists.
-func (m *metrics) labels(i *apiserver.Info) []string {
-	verb := i.Verb
-	if !knownVerbs[verb] {
-		verb = "other"
-	}
-	scope := ""
+// labels describe a request, as upstream's do. What a client makes up, a resource
+// or subresource that does not exist, is left out: clients must not be able to
+// grow the labels, and a request may be refused before anybody has looked whether
+// it exists.
+func (m *metrics) labels(i *apiserver.Info, r *http.Request) (requestLabels, *object.Definition) {
+	l := requestLabels{verb: "other"}
 	switch {
 	case !i.Resource:
-	case i.Name != "":
-		scope = "resource"
+	case i.Name != "" || i.Verb == "create":
+		l.scope = "resource"
 	case i.Namespace != "":
-		scope = "namespace"
+		l.scope = "namespace"
 	default:
-		scope = "cluster"
+		l.scope = "cluster"
 	}
-	out := []string{strings.ToUpper(verb), "", "", "", "", scope}
-	if def := m.scheme.ByResource(i.GVR()); i.Resource && def != nil {
-		out[1], out[2], out[3] = i.GV.Group, i.GV.Version, i.Plural
+	def := m.scheme.ByResource(i.GVR())
+	if i.Resource && def != nil {
+		l.component = "apiserver"
+		l.group, l.version, l.resource = i.GV.Group, i.GV.Version, i.Plural
 		if hasSubresource(def, i.Subresource) {
-			out[4] = i.Subresource
+			l.subresource = i.Subresource
+		}
+	} else {
+		def = nil
+	}
+	switch method := r.Method; {
+	case i.Verb == "watch" && i.Resource:
+		l.verb = "WATCH"
+	case slices.Contains(connections, l.subresource):
+		l.verb = "CONNECT"
+	case method == "PATCH" && r.Header.Get("Content-Type") == string(types.ApplyPatchType):
+		l.verb = "APPLY"
+	case method == "GET" || method == "HEAD":
+		l.verb = "GET"
+		if l.scope == "cluster" || l.scope == "namespace" {
+			l.verb = "LIST"
+		}
+	case slices.Contains(methods, method):
+		l.verb = method
+	}
+	if strings.Contains(r.URL.RawQuery, "dryRun") {
+		l.dryRun = "invalid"
+		if all := r.URL.Query()["dryRun"]; !slices.ContainsFunc(all, func(v string) bool { return v != metav1.DryRunAll }) {
+			l.dryRun = metav1.DryRunAll
 		}
 	}
-	return out
+	return l, def
 }
 
 func hasSubresource(def *object.Definition, name string) bool {
@@ -98,16 +164,64 @@ func hasSubresource(def *object.Definition, name string) bool {
 }
 
 // Request implements apiserver.Metrics.
-func (m *metrics) Request(i *apiserver.Info, code int, took time.Duration, bytes int64) {
-	l := m.labels(i)
-	m.requests.WithLabelValues(append(l, strconv.Itoa(code))...).Inc()
-	if i.Verb != "watch" {
-		m.duration.WithLabelValues(l...).Observe(took.Seconds())
-		m.sizes.WithLabelValues(l...).Observe(float64(bytes))
+func (m *metrics) Request(i *apiserver.Info, r *http.Request, code int, took time.Duration, bytes int64) {
+	l, def := m.labels(i, r)
+	found, ok := m.series.Load(l)
+	if !ok {
+		s := &series{duration: m.duration.WithLabelValues(l.all()...)}
+		if l.verb == "GET" || l.verb == "LIST" {
+			s.size = m.sizes.WithLabelValues(l.withoutDryRun()...)
+		}
+		if release, old := deprecated(def); old {
+			m.deprecated.WithLabelValues(l.group, l.version, l.resource, l.subresource, release).Set(1)
+		}
+		found, _ = m.series.LoadOrStore(l, s)
+	}
+	s := found.(*series)
+	count, ok := s.codes.Load(code)
+	if !ok {
+		count, _ = s.codes.LoadOrStore(code, m.requests.WithLabelValues(append(l.all(), strconv.Itoa(code))...))
+	}
+	count.(prometheus.Counter).Inc()
+	if l.verb == "WATCH" {
+		return
+	}
+	s.duration.Observe(took.Seconds())
+	if s.size != nil {
+		s.size.Observe(float64(bytes))
 	}
 }
 
+// deprecated says whether a kind is, and the release that does without it when
+// one is named.
+func deprecated(def *object.Definition) (release string, is bool) {
+	if def == nil {
+		return "", false
+	}
+	if def.Dynamic != nil {
+		return "", def.Dynamic.Deprecation != ""
+	}
+	o := def.New()
+	if gone, ok := o.(interface{ APILifecycleRemoved() (int, int) }); ok {
+		major, minor := gone.APILifecycleRemoved()
+		release = fmt.Sprintf("%d.%d", major, minor)
+	}
+	_, is = o.(interface{ APILifecycleDeprecated() (int, int) })
+	return release, is
+}
+
 // Watching implements apiserver.Metrics.
-func (m *metrics) Watching(i *apiserver.Info, delta int) {
-	m.watching.WithLabelValues(m.labels(i)...).Add(float64(delta))
+func (m *metrics) Watching(i *apiserver.Info, r *http.Request, delta int) {
+	l, _ := m.labels(i, r)
+	m.watching.WithLabelValues(l.withoutDryRun()...).Add(float64(delta))
+}
+
+// Checked implements apiserver.Metrics.
+func (m *metrics) Checked(path, check string, ok bool) {
+	value, status := 0.0, "error"
+	if ok {
+		value, status = 1, "success"
+	}
+	m.health.WithLabelValues(check, path).Set(value)
+	m.checks.WithLabelValues(check, path, status).Inc()
 }

@@ -2,6 +2,8 @@ package compose
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -29,18 +31,31 @@ func TestClientsCannotGrowTheLabels(t *testing.T) {
 		return n
 	}
 	pods := apiserver.Info{Resource: true, Verb: "get", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Namespace: "a", Name: "b", Subresource: "log"}
-	m.Request(&pods, 200, time.Second, 10)
-	want := []string{"GET", "", "v1", "pods", "log", "resource"}
-	if got := m.labels(&pods); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("labels %q, want %q", got, want)
+	get := httptest.NewRequest("GET", "/", nil)
+	m.Request(&pods, get, 200, time.Second, 10)
+	for _, x := range []struct {
+		r    *http.Request
+		info apiserver.Info
+		want requestLabels
+	}{
+		{get, pods, requestLabels{"CONNECT", "", "", "v1", "pods", "log", "resource", "apiserver"}},
+		{httptest.NewRequest("POST", "/?dryRun=All", nil), apiserver.Info{Resource: true, Verb: "create", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Namespace: "a"}, requestLabels{"POST", "All", "", "v1", "pods", "", "resource", "apiserver"}},
+		{httptest.NewRequest("GET", "/?dryRun=x", nil), apiserver.Info{Resource: true, Verb: "list", GV: schema.GroupVersion{Group: "apps", Version: "v1"}, Plural: "deployments", Namespace: "a"}, requestLabels{"LIST", "invalid", "apps", "v1", "deployments", "", "namespace", "apiserver"}},
+		{get, apiserver.Info{Resource: true, Verb: "watch", GV: schema.GroupVersion{Version: "v1"}, Plural: "nodes"}, requestLabels{"WATCH", "", "", "v1", "nodes", "", "cluster", "apiserver"}},
+		{httptest.NewRequest("DELETE", "/", nil), apiserver.Info{Resource: true, Verb: "deletecollection", GV: schema.GroupVersion{Version: "v1"}, Plural: "nodes"}, requestLabels{"DELETE", "", "", "v1", "nodes", "", "cluster", "apiserver"}},
+		{get, apiserver.Info{Verb: "get", Path: "/livez"}, requestLabels{verb: "GET"}},
+	} {
+		if got, _ := m.labels(&x.info, x.r); got != x.want {
+			t.Errorf("labels %q, want %q", got, x.want)
+		}
 	}
 	invent := func(i int) {
 		s := fmt.Sprint("made-up-", i)
 		for _, code := range []int{403, 404} {
-			m.Request(&apiserver.Info{Resource: true, Verb: s, GV: schema.GroupVersion{Group: s, Version: s}, Plural: s, Name: s, Subresource: s}, code, time.Second, 1)
-			m.Request(&apiserver.Info{Resource: true, Verb: "get", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Name: s, Subresource: s}, code, time.Second, 1)
+			m.Request(&apiserver.Info{Resource: true, Verb: s, GV: schema.GroupVersion{Group: s, Version: s}, Plural: s, Name: s, Subresource: s}, httptest.NewRequest(s, "/?dryRun="+s, nil), code, time.Second, 1)
+			m.Request(&apiserver.Info{Resource: true, Verb: "get", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Name: s, Subresource: s}, get, code, time.Second, 1)
 		}
-		m.Watching(&apiserver.Info{Resource: true, Verb: "watch", GV: schema.GroupVersion{Group: s}, Plural: s}, 1)
+		m.Watching(&apiserver.Info{Resource: true, Verb: "watch", GV: schema.GroupVersion{Group: s}, Plural: s}, get, 1)
 	}
 	invent(0)
 	before := series()

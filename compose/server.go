@@ -90,7 +90,9 @@ type server struct {
 	scheduler   *scheduler.Scheduler
 
 	podSecurity *admission.PodSecurityMetrics
-	aggregator  *aggregator.Aggregator
+
+	admissionMetrics *admission.Metrics
+	aggregator       *aggregator.Aggregator
 }
 
 // lateAdmission lets the engine exist before the rules that read through it.
@@ -181,8 +183,10 @@ func (s *server) openAPI() error {
 	if s.metrics, err = newMetrics(scheme); err != nil {
 		return err
 	}
+	fair := newFairness(s.hub, s.metrics)
 	s.dynamic.register(s.metrics.registry)
 	s.podSecurity.Register(s.metrics.registry)
+	s.metrics.registry.MustRegister(s.admissionMetrics)
 	discover, describe := s.openKinds(scheme)
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
@@ -191,8 +195,9 @@ func (s *server) openAPI() error {
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discover,
 		Delegate:  s.aggregator.Delegate,
-		Fairness:  newFairness(s.hub, s.metrics),
+		Fairness:  fair,
 	})
+	s.metrics.registry.MustRegister(gauges{scheme: scheme, engine: s.engine, api: s.api, fairness: fair, dir: storeDir(s.cfg)})
 	usage.New(usage.Options{
 		Nodes: reconcile.ViewOf[*corev1.Node](s.hub), Pods: reconcile.ViewOf[*corev1.Pod](s.hub), Log: s.log.With("room", "api"),
 		Read: func(ctx context.Context, n *corev1.Node) ([]byte, error) {
@@ -204,7 +209,9 @@ func (s *server) openAPI() error {
 	s.api.Handle("/metrics", s.metrics.handler())
 	s.servePages(time.Now())
 	s.api.Handle("/openapi/", s.aggregator.OpenAPI(describe))
-	s.api.AddCheck(apiserver.Check{Name: "store", For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
+	for _, name := range []string{"store", "etcd"} { // the name that monitoring knows
+		s.api.AddCheck(apiserver.Check{Name: name, For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
+	}
 	return nil
 }
 

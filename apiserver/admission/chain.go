@@ -6,6 +6,7 @@ package admission
 import (
 	"context"
 	"fmt"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -40,9 +41,12 @@ type Rounder interface {
 // validation, all that judge. When a webhook or a policy changed the object, it
 // and all before it are asked a second time. It implements resource.Admission.
 type Chain struct {
-	mutators   []Mutator
+	// Metrics measure the rules; nil measures nothing.
+	Metrics *Metrics
+
+	mutators   []named[Mutator]
 	rounders   int // how many mutators are asked again: up to the last Rounder
-	validators []Validator
+	validators []named[Validator]
 	after      []resource.AfterWrite
 }
 
@@ -51,13 +55,13 @@ func NewChain(plugins ...Plugin) *Chain {
 	c := &Chain{}
 	for _, p := range plugins {
 		if m, ok := p.(Mutator); ok {
-			c.mutators = append(c.mutators, m)
+			c.mutators = append(c.mutators, named[Mutator]{p.Name(), m})
 			if _, ok := p.(Rounder); ok {
 				c.rounders = len(c.mutators)
 			}
 		}
 		if v, ok := p.(Validator); ok {
-			c.validators = append(c.validators, v)
+			c.validators = append(c.validators, named[Validator]{p.Name(), v})
 		}
 		if w, ok := p.(resource.AfterWrite); ok {
 			c.after = append(c.after, w)
@@ -69,37 +73,41 @@ func NewChain(plugins ...Plugin) *Chain {
 // Admit implements resource.Admission. When a rule refuses, those that reserved
 // something for the write hear of it.
 func (c *Chain) Admit(ctx context.Context, a *resource.Attributes) error {
-	err := admit(ctx, a, c.mutators[:c.rounders])
-	if err == nil && a.Again {
-		a.Round = 1
-		err = admit(ctx, a, c.mutators[:c.rounders])
-	}
-	if err == nil {
-		err = admit(ctx, a, c.mutators[c.rounders:])
-	}
-	if err != nil {
-		c.AfterWrite(ctx, a, err)
-	}
-	return err
+	return c.step("admit", a, func() error {
+		err := c.admit(ctx, a, c.mutators[:c.rounders])
+		if err == nil && a.Again {
+			a.Round = 1
+			err = c.admit(ctx, a, c.mutators[:c.rounders])
+		}
+		if err == nil {
+			err = c.admit(ctx, a, c.mutators[c.rounders:])
+		}
+		if err != nil {
+			c.AfterWrite(ctx, a, err)
+		}
+		return err
+	})
 }
 
-func admit(ctx context.Context, a *resource.Attributes, rules []Mutator) error {
-	for _, m := range rules {
-		if err := m.Admit(ctx, a); err != nil {
-			return err
-		}
-	}
-	return nil
+func (c *Chain) admit(ctx context.Context, a *resource.Attributes, rules []named[Mutator]) error {
+	return ask(c.Metrics, "admit", a, rules, func(m Mutator) error { return m.Admit(ctx, a) })
 }
 
 // Validate implements resource.Admission.
 func (c *Chain) Validate(ctx context.Context, a *resource.Attributes) error {
-	for _, v := range c.validators {
-		if err := v.Validate(ctx, a); err != nil {
-			return err
-		}
+	return c.step("validate", a, func() error {
+		return ask(c.Metrics, "validate", a, c.validators, func(v Validator) error { return v.Validate(ctx, a) })
+	})
+}
+
+func (c *Chain) step(sort string, a *resource.Attributes, do func() error) error {
+	if c.Metrics == nil {
+		return do()
 	}
-	return nil
+	begin := time.Now()
+	err := do()
+	c.Metrics.observe("", sort, a, time.Since(begin), err != nil)
+	return err
 }
 
 // AfterWrite implements resource.AfterWrite.
