@@ -78,6 +78,9 @@ func pointAt(name string, args []string) error {
 				return nil
 			}
 		}
+		if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+			return nil // in a pod: kubectl is its service account
+		}
 		hint := "sagong up"
 		if name != config.DefaultName {
 			hint += " --name " + name

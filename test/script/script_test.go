@@ -66,6 +66,7 @@ func setup(t *testing.T, env *testscript.Env, bin string) error {
 		return err
 	}
 	data := filepath.Join(env.WorkDir, "data")
+	clients := filepath.Join(filepath.Dir(bin), "clients") // what test/clients/build makes
 	// Two clusters on one machine must not use the same node ports.
 	ports, port := "30000-32767", "30080"
 	if shared() {
@@ -80,7 +81,8 @@ func setup(t *testing.T, env *testscript.Env, bin string) error {
 		return err
 	}
 	for k, v := range map[string]string{
-		"PATH":              filepath.Dir(bin) + ":" + os.Getenv("PATH"),
+		"PATH":              filepath.Dir(bin) + ":" + clients + ":" + os.Getenv("PATH"),
+		"CLIENTS":           clients,
 		"SAGONG_NAME":       name,
 		"SAGONG_DATA_DIR":   data,
 		"SAGONG_RUN_DIR":    "/run/sagong-" + name,
