@@ -1,11 +1,16 @@
 package conformance
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"sagong/apiserver/authz"
 )
 
 func TestServiceAccounts(t *testing.T) {
@@ -110,6 +117,55 @@ func TestServiceAccounts(t *testing.T) {
 		c.want(*a.AutomountServiceAccountToken, "%v", a)
 		a = must(c.CoreV1().ServiceAccounts(ns).Get(c.ctx, "e2e", metav1.GetOptions{}))
 		c.want(*a.AutomountServiceAccountToken, "%v", a)
+	})
+}
+
+func TestServiceAccountIssuer(t *testing.T) {
+	// A pod reads the same documents in test/script/testdata/workloads.txtar.
+	conform(t, "[sig-auth] ServiceAccounts ServiceAccountIssuerDiscovery should support OIDC discovery of service account issuer [Conformance]", func(c *cluster) {
+		const discovery = "system:service-account-issuer-discovery"
+		for _, r := range authz.BootstrapClusterRoles() {
+			if r.Name == discovery {
+				must(c.RbacV1().ClusterRoles().Create(c.ctx, r, metav1.CreateOptions{}))
+			}
+		}
+		for _, b := range authz.BootstrapClusterRoleBindings() {
+			if b.Name == discovery {
+				must(c.RbacV1().ClusterRoleBindings().Create(c.ctx, b, metav1.CreateOptions{}))
+			}
+		}
+		c.settle(0)
+		p := must(c.CoreV1().Pods(ns).Create(c.ctx, &corev1.Pod{ObjectMeta: meta("validator"), Spec: template("validator", "v1").Spec}, metav1.CreateOptions{}))
+		request := must(c.CoreV1().ServiceAccounts(ns).CreateToken(c.ctx, "default", &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+			Audiences: []string{"oidc-discovery-test"}, BoundObjectRef: &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: p.Name, UID: p.UID},
+		}}, metav1.CreateOptions{}))
+		own := must(c.CoreV1().ServiceAccounts(ns).CreateToken(c.ctx, "default", &authenticationv1.TokenRequest{}, metav1.CreateOptions{}))
+		config := rest.CopyConfig(c.config)
+		config.BearerToken = own.Status.Token
+		as := must(kubernetes.NewForConfig(config)).CoreV1().RESTClient()
+		var issuer struct {
+			Issuer string   `json:"issuer"`
+			Keys   string   `json:"jwks_uri"`
+			Signed []string `json:"id_token_signing_alg_values_supported"`
+		}
+		c.ok(json.Unmarshal(must(as.Get().AbsPath("/.well-known/openid-configuration").DoRaw(c.ctx)), &issuer))
+		where := must(url.Parse(issuer.Keys))
+		var keys jose.JSONWebKeySet
+		c.ok(json.Unmarshal(must(as.Get().AbsPath(where.Path).DoRaw(c.ctx)), &keys))
+		var algorithms []jose.SignatureAlgorithm
+		for _, a := range issuer.Signed {
+			algorithms = append(algorithms, jose.SignatureAlgorithm(a))
+		}
+		token := must(jwt.ParseSigned(request.Status.Token, algorithms))
+		signers := keys.Key(token.Headers[0].KeyID)
+		c.want(len(signers) == 1, "key %s is not published: %v", token.Headers[0].KeyID, keys)
+		var claims jwt.Claims
+		c.ok(token.Claims(signers[0].Key, &claims))
+		c.ok(claims.Validate(jwt.Expected{Issuer: issuer.Issuer, AnyAudience: jwt.Audience{"oidc-discovery-test"}, Subject: "system:serviceaccount:" + ns + ":default", Time: time.Now()}))
+		// The path is not for everybody.
+		config.BearerToken, config.Impersonate.UserName = "", "stranger"
+		_, err := must(kubernetes.NewForConfig(config)).CoreV1().RESTClient().Get().AbsPath(where.Path).DoRaw(c.ctx)
+		c.want(apierrors.IsForbidden(err), "%v", err)
 	})
 }
 

@@ -69,7 +69,6 @@ type cluster struct {
 	system client.Client
 	agent  *agent
 	net    *network
-	tokens *authn.TokenKeys
 }
 
 // ns is the namespace of a test.
@@ -152,6 +151,8 @@ func start(t *testing.T) (*cluster, func()) {
 		Engine: engine, Log: quiet, Authenticator: authn.Chain{tokens, admin}, Authorizer: authorizer, Discovery: found, Delegate: others.Delegate, Nodes: agents{pods},
 	})
 	api.Handle("/openapi/", others.OpenAPI(described))
+	api.Handle(authn.DiscoveryPath, accounts.Discovery("http://api"+authn.KeysPath))
+	api.Handle(authn.KeysPath, accounts.PublicKeys())
 	config := &rest.Config{Host: "http://api", Transport: &inProcess{api}, QPS: -1}
 	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -162,7 +163,7 @@ func start(t *testing.T) (*cluster, func()) {
 	for _, run := range []func(context.Context) error{hub.Run, events.Run, parts.Run, sched.Run} {
 		wg.Go(func() { _ = run(ctx) })
 	}
-	c := &cluster{t, kube, config, ctx, system, a, pods, keys}
+	c := &cluster{t, kube, config, ctx, system, a, pods}
 	for _, name := range []string{"default", "kube-node-lease", ns} {
 		must(kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}))
 	}
