@@ -255,8 +255,11 @@ func (s *server) openComponents() error {
 	if err != nil {
 		return err
 	}
+	measured := scheduler.NewMetrics()
+	s.metrics.registry.MustRegister(measured)
 	s.scheduler, err = scheduler.New(scheduler.Config{
-		Client: as("kube-scheduler"), Hub: s.hub, Log: s.log.With("room", "scheduler"), Configuration: scheduling,
+		Metrics: measured,
+		Client:  as("kube-scheduler"), Hub: s.hub, Log: s.log.With("room", "scheduler"), Configuration: scheduling,
 		Recorder: func(profile string) client.Recorder { return s.events.For(profile, "") },
 	})
 	if err != nil {

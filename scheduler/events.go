@@ -42,6 +42,13 @@ func equalImages(a, b corev1.ContainerImage) bool {
 
 func (s *Scheduler) podChanged(old, new *corev1.Pod) {
 	now := s.cfg.Now()
+	if new != nil && len(new.Spec.SchedulingGates) > 0 && new.DeletionTimestamp == nil && s.profiles[new.Spec.SchedulerName] != nil {
+		s.gated[new.UID] = struct{}{}
+	} else if new != nil {
+		delete(s.gated, new.UID)
+	} else {
+		delete(s.gated, old.UID)
+	}
 	switch {
 	case new == nil:
 		s.forget(old)

@@ -47,7 +47,7 @@ func (s *Scheduler) evict(p *profile, x *queued, c *candidate) {
 			s.state.Denominate(n.Object.UID)
 			if other := s.queue.pods[n.Object.UID]; other != nil {
 				s.condition(other)
-				s.queue.wakeOne(other, s.cfg.Now())
+				s.queue.wakeOne(other, s.cfg.Now(), podUpdate)
 			}
 		}
 	}
@@ -85,7 +85,7 @@ func (s *Scheduler) spare(v *eviction, err error) {
 		s.cfg.Log.Warn("cannot preempt pod", "pod", v.victim.Namespace+"/"+v.victim.Name, "err", err)
 	}
 	if x := s.queue.pods[v.for_]; x != nil && x.place == unschedulable {
-		s.queue.wakeOne(x, s.cfg.Now())
+		s.queue.wakeOne(x, s.cfg.Now(), podUpdate)
 	}
 	s.changes |= plugins.PodGone
 }

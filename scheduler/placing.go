@@ -17,6 +17,10 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 	if len(batch) == 0 {
 		return false
 	}
+	began := s.cfg.Now()
+	for _, x := range batch {
+		x.began = began
+	}
 	p := s.profiles[batch[0].pod.Spec.SchedulerName]
 	pl, no := s.planFor(p, batch[0])
 	var bound []write
@@ -43,7 +47,7 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 	}
 	if no == nil {
 		// There may be room for more than were woken.
-		s.queue.wakeClass(batch[0].class, batchSize, s.cfg.Now())
+		s.queue.wakeClass(batch[0].class, batchSize, s.cfg.Now(), eventOf(plugins.PodPlaced))
 		return true
 	}
 	for ; i < len(batch); i++ {
@@ -132,7 +136,7 @@ func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued,
 	s.state.Denominate(x.pod.UID)
 	s.state.PlaceLike(x.pod, n.Name, true, pl.c.Demand)
 	s.changes |= plugins.PodPlaced
-	w := write{x: x, pod: x.pod, node: n.Name, profile: p}
+	w := write{x: x, pod: x.pod, node: n.Name, profile: p, since: x.since, began: x.began, attempts: x.attempts}
 	var before []plugins.PreBinder
 	for _, r := range p.rules {
 		if b, ok := r.(plugins.PreBinder); ok && b.Binds(x.pod, n.Name) {
@@ -176,7 +180,7 @@ func (s *Scheduler) wakeNominees(node string) {
 		}
 		pl := s.profiles[x.pod.Spec.SchedulerName].kept(x)
 		if pl == nil || pl.fits(n, x.pod.UID) == nil {
-			s.queue.wakeOne(x, s.cfg.Now())
+			s.queue.wakeOne(x, s.cfg.Now(), eventOf(plugins.PodGone))
 		}
 	}
 }
@@ -201,7 +205,9 @@ func (s *Scheduler) park(p *profile, x *queued, why *unfit, pl *plan) {
 		}
 	}
 	u.post = strings.Join(said, ", ")
-	s.queue.fail(x, u.helps|plugins.PodChanged, s.cfg.Now())
+	now := s.cfg.Now()
+	s.cfg.Metrics.attempt(p.name, "unschedulable", now.Sub(x.began))
+	s.queue.fail(x, u.helps|plugins.PodChanged, now)
 	x.said = u.message()
 	s.events[p.name].Eventf(x.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", x.said)
 	if denominate && s.state.NominatedTo(x.pod.UID) != "" {
@@ -222,6 +228,7 @@ func (s *Scheduler) preempt(p *profile, x *queued, pl *plan, why *unfit) (messag
 	if pl == nil || why.pre != "" {
 		return fmt.Sprintf("%s0/%d nodes are available: %s.", asked, why.nodes, histogram(map[string]int{notHelpful.Reasons[0]: why.nodes})), true
 	}
+	s.cfg.Metrics.preempting()
 	if !pl.refresh() {
 		var no *unfit
 		if pl, no = s.planFor(p, x); no != nil {
@@ -236,6 +243,7 @@ func (s *Scheduler) preempt(p *profile, x *queued, pl *plan, why *unfit) (messag
 	if best == nil {
 		return asked + none, true
 	}
+	s.cfg.Metrics.chose(len(best.victims))
 	s.evict(p, x, best)
 	return "", false
 }

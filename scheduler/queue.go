@@ -22,6 +22,7 @@ type queued struct {
 	base     int // bytes of class that labels do not decide
 	priority int32
 	since    time.Time
+	began    time.Time // its last attempt
 	attempts int
 	failed   time.Time // when it last fitted nowhere
 	at       time.Time // when it is tried again whatever happens
@@ -48,9 +49,10 @@ const (
 type queue struct {
 	first, most time.Duration // of back-off
 	// claims is what the class of a pod has to say of its resource claims.
-	claims func(*corev1.Pod) string
-	pods   map[types.UID]*queued
-	active byPriority
+	claims  func(*corev1.Pod) string
+	metrics *Metrics
+	pods    map[types.UID]*queued
+	active  byPriority
 	// classes lists the active pods of a class, oldest first, waiting those that
 	// are unschedulable, tried longest ago first.
 	classes, waiting map[string]*members
@@ -75,7 +77,7 @@ func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 		x = &queued{pod: p, priority: corev1helpers.PodPriority(p), since: now, place: inFlight}
 		x.class, x.base = q.class(p)
 		q.pods[p.UID] = x
-		q.activate(x)
+		q.activate(x, podAdd)
 		return x
 	}
 	class, base := q.class(p)
@@ -89,7 +91,7 @@ func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 	}
 	x.pod, x.class, x.base, x.priority = p, class, base, corev1helpers.PodPriority(p)
 	if was != inFlight {
-		q.activate(x)
+		q.activate(x, podUpdate)
 	}
 	return x
 }
@@ -110,8 +112,9 @@ func (q *queue) refresh(p *corev1.Pod, now time.Time) {
 	}
 }
 
-// activate puts a pod that is nowhere among those to place.
-func (q *queue) activate(x *queued) {
+// activate puts a pod that is nowhere among those to place, because of an event.
+func (q *queue) activate(x *queued, event string) {
+	q.metrics.enters(active, event)
 	x.place = active
 	heap.Push(&q.active, x)
 	addMember(q.classes, x)
@@ -170,7 +173,7 @@ func (q *queue) hasten(limit int) {
 	for h := &q.parked[backingOff]; h.Len() > 0 && limit > 0; limit-- {
 		x := (*h)[0]
 		q.unplace(x)
-		q.activate(x)
+		q.activate(x, backoffOver)
 	}
 }
 
@@ -178,7 +181,7 @@ func (q *queue) hasten(limit int) {
 func (q *queue) fail(x *queued, helps plugins.Change, now time.Time) {
 	x.failed, x.waitsFor = now, helps
 	q.reclass(x)
-	q.park(x, unschedulable, now.Add(patience))
+	q.park(x, unschedulable, now.Add(patience), attemptFailure)
 }
 
 // reclass looks again at what class a pod in flight is of: its claims may have
@@ -193,13 +196,14 @@ func (q *queue) reclass(x *queued) {
 func (q *queue) retry(x *queued, now time.Time) {
 	x.failed = now
 	q.reclass(x)
-	q.park(x, failing, q.ready(x))
+	q.park(x, failing, q.ready(x), attemptFailure)
 }
 
-func (q *queue) park(x *queued, place whereabouts, at time.Time) {
+func (q *queue) park(x *queued, place whereabouts, at time.Time, event string) {
 	if q.pods[x.pod.UID] != x {
 		return // deleted meanwhile
 	}
+	q.metrics.enters(place, event)
 	q.unplace(x)
 	x.place, x.at = place, at
 	heap.Push(&q.parked[place], x)
@@ -235,34 +239,34 @@ func (q *queue) wake(c plugins.Change, now time.Time, helps func(*queued, plugin
 		}
 		switch h {
 		case all:
-			q.wakeClass(class, m.live, now)
+			q.wakeClass(class, m.live, now, eventOf(c))
 		case some:
-			q.wakeClass(class, batchSize, now)
+			q.wakeClass(class, batchSize, now, eventOf(c))
 		}
 	}
 }
 
 // wakeClass moves up to k pods of a class back towards placement.
-func (q *queue) wakeClass(class string, k int, now time.Time) {
+func (q *queue) wakeClass(class string, k int, now time.Time, event string) {
 	for ; k > 0; k-- {
 		m := q.waiting[class]
 		if m == nil {
 			return
 		}
-		q.wakeOne(m.first(), now)
+		q.wakeOne(m.first(), now, event)
 	}
 }
 
 // wakeOne moves one unschedulable pod back towards placement.
-func (q *queue) wakeOne(x *queued, now time.Time) {
+func (q *queue) wakeOne(x *queued, now time.Time, event string) {
 	if x.place != unschedulable {
 		return
 	}
 	if at := q.ready(x); now.Before(at) {
-		q.park(x, backingOff, at)
+		q.park(x, backingOff, at, event)
 	} else {
 		q.unplace(x)
-		q.activate(x)
+		q.activate(x, event)
 	}
 }
 
@@ -275,7 +279,11 @@ func (q *queue) due(now time.Time) time.Time {
 		for h.Len() > 0 && !now.Before((*h)[0].at) {
 			x := (*h)[0]
 			q.unplace(x)
-			q.activate(x)
+			event := backoffOver
+			if place == unschedulable {
+				event = patienceOver
+			}
+			q.activate(x, event)
 		}
 		if h.Len() > 0 && (next.IsZero() || (*h)[0].at.Before(next)) {
 			next = (*h)[0].at

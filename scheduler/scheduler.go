@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sagong/client"
 	"sagong/reconcile"
@@ -38,6 +39,8 @@ type Config struct {
 	Now      func() time.Time // nil means time.Now
 	// Configuration is complete; nil means the defaults.
 	Configuration *configuration.Configuration
+	// Metrics are of this scheduler alone; nil is none.
+	Metrics *Metrics
 }
 
 // Scheduler places pods.
@@ -62,6 +65,7 @@ type Scheduler struct {
 	budgets budgets
 	changes plugins.Change  // heard and not yet told to the queue
 	freed   map[string]bool // nodes with nominees that pods have left since
+	gated   map[types.UID]struct{}
 }
 
 // New makes a scheduler that follows the hub's pods, nodes, namespaces and
@@ -78,8 +82,9 @@ func New(cfg Config) (*Scheduler, error) {
 	s := &Scheduler{
 		cfg: cfg, profiles: map[string]*profile{}, events: map[string]client.Recorder{}, signal: make(chan struct{}, 1),
 		writes: make(chan []write, 16), tickets: make(chan struct{}, maxPreBinds), queue: newQueue(c.InitialBackoff, c.MaxBackoff), state: state.New(),
-		freed: map[string]bool{},
+		freed: map[string]bool{}, gated: map[types.UID]struct{}{},
 	}
+	s.queue.metrics = cfg.Metrics
 	shared := plugins.Share(plugins.Deps{
 		Hub: cfg.Hub, Client: cfg.Client, Events: cfg.Recorder(c.Profiles[0].Name), Log: cfg.Log, Now: cfg.Now, Post: s.post,
 		Changed: func(c plugins.Change) { s.changes |= c },
@@ -130,11 +135,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer s.prebind.Wait()
 	defer stopPreBinds()
 
+	defer func() { s.cfg.Metrics.show(s.queue, len(s.gated)) }()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		s.drain()
 		next := s.queue.due(s.cfg.Now())
+		s.cfg.Metrics.show(s.queue, len(s.gated))
 		if s.placeBatch(preCtx) {
 			if ctx.Err() != nil {
 				return ctx.Err()

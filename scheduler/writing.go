@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +23,9 @@ type write struct {
 	node    string // to bind to
 	profile *profile
 	victim  *eviction // whose status this is, to be deleted then
+	// Of a pod to bind: when it came, when this attempt began, and its number.
+	since, began time.Time
+	attempts     int
 	// prepared says that rules wrote or waited for the pod.
 	prepared bool
 }
@@ -79,6 +83,9 @@ func (s *Scheduler) commit(ctx context.Context, work []write) {
 					}
 				}
 			}
+			now := s.cfg.Now()
+			s.cfg.Metrics.attempt(b.profile.name, "scheduled", now.Sub(b.began))
+			s.cfg.Metrics.scheduled(b.attempts, now.Sub(b.since))
 			s.events[b.profile.name].Eventf(b.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", b.pod.Namespace, b.pod.Name, b.node)
 		default:
 			s.post(func() { s.unbind(b, r.Err) })
@@ -128,6 +135,7 @@ func (s *Scheduler) unbind(b write, err error) {
 		s.queue.remove(uid)
 		return
 	}
+	s.cfg.Metrics.attempt(b.profile.name, "error", s.cfg.Now().Sub(b.began))
 	s.cfg.Log.Warn("cannot bind pod, trying again", "pod", b.pod.Namespace+"/"+b.pod.Name, "node", b.node, "err", err)
 	s.events[b.profile.name].Eventf(b.x.pod, corev1.EventTypeWarning, "FailedScheduling", "%v", err)
 	s.queue.retry(b.x, s.cfg.Now())
