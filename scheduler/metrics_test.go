@@ -39,7 +39,10 @@ func TestMetrics(t *testing.T) {
 	wg.Go(func() { _ = s.Run(ctx) })
 	until(t, reconcile.ViewOf[*corev1.Pod](hub), "four bound, one refused", func(all []*corev1.Pod) bool {
 		return count(all, func(p *corev1.Pod) bool { return p.Spec.NodeName != "" }) == 4 &&
-			count(all, func(p *corev1.Pod) bool { x := conditionOf(p, corev1.PodScheduled); return x != nil && x.Reason == "Unschedulable" }) == 1
+			count(all, func(p *corev1.Pod) bool {
+				x := conditionOf(p, corev1.PodScheduled)
+				return x != nil && x.Reason == "Unschedulable"
+			}) == 1
 	})
 	cancel()
 	wg.Wait() // what is under way is finished and counted
