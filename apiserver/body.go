@@ -1,15 +1,18 @@
 package apiserver
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"sagong/apiserver/resource"
 	"sagong/object"
@@ -78,17 +81,20 @@ func (q *request) decodeLeniently(t resource.Target, into runtime.Object, want s
 	}
 	d, err := object.DecodeInto(into, data, f, validation != metav1.FieldValidationIgnore)
 	if err != nil {
-		gvk, kindErr := object.KindOf(data, f)
-		if kindErr != nil || gvk.Kind == "" {
-			return nil, wrongKind(schema.GroupVersionKind{}, want, fmt.Errorf("%w (%s)", err, summary(data)))
+		gvk, unreadable := object.KindOf(data, f)
+		if unreadable != nil {
+			return nil, unrecognized(want, unreadable, data)
 		}
-		return nil, wrongKind(gvk, want, err)
+		return nil, wrongKind(withDefaults(gvk, want), want, err)
 	}
-	if d.GVK.Kind != "" && want.Kind != "" && d.GVK.Kind != want.Kind {
-		return nil, wrongKind(d.GVK, want, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", d.GVK.Version, d.GVK.Kind, want.Version, want.Kind))
+	if d.GVK.Version == "" {
+		// Either it does not say, or what it says is no version.
+		if _, unreadable := object.KindOf(data, f); unreadable != nil {
+			return nil, unrecognized(want, unreadable, data)
+		}
 	}
-	if gv := d.GVK.GroupVersion(); d.GVK.Version != "" && want.Kind != "" && gv != want.GroupVersion() {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gv, want.GroupVersion()))
+	if err := sameKind(t, withDefaults(d.GVK, want), want); err != nil {
+		return nil, err
 	}
 	q.auditRequest(d.Object, want, data, f)
 	if t.Custom() && t.Subresource == "" || isCustom(into) {
@@ -119,15 +125,57 @@ func isCustom(o runtime.Object) bool {
 	return ok
 }
 
+// withDefaults is the kind that a body has which does not say all of it.
+func withDefaults(gvk, want schema.GroupVersionKind) schema.GroupVersionKind {
+	if gvk.Kind == "" {
+		gvk.Kind = want.Kind
+	}
+	if gvk.Version == "" && (gvk.Group == "" || gvk.Group == want.Group) {
+		gvk.Group, gvk.Version = want.Group, want.Version
+	}
+	return gvk
+}
+
+// sameKind judges what kind a body says it is of, in the words of upstream, which
+// reads a body as what it says and then converts it to its own internal type.
+func sameKind(t resource.Target, gvk, want schema.GroupVersionKind) error {
+	if want.Kind == "" || gvk == want {
+		return nil
+	}
+	known := t.Custom() || t.Subresource != "" || scheme.Scheme.Recognizes(gvk)
+	switch {
+	case known && gvk.Kind == want.Kind:
+		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gvk.GroupVersion(), want.GroupVersion()))
+	case !known:
+		return wrongKind(gvk, want, fmt.Errorf("no kind %q is registered for version %q in scheme %q", gvk.Kind, gvk.GroupVersion(), "pkg/api/legacyscheme/scheme.go:30"))
+	}
+	internal, _, _ := strings.Cut(want.Group, ".")
+	if internal == "" || want.Group == "events.k8s.io" {
+		internal = "core"
+	}
+	return wrongKind(gvk, want, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", gvk.Version, gvk.Kind, internal, want.Kind))
+}
+
+// unrecognized is the error for a body that does not even show its kind.
+func unrecognized(want schema.GroupVersionKind, cause error, data []byte) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, cause, summary(data)))
+}
+
+// summary is the beginning of a body, as text when it looks like JSON.
 func summary(data []byte) string {
 	const most = 30
-	switch {
-	case len(data) == 0:
+	if len(data) == 0 {
 		return "<empty>"
-	case len(data) > most:
-		return fmt.Sprintf("%q", data[:most]) + "..."
 	}
-	return fmt.Sprintf("%q", data)
+	rest := ""
+	isJSON := data[0] == '{'
+	if len(data) > most {
+		data, rest = data[:most], " ..."
+	}
+	if isJSON {
+		return string(data) + rest
+	}
+	return hex.EncodeToString(data) + rest
 }
 
 // decodeObject reads the body as an object of the request's version and turns

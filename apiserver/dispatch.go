@@ -110,9 +110,13 @@ func (q *request) serveMain(t resource.Target) error {
 			return q.notAllowed()
 		}
 		return q.create(t)
-	case "update":
-		return q.update(t)
-	case "patch":
+	case "update", "patch":
+		if q.info.Name == "" {
+			return q.notAllowed()
+		}
+		if verb == "update" {
+			return q.update(t)
+		}
 		return q.patch(t)
 	case "delete":
 		return q.delete(t)
@@ -237,8 +241,5 @@ func named(o runtime.Object) runtime.Object {
 
 // wrongKind is the error for a body of another kind than the path's.
 func wrongKind(gvk, want schema.GroupVersionKind, cause error) error {
-	if gvk.Kind != "" {
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, want.Kind, cause))
-	}
-	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v", want.Kind, cause))
+	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, want.Kind, cause))
 }

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -102,10 +103,20 @@ func (q *request) listQuery(d *object.Definition, watch bool) (listQuery, error)
 		return o, badOptions("ListOptions", errs)
 	}
 	if o.Revision, err = resource.ParseRevision(rv); err != nil {
-		return o, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: strconv.ParseUint: parsing %q: invalid syntax", rv, rv))
+		return o, badRevision(rv, err, watch)
 	}
 	o.HasRevision = rv != ""
 	return o, nil
+}
+
+// badRevision is upstream's answer to a resourceVersion that is no number: only
+// lists call it a bad request.
+func badRevision(rv string, err error, watch bool) error {
+	bad := field.Invalid(field.NewPath("resourceVersion"), rv, errors.Unwrap(err).Error())
+	if watch {
+		return bad
+	}
+	return apierrors.NewBadRequest("invalid resource version: " + bad.Error())
 }
 
 // deleteOptions come in the body, or else in the query.
@@ -122,7 +133,10 @@ func (q *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		}
 		d, err := object.DecodeInto(o, data, f, false)
 		if err != nil {
-			return nil, wrongKind(d.GVK, schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, err)
+			if _, unreadable := object.KindOf(data, f); unreadable != nil {
+				err = unreadable
+			}
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		if d.GVK.Kind != "" && d.GVK.Kind != "DeleteOptions" {
 			return nil, apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")

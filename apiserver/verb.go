@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -27,9 +28,10 @@ func (q *request) get(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	rev, err := resource.ParseRevision(q.r.URL.Query().Get("resourceVersion"))
+	rv := q.r.URL.Query().Get("resourceVersion")
+	rev, err := resource.ParseRevision(rv)
 	if err != nil {
-		return apierrors.NewBadRequest(err.Error())
+		return badRevision(rv, err, true)
 	}
 	main := t
 	main.Subresource = ""
@@ -115,9 +117,14 @@ func (q *request) readPatch(t resource.Target) (resource.Patch, *metav1.PatchOpt
 	}
 	p.Validation = validationDirective(v)
 	var err error
-	p.Data, err = q.readBody()
+	if p.Data, err = q.readBody(); err != nil {
+		return p, o, err
+	}
+	if p.Type != types.ApplyYAMLPatchType && !json.Valid(p.Data) {
+		return p, o, apierrors.NewBadRequest("invalid JSON patch")
+	}
 	q.audited.Patch(p.Data)
-	return p, o, err
+	return p, o, nil
 }
 
 func (q *request) patch(t resource.Target) error {

@@ -1,11 +1,9 @@
 package object
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -167,22 +165,25 @@ func Prune(d *Definition, o Object) (unknown []error, err error) {
 
 func clearKind(o runtime.Object) { o.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{}) }
 
-// KindOf reads only what kind a JSON or YAML body says it is.
+// KindOf reads only what kind a body says it is. Errors are in upstream's words.
 func KindOf(data []byte, f Format) (schema.GroupVersionKind, error) {
 	if f == Protobuf {
 		gvk, _, err := OpenEnvelope(data)
 		return gvk, err
 	}
-	var k struct {
-		APIVersion string `json:"apiVersion"`
-		Kind       string `json:"kind"`
-	}
 	if f == YAML {
-		if err := yaml.Unmarshal(data, &k); err != nil {
+		var err error
+		if data, err = yaml.YAMLToJSON(data); err != nil {
 			return schema.GroupVersionKind{}, err
 		}
-	} else if err := json.Unmarshal(data, &k); err != nil {
-		return schema.GroupVersionKind{}, err
+	}
+	// Its type is in the texts of errors: it is upstream's.
+	var k struct {
+		APIVersion string `json:"apiVersion,omitempty"`
+		Kind       string `json:"kind,omitempty"`
+	}
+	if err := json.Unmarshal(data, &k); err != nil {
+		return schema.GroupVersionKind{}, fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
 	}
 	gv, err := schema.ParseGroupVersion(k.APIVersion)
 	return gv.WithKind(k.Kind), err
@@ -195,28 +196,4 @@ func decodeMap(data []byte) (map[string]any, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-// IsJSONObject reports whether data holds one JSON object and nothing else.
-func IsJSONObject(data []byte) bool {
-	d := json.NewDecoder(bytes.NewReader(data))
-	t, err := d.Token()
-	if err != nil || t != json.Delim('{') {
-		return false
-	}
-	depth := 1
-	for depth > 0 {
-		t, err := d.Token()
-		if err != nil {
-			return false
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-	}
-	_, err = d.Token()
-	return err == io.EOF
 }

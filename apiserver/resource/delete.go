@@ -89,11 +89,13 @@ func precondition(t Target, o *metav1.DeleteOptions, old object.Object) error {
 	if p == nil {
 		return nil
 	}
+	// Upstream names the kind here, not the resource.
+	gr := schema.GroupResource{Group: t.gk().Group, Resource: t.gk().Kind}
 	if p.UID != nil && *p.UID != old.GetUID() {
-		return apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, old.GetUID()))
+		return apierrors.NewConflict(gr, t.Name, fmt.Errorf("the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", *p.UID, old.GetUID()))
 	}
 	if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
-		return apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, old.GetResourceVersion()))
+		return apierrors.NewConflict(gr, t.Name, fmt.Errorf("the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified", *p.ResourceVersion, old.GetResourceVersion()))
 	}
 	return nil
 }

@@ -212,7 +212,14 @@ func (t Target) WireVersion() *object.Version {
 	return t.Codec.Storage()
 }
 
-func (t Target) gr() schema.GroupResource { return t.Definition.GR() }
+// gr is the resource as error texts name it: of the group that was asked.
+func (t Target) gr() schema.GroupResource {
+	gr := t.Definition.GR()
+	if t.Version != nil {
+		gr.Group = t.Version.Group
+	}
+	return gr
+}
 
 func (t Target) gk() schema.GroupKind { return t.Definition.GVK().GroupKind() }
 

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
 	"sagong/object"
@@ -30,6 +31,17 @@ type Patch struct {
 	Data []byte
 	// Validation is fieldValidation: what to do about unknown fields.
 	Validation string
+}
+
+// strict reports whether the patch itself is read strictly.
+func (p Patch) strict() bool { return p.Validation != metav1.FieldValidationIgnore }
+
+// jsonPatchOp is one operation of a JSON patch: what strict reading knows.
+type jsonPatchOp struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
 }
 
 // maxPatchOperations and maxPatchCopies, in bytes, bound a JSON patch, as
@@ -114,6 +126,13 @@ func wholeObject(v *object.Version, o object.Object) ([]byte, error) {
 func applyPatch(v *object.Version, before []byte, p Patch) ([]byte, error) {
 	switch p.Type {
 	case types.JSONPatchType:
+		if p.strict() {
+			var ops []jsonPatchOp
+			if _, err := kjson.UnmarshalStrict(p.Data, &ops); err != nil {
+				// Upstream's type is of another package, which the text names.
+				return nil, apierrors.NewBadRequest("error decoding patch: " + strings.ReplaceAll(err.Error(), "resource.jsonPatchOp", "handlers.jsonPatchOp"))
+			}
+		}
 		patch, err := jsonpatch.DecodePatch(p.Data)
 		if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
@@ -127,11 +146,11 @@ func applyPatch(v *object.Version, before []byte, p Patch) ([]byte, error) {
 		}
 		return after, nil
 	case types.MergePatchType:
-		if !json.Valid(p.Data) {
-			return nil, apierrors.NewBadRequest("error decoding patch: patch is not valid JSON")
-		}
-		if !object.IsJSONObject(p.Data) {
-			return nil, apierrors.NewBadRequest("Invalid JSON merge patch: the patch must be an object")
+		if p.strict() {
+			var fields map[string]any
+			if _, err := kjson.UnmarshalStrict(p.Data, &fields); err != nil {
+				return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+			}
 		}
 		after, err := jsonpatch.MergePatch(before, p.Data)
 		if err != nil {
@@ -144,18 +163,21 @@ func applyPatch(v *object.Version, before []byte, p Patch) ([]byte, error) {
 			return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
 				"the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml", 0, false)
 		}
+		var fields map[string]any
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &fields); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
 		after, err := strategicpatch.StrategicMergePatch(before, p.Data, into)
-		switch {
-		case errors.Is(err, mergepatch.ErrBadJSONDoc):
+		switch err {
+		case nil:
+			return after, nil
+		case mergepatch.ErrBadJSONDoc, mergepatch.ErrBadPatchFormatForPrimitiveList, mergepatch.ErrBadPatchFormatForRetainKeys,
+			mergepatch.ErrBadPatchFormatForSetElementOrderList, mergepatch.ErrUnsupportedStrategicMergePatchFormat:
 			return nil, apierrors.NewBadRequest(err.Error())
-		case mergepatch.IsPreconditionFailed(err), err == mergepatch.ErrBadPatchFormatForPrimitiveList,
-			err == mergepatch.ErrBadPatchFormatForRetainKeys, err == mergepatch.ErrBadPatchFormatForSetElementOrderList,
-			err == mergepatch.ErrUnsupportedStrategicMergePatchFormat:
-			return nil, apierrors.NewBadRequest(err.Error())
-		case err != nil:
+		case mergepatch.ErrNoListOfLists, mergepatch.ErrPatchContentNotMatchRetainKeys:
 			return nil, unprocessable(err)
 		}
-		return after, nil
+		return nil, err // upstream answers 500 with the bare text
 	}
 	return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "", "unknown patch type "+string(p.Type), 0, false)
 }
@@ -201,11 +223,14 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 	}
 	applied, strict, err := object.DecodeApply(t.WireVersion(), p.Data, p.Validation != metav1.FieldValidationIgnore)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		if _, unreadable := yaml.YAMLToJSON(p.Data); unreadable != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error encoding patch: %v", unreadable))
+		}
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 	}
 	if len(strict) > 0 {
 		if p.Validation == metav1.FieldValidationStrict {
-			return nil, apierrors.NewBadRequest("error strict decoding YAML: " + runtime.NewStrictDecodingError(strict).Error())
+			return nil, apierrors.NewBadRequest("error strict decoding patch: " + runtime.NewStrictDecodingError(strict).Error())
 		}
 		for _, s := range strict {
 			c.warn(s.Error())

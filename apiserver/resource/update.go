@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +48,9 @@ type updateOptions struct {
 // Update replaces an object. obj is of the storage version and belongs to the
 // engine from now on. It reports whether the object was created.
 func (e *Engine) Update(ctx context.Context, c Caller, t Target, obj object.Object, o *metav1.UpdateOptions) (Item, bool, error) {
+	if err := sameName(t, obj); err != nil {
+		return Item{}, false, err
+	}
 	created := false
 	r := e.run(ctx, e.replace(c, t, obj, o, &created))
 	return r.item, created, r.err
@@ -158,15 +162,23 @@ func dryRunValues(dry bool) []string {
 	return nil
 }
 
+// sameName makes sure the object is the one that the request names.
+func sameName(t Target, obj object.Object) error {
+	if err := matchNamespace(&t, obj); err != nil {
+		return err
+	}
+	switch obj.GetName() {
+	case t.Name:
+		return nil
+	case "":
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", t.Name))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), t.Name))
+}
+
 // checkUpdate judges what the request says about the object it is for.
 func checkUpdate(t Target, o updateOptions, obj, old object.Object) error {
-	if obj.GetName() == "" {
-		obj.SetName(t.Name)
-	}
-	if obj.GetName() != t.Name {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), t.Name))
-	}
-	if err := matchNamespace(&t, obj); err != nil {
+	if err := sameName(t, obj); err != nil {
 		return err
 	}
 	uid := o.uid
@@ -188,10 +200,8 @@ func checkUpdate(t Target, o updateOptions, obj, old object.Object) error {
 			})
 		}
 	case rv != old.GetResourceVersion():
-		if _, err := ParseRevision(rv); err != nil {
-			return apierrors.NewInvalid(t.gk(), t.Name, field.ErrorList{
-				field.Invalid(metadataPath.Child("resourceVersion"), rv, "strconv.ParseUint: parsing "+fmt.Sprintf("%q", rv)+": invalid syntax"),
-			})
+		if _, err := strconv.ParseUint(rv, 10, 64); err != nil {
+			return err // upstream answers 500 with the bare text
 		}
 		return apierrors.NewConflict(t.gr(), t.Name, errors.New(modifiedText))
 	}

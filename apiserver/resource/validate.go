@@ -55,7 +55,7 @@ func invalid(t Target, obj object.Object, errs field.ErrorList) error {
 	if name == "" {
 		name = obj.GetGenerateName()
 	}
-	return apierrors.NewInvalid(t.gk(), name, errs)
+	return apierrors.NewInvalid(t.gk(), name, showInternal(errs))
 }
 
 // dedup drops errors given twice: kinds may check metadata as well.

@@ -32,7 +32,7 @@ var (
 )
 
 func validateDefinition(c *apiextensionsv1.CustomResourceDefinition) (errs field.ErrorList) {
-	if want := c.Spec.Names.Plural + "." + c.Spec.Group; c.Name != want {
+	if want := c.Spec.Names.Plural + "." + c.Spec.Group; c.Name != "" && c.Name != want {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), c.Name, `must be spec.names.plural+"."+spec.group`))
 	}
 	in, err := toInternal(c)

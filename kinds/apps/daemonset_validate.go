@@ -33,7 +33,8 @@ func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
 			errs = append(errs, field.Required(p.Child("maxUnavailable"), "cannot be 0 when maxSurge is 0"))
 		}
 	default:
-		errs = append(errs, field.NotSupported(p, s.UpdateStrategy.Type,
+		errs = append(errs, field.NotSupported(p, s.UpdateStrategy, // upstream shows the whole
+
 			[]appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType}))
 	}
 	return errs

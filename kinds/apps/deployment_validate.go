@@ -26,9 +26,10 @@ func validateDeployment(d *appsv1.Deployment) field.ErrorList {
 }
 
 func validateDeploymentStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.ErrorList {
-	errs := check.OneOf(path.Child("type"), s.Type, appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType)
-	if len(errs) > 0 {
-		return errs
+	var errs field.ErrorList
+	if s.Type != appsv1.RecreateDeploymentStrategyType && s.Type != appsv1.RollingUpdateDeploymentStrategyType {
+		return field.ErrorList{field.NotSupported(path, *s, // upstream shows the whole
+			[]appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
 	}
 	p, r := path.Child("rollingUpdate"), s.RollingUpdate
 	switch {

@@ -16,7 +16,13 @@ import (
 
 func validateStatefulSet(set *appsv1.StatefulSet) (errs field.ErrorList) {
 	s := &set.Spec
-	errs = append(errs, check.RequiredOneOf(specPath.Child("podManagementPolicy"), s.PodManagementPolicy, appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement)...)
+	switch policy := specPath.Child("podManagementPolicy"); s.PodManagementPolicy {
+	case "":
+		errs = append(errs, field.Required(policy, ""))
+	case appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement:
+	default:
+		errs = append(errs, field.Invalid(policy, s.PodManagementPolicy, "must be 'OrderedReady' or 'Parallel'"))
+	}
 	p := specPath.Child("updateStrategy")
 	switch s.UpdateStrategy.Type {
 	case "":

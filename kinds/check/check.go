@@ -59,6 +59,23 @@ func RequiredOneOf[T ~string](path *field.Path, value T, allowed ...T) field.Err
 	return OneOf(path, value, allowed...)
 }
 
+// Listed is OneOf where upstream lists the allowed in an order of its own: as
+// they are given.
+func Listed[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(path, value, allowed)}
+}
+
+// RequiredListed is Listed for a value that must be there.
+func RequiredListed[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(path, "")}
+	}
+	return Listed(path, value, allowed...)
+}
+
 func sorted[T ~string](all []T) []T {
 	all = slices.Clone(all)
 	slices.Sort(all)

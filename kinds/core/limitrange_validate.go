@@ -65,33 +65,33 @@ func validateLimits(item *corev1.LimitRangeItem, path *field.Path) (errs field.E
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		order := []struct {
-			name string
-			text string
-			q    *resource.Quantity
+		least, most := get(item.Min, name), get(item.Max, name)
+		request, limit := get(item.DefaultRequest, name), get(item.Default, name)
+		// In upstream's order; the fields blamed and the values shown are upstream's.
+		for _, pair := range []struct {
+			low       *resource.Quantity
+			lowText   string
+			high      *resource.Quantity
+			highText  string
+			at        string
+			showsHigh bool
 		}{
-			{"min", "min", get(item.Min, name)}, {"defaultRequest", "default request", get(item.DefaultRequest, name)},
-			{"default", "default limit", get(item.Default, name)}, {"max", "max", get(item.Max, name)},
-		}
-		for i, low := range order {
-			for _, high := range order[i+1:] {
-				if low.q == nil || high.q == nil || low.q.Cmp(*high.q) <= 0 {
-					continue
-				}
-				at, q, lowText, highText := low.name, low.q, low.text, high.text
-				// Upstream blames the default rather than the bound it breaks.
-				if low.name == "min" && high.name != "max" {
-					at, q = high.name, high.q
-				}
-				if high.name == "default" && low.name == "min" {
-					highText = "default"
-				}
-				if low.name == "default" {
-					lowText = "default"
-				}
-				errs = append(errs, field.Invalid(path.Child(at).Key(string(name)), q.String(),
-					fmt.Sprintf("%s value %s is greater than %s value %s", lowText, low.q.String(), highText, high.q.String())))
+			{least, "min", most, "max", "min", false},
+			{least, "min", request, "default request", "defaultRequest", true},
+			{request, "default request", most, "max", "defaultRequest", false},
+			{request, "default request", limit, "default limit", "defaultRequest", false},
+			{least, "min", limit, "default", "default", false},
+			{limit, "default", most, "max", "default", true},
+		} {
+			if pair.low == nil || pair.high == nil || pair.low.Cmp(*pair.high) <= 0 {
+				continue
 			}
+			shown := pair.low
+			if pair.showsHigh {
+				shown = pair.high
+			}
+			errs = append(errs, field.Invalid(path.Child(pair.at).Key(string(name)), shown.String(),
+				fmt.Sprintf("%s value %s is greater than %s value %s", pair.lowText, pair.low.String(), pair.highText, pair.high.String())))
 		}
 		ratio := get(item.MaxLimitRequestRatio, name)
 		if ratio == nil {
@@ -101,7 +101,6 @@ func validateLimits(item *corev1.LimitRangeItem, path *field.Path) (errs field.E
 		if ratio.Cmp(*resource.NewQuantity(1, resource.DecimalSI)) < 0 {
 			errs = append(errs, field.Invalid(p, ratio.String(), fmt.Sprintf("ratio %s is less than 1", ratio.String())))
 		}
-		least, most := get(item.Min, name), get(item.Max, name)
 		if least != nil && most != nil && least.AsApproximateFloat64() > 0 {
 			if limit := most.AsApproximateFloat64() / least.AsApproximateFloat64(); ratio.AsApproximateFloat64() > limit {
 				errs = append(errs, field.Invalid(p, ratio.String(), fmt.Sprintf("ratio %s is greater than max/min = %f", ratio.String(), limit)))

@@ -79,7 +79,7 @@ func (v *validator) validateContainer(c *corev1.Container, path *field.Path) fie
 	} else if v.Pod && c.Image != strings.TrimSpace(c.Image) {
 		errs = append(errs, field.Invalid(path.Child("image"), c.Image, "must not have leading or trailing whitespace"))
 	}
-	errs = append(errs, check.RequiredOneOf(path.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
+	errs = append(errs, check.RequiredListed(path.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
 		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
 	// A path is an allocation, and most of what a container may have is unset:
 	// paths are made where there is something to check.

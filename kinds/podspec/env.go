@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/api/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -73,8 +74,10 @@ func (v *validator) validateEnv(env []corev1.EnvVar, path *field.Path) (errs fie
 	return errs
 }
 
+func subdomain(name string) []string { return validation.NameIsDNSSubdomain(name, false) }
+
 func validateKeyRef(name, key string, path *field.Path) field.ErrorList {
-	errs := check.Required(path.Child("name"), name, "")
+	errs := check.Rule(path.Child("name"), name, subdomain)
 	return append(errs, check.RequiredName(path.Child("key"), key, utilvalidation.IsConfigMapKey)...)
 }
 
@@ -104,11 +107,11 @@ func validateEnvFrom(list []corev1.EnvFromSource, path *field.Path) (errs field.
 		sources := 0
 		if e.ConfigMapRef != nil {
 			sources++
-			errs = append(errs, check.Required(p.Child("configMapRef", "name"), e.ConfigMapRef.Name, "")...)
+			errs = append(errs, check.RequiredName(p.Child("configMapRef", "name"), e.ConfigMapRef.Name, subdomain)...)
 		}
 		if e.SecretRef != nil {
 			sources++
-			errs = append(errs, check.Required(p.Child("secretRef", "name"), e.SecretRef.Name, "")...)
+			errs = append(errs, check.RequiredName(p.Child("secretRef", "name"), e.SecretRef.Name, subdomain)...)
 		}
 		switch {
 		case sources == 0:

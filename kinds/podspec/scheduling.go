@@ -233,5 +233,5 @@ func ValidateTolerations(list []corev1.Toleration, path *field.Path) (errs field
 
 // ValidateTaintEffect checks the effect of a taint.
 func ValidateTaintEffect(e corev1.TaintEffect, path *field.Path) field.ErrorList {
-	return check.RequiredOneOf(path, e, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
+	return check.RequiredListed(path, e, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
 }

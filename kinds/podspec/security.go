@@ -46,7 +46,7 @@ func validatePodSecurity(s *corev1.PodSpec, path *field.Path) (errs field.ErrorL
 	}
 	errs = append(errs, validateSysctls(sc.Sysctls, s, path.Child("sysctls"))...)
 	if sc.FSGroupChangePolicy != nil {
-		errs = append(errs, check.OneOf(path.Child("fsGroupChangePolicy"), *sc.FSGroupChangePolicy, corev1.FSGroupChangeOnRootMismatch, corev1.FSGroupChangeAlways)...)
+		errs = append(errs, check.Listed(path.Child("fsGroupChangePolicy"), *sc.FSGroupChangePolicy, corev1.FSGroupChangeOnRootMismatch, corev1.FSGroupChangeAlways)...)
 	}
 	if sc.SupplementalGroupsPolicy != nil {
 		errs = append(errs, check.OneOf(path.Child("supplementalGroupsPolicy"), *sc.SupplementalGroupsPolicy, corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)

@@ -52,16 +52,13 @@ func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 		errs = append(errs, validatePodResources(s, path.Child("resources"))...)
 	}
 	errs = append(errs, v.validateHostPorts(path)...)
-	errs = append(errs, check.RequiredOneOf(path.Child("restartPolicy"), s.RestartPolicy,
+	errs = append(errs, check.RequiredListed(path.Child("restartPolicy"), s.RestartPolicy,
 		corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
 	errs = append(errs, validateDNS(s, path)...)
 	if len(s.NodeSelector) > 0 {
 		errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
 	}
 	errs = append(errs, validatePodSecurity(s, path.Child("securityContext"))...)
-	for i, ref := range s.ImagePullSecrets {
-		errs = append(errs, check.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ref.Name, "")...)
-	}
 	if s.Affinity != nil {
 		errs = append(errs, validateAffinity(s.Affinity, path.Child("affinity"))...)
 	}
@@ -103,7 +100,7 @@ func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 		errs = append(errs, check.Name(path.Child("runtimeClassName"), *s.RuntimeClassName, validation.NameIsDNSSubdomain)...)
 	}
 	if s.PreemptionPolicy != nil {
-		errs = append(errs, check.RequiredOneOf(path.Child("preemptionPolicy"), *s.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+		errs = append(errs, check.RequiredListed(path.Child("preemptionPolicy"), *s.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
 	}
 	if len(s.Overhead) > 0 {
 		errs = append(errs, validateContainerList(s.Overhead, path.Child("overhead"))...)
@@ -179,7 +176,7 @@ const (
 )
 
 func validateDNS(s *corev1.PodSpec, path *field.Path) field.ErrorList {
-	errs := check.RequiredOneOf(path.Child("dnsPolicy"), s.DNSPolicy,
+	errs := check.RequiredListed(path.Child("dnsPolicy"), s.DNSPolicy,
 		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
 	path = path.Child("dnsConfig")
 	c := s.DNSConfig

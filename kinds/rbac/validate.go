@@ -93,7 +93,7 @@ func validateSubject(s rbacv1.Subject, namespaced bool, p *field.Path) (errs fie
 }
 
 func validateRoleBinding(b *rbacv1.RoleBinding) field.ErrorList {
-	return validateBinding(b.RoleRef, b.Subjects, []string{"ClusterRole", "Role"}, true)
+	return validateBinding(b.RoleRef, b.Subjects, []string{"Role", "ClusterRole"}, true)
 }
 
 func validateClusterRoleBinding(b *rbacv1.ClusterRoleBinding) field.ErrorList {

@@ -40,7 +40,7 @@ func validatePriorityClass(c *schedulingv1.PriorityClass) (errs field.ErrorList)
 		errs = append(errs, field.Forbidden(field.NewPath("value"), fmt.Sprintf("maximum allowed value of a user defined priority is %d", highestUser)))
 	}
 	if c.PreemptionPolicy != nil {
-		errs = append(errs, check.RequiredOneOf(field.NewPath("preemptionPolicy"), *c.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+		errs = append(errs, check.RequiredListed(field.NewPath("preemptionPolicy"), *c.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
 	}
 	return errs
 }
