@@ -19,8 +19,8 @@ func (s *server) serveIssuer() {
 	if uri == "" {
 		uri = "https://" + AdvertisedAPI(s.cfg) + authn.KeysPath
 	}
-	s.api.Handle(authn.DiscoveryPath, s.accounts.Discovery(uri))
-	s.api.Handle(authn.KeysPath, s.accounts.PublicKeys())
+	s.api.HandleService(authn.DiscoveryPath, s.accounts.Discovery(uri))
+	s.api.HandleService(authn.KeysPath, s.accounts.PublicKeys())
 	var one sync.Mutex
 	s.api.Handle(TokenKeysPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {

@@ -75,6 +75,12 @@ const steps = {
     assert.ok(resources.some((r) => r.name === 'pods/exec'));
   },
 
+  async healthAndMetrics() {
+    const health = new k8s.Health(config);
+    assert.deepEqual([await health.livez({}), await health.readyz({})], [true, true]);
+    assert.equal((await new k8s.Metrics(config).getNodeMetrics()).kind, 'NodeMetricsList');
+  },
+
   async createAndList() {
     await core.createNamespace({ body: { metadata: { name: namespace } } });
     for (const n of ['a', 'b', 'c']) {

@@ -4,6 +4,8 @@ It prints a line for each thing that worked and ends with an error at the first
 that did not.
 """
 
+import ast
+
 from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.rest import ApiException
 from kubernetes.stream import portforward, stream
@@ -59,6 +61,11 @@ def version_and_discovery():
     assert client.VersionApi().get_code().minor == "37"
     assert "apps" in [g.name for g in client.ApisApi().get_api_versions().groups]
     assert "pods/exec" in [r.name for r in core.get_api_resources().resources]
+    # These are asked for with a slash at the end.
+    issuer = ast.literal_eval(client.WellKnownApi().get_service_account_issuer_open_id_configuration())
+    assert issuer["jwks_uri"].endswith("/openid/v1/jwks"), issuer
+    keys = ast.literal_eval(client.OpenidApi().get_service_account_issuer_open_id_keyset())
+    assert keys["keys"][0]["use"] == "sig", keys
 
 
 def create_and_list():
