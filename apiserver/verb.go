@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -288,8 +289,14 @@ func (q *request) item(a accepted, code int, t resource.Target, it resource.Item
 			return apierrors.NewInternalError(err)
 		}
 		apiVersion, n := v.GroupVersion().String(), len(value)+len(tail)
-		b := object.AppendEnvelope(make([]byte, 0, object.EnvelopeLen(apiVersion, v.Kind, n)), apiVersion, v.Kind, n)
-		q.write(a, code, append(append(b, value...), tail...))
+		head := object.AppendEnvelope(make([]byte, 0, 64), apiVersion, v.Kind, n)
+		q.stream(a, code, len(head)+n, func(w io.Writer) {
+			for _, part := range [...][]byte{head, value, tail} {
+				if _, err := w.Write(part); err != nil {
+					return
+				}
+			}
+		})
 		return nil
 	}
 	bare, err := it.JSON(v)
