@@ -137,6 +137,9 @@ func (l *loading) change(r wal.Record) error {
 			s.index.removeLocked(it)
 		} else {
 			s.index.publishLocked(it, rec)
+			if s.index.live.Len() > s.opts.PackAbove {
+				s.c.packer.pack(rec)
+			}
 		}
 		return nil
 	}
