@@ -169,7 +169,11 @@ func jsonList(kind, apiVersion string, l resource.List, parts [][]byte) []byte {
 // protobufList joins the list's message: metadata (1), then each item (2). It
 // returns the length and what writes it, so that no list is copied as a whole.
 func protobufList(v *object.Version, l resource.List) (int, func(io.Writer), error) {
-	type part struct{ value, tail []byte }
+	// Stored values are taken, and expanded, when it is their turn.
+	type part struct {
+		n           int
+		value, tail []byte
+	}
 	parts := make([]part, len(l.Items))
 	meta := listMeta(l)
 	m, err := meta.Marshal()
@@ -178,21 +182,31 @@ func protobufList(v *object.Version, l resource.List) (int, func(io.Writer), err
 	}
 	n := object.FieldLen(len(m))
 	for i, it := range l.Items {
-		p := &parts[i]
-		if p.value, p.tail, err = it.Protobuf(v); err != nil {
-			return 0, nil, err
+		p, ok := &parts[i], false
+		if p.n, ok = it.ProtobufLen(v); !ok {
+			if p.value, p.tail, err = it.Protobuf(v); err != nil {
+				return 0, nil, err
+			}
+			p.n = len(p.value) + len(p.tail)
 		}
-		n += object.FieldLen(len(p.value) + len(p.tail))
+		n += object.FieldLen(p.n)
 	}
 	apiVersion := v.GroupVersion().String()
 	return object.EnvelopeLen(apiVersion, v.ListKind, n), func(w io.Writer) {
 		out := bufio.NewWriterSize(w, 256<<10)
 		head := object.AppendEnvelope(nil, apiVersion, v.ListKind, n)
 		_, _ = out.Write(object.AppendBytesField(head, 1, m))
-		for _, p := range parts {
-			_, _ = out.Write(object.AppendFieldHeader(out.AvailableBuffer(), 2, len(p.value)+len(p.tail)))
-			_, _ = out.Write(p.value)
-			if _, err := out.Write(p.tail); err != nil {
+		var buf []byte
+		for i, p := range parts {
+			value, tail := p.value, p.tail
+			if value == nil {
+				if value, tail, err = l.Items[i].ProtobufIn(v, &buf); err != nil {
+					panic(http.ErrAbortHandler) // it has begun
+				}
+			}
+			_, _ = out.Write(object.AppendFieldHeader(out.AvailableBuffer(), 2, p.n))
+			_, _ = out.Write(value)
+			if _, err := out.Write(tail); err != nil {
 				return
 			}
 		}

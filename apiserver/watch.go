@@ -179,7 +179,8 @@ type watchWriter struct {
 	conn    *http.ResponseController
 	stall   stall
 	scratch []byte
-	header  bool // a table with column definitions was sent
+	value   []byte // of the item being written
+	header  bool   // a table with column definitions was sent
 }
 
 // Write passes on what was framed. While a slow client takes it, others have the
@@ -212,7 +213,7 @@ func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
 			gvk.Group, gvk.Version, gvk.Kind = metav1.GroupName, o.a.version, "PartialObjectMetadata"
 			value, err = partialMessage(it)
 		} else {
-			value, tail, err = it.Protobuf(o.v)
+			value, tail, err = it.ProtobufIn(o.v, &o.value)
 		}
 		if err != nil {
 			return err

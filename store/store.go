@@ -42,6 +42,10 @@ type Record struct {
 // the result where it is needed twice.
 func (r *Record) Value() []byte { return r.value.bytes() }
 
+// ValueIn is Value, in buf's memory where it must be expanded: for readers of many
+// records who are done with one before they come to the next.
+func (r *Record) ValueIn(buf *[]byte) []byte { return r.value.in(buf) }
+
 // Size is the length of Value.
 func (r *Record) Size() int { return r.value.size }
 

@@ -47,6 +47,9 @@ func (v *value) bytes() []byte {
 func (v *value) in(buf *[]byte) []byte {
 	if v.plain.Load() == nil {
 		if p := v.packed.Load(); p != nil {
+			if cap(*buf) < v.size {
+				*buf = make([]byte, 0, v.size)
+			}
 			*buf = p.append((*buf)[:0])
 			return *buf
 		}

@@ -325,17 +325,31 @@ func (i Item) JSON(v *object.Version) ([]byte, error) {
 	return b, nil
 }
 
-// ProtobufLen is the length of what AppendProtobuf appends, for items whose
-// stored bytes are used; ok is false when the item must be encoded.
+// protobufStored reports whether the stored bytes are the message in version v.
 func (i Item) protobufStored(v *object.Version) bool {
 	return v.Storage() && i.rec != nil && !i.k.Custom()
+}
+
+// ProtobufLen is the length of both parts that Protobuf returns, as far as it is
+// known without them; ok is false when the item must be encoded.
+func (i Item) ProtobufLen(v *object.Version) (n int, ok bool) {
+	if !i.protobufStored(v) {
+		return 0, false
+	}
+	return i.rec.Size() + object.RevisionFieldLen(i.rev), true
 }
 
 // Protobuf returns the object's message in version v as two parts that follow
 // each other: stored bytes, which must not be changed, and the revision.
 func (i Item) Protobuf(v *object.Version) (value []byte, tail []byte, err error) {
+	return i.ProtobufIn(v, new([]byte))
+}
+
+// ProtobufIn is Protobuf for one who comes to the next item when done with this
+// one: stored bytes that have to be expanded are in buf.
+func (i Item) ProtobufIn(v *object.Version, buf *[]byte) (value []byte, tail []byte, err error) {
 	if i.protobufStored(v) {
-		return i.rec.Value(), object.AppendRevision(nil, i.rev), nil
+		return i.rec.ValueIn(buf), object.AppendRevision(nil, i.rev), nil
 	}
 	o, err := i.Object()
 	if err != nil {
