@@ -148,6 +148,11 @@ func (a *Agent) reportSetUp(e *entry, err error) {
 		a.dep.Recorder.Eventf(e.pod, corev1.EventTypeWarning, "FailedCreatePodSandBox", "%s", se.Error())
 		return
 	}
+	var de *hooks.DevicesError
+	if errors.As(err, &de) {
+		a.dep.Recorder.Eventf(e.pod, corev1.EventTypeWarning, "FailedPrepareDynamicResources", "%s", de.Error())
+		return
+	}
 	found := false
 	for _, ve := range volumeErrors(err) {
 		a.dep.Recorder.Eventf(e.pod, corev1.EventTypeWarning, "FailedMount", "%s", ve.Error())

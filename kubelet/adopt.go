@@ -197,7 +197,26 @@ func (a *Agent) clean(ctx context.Context, orphans []hooks.Ident) {
 	if err := a.network.net.Retain(ctx, keys); err != nil && ctx.Err() == nil {
 		a.log.Warn("cannot release orphaned addresses", "err", err)
 	}
+	a.retainDevices(ctx)
 }
+
+// retainDevices has devices released that pods used which are gone. Their
+// drivers may not be back yet.
+func (a *Agent) retainDevices(ctx context.Context) {
+	a.mu.Lock()
+	pods := make(map[types.UID]bool, len(a.entries))
+	for uid := range a.entries {
+		pods[uid] = true
+	}
+	a.mu.Unlock()
+	if err := a.devices.Retain(ctx, pods); err != nil && ctx.Err() == nil {
+		a.log.Warn("cannot release the devices of pods that are gone, trying again", "err", err)
+		a.timers.Set(driverGone(""), time.Now().Add(retryDevices), func() { a.work.Go(func() { a.retainDevices(a.ctx) }) })
+	}
+}
+
+// retryDevices is how long devices that could not be released wait.
+const retryDevices = 10 * time.Second
 
 // cleanLogs removes the logs of pods that are gone.
 func (a *Agent) cleanLogs() error {

@@ -27,9 +27,12 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"sagong/client"
+	"sagong/kubelet/device"
 	"sagong/kubelet/hooks"
+	"sagong/kubelet/plugin"
 	"sagong/kubelet/pod"
 	"sagong/kubelet/probe"
 	"sagong/kubelet/reference"
@@ -55,6 +58,7 @@ type Agent struct {
 
 	refs    *reference.Store
 	volumes *volume.Manager
+	devices *device.Manager
 	steps   *hooks.Steps
 	probes  *probe.Manager
 	timers  *timing.Timers
@@ -215,6 +219,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.volumes.Disk.Tidy(); err != nil {
 		return fmt.Errorf("cannot open the local volumes: %w", err)
 	}
+	devices, err := device.New(device.Config{
+		Client: a.dep.Client, Node: a.cfg.NodeName, File: filepath.Join(a.cfg.Dir, "dra_manager_state"), CDI: a.cfg.CDIDirs, Log: a.log,
+		Later: func(key string, d time.Duration, f func(context.Context)) {
+			a.timers.Set(driverGone(key), time.Now().Add(d), func() { a.work.Go(func() { f(a.ctx) }) })
+		},
+	})
+	if err != nil {
+		return err
+	}
+	a.devices = devices
+	plugins := &plugin.Watcher{Dir: filepath.Join(a.cfg.Dir, "plugins_registry"), Handlers: map[string]plugin.Handler{registration.DRAPlugin: devices}, Log: a.log}
 	disks := newLocalVolumes(a)
 	parallel := a.cfg.Parallel
 	if parallel <= 0 {
@@ -230,7 +245,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		AllowedUnsafeSysctls: a.cfg.AllowedUnsafeSysctls, MaxParallelPulls: a.cfg.MaxParallelPulls, Parallel: parallel,
 	}, hooks.Deps{
 		Runtime: a.dep.Runtime, Images: a.dep.Images, Network: &a.network, HostPorts: a.dep.HostPorts,
-		Volumes: a.volumes, Objects: a.refs, Services: a, Classes: a, Recorder: a.dep.Recorder, Log: a.log,
+		Volumes: a.volumes, Devices: devices, Objects: a.refs, Services: a, Classes: a, Recorder: a.dep.Recorder, Log: a.log,
 	})
 	a.volumes.Images = a.steps
 	a.probes = probe.NewManager(ctx, a.dep.Runtime, a.timers, a.dep.Recorder, a.log, a.cfg.ProbeLimit, a.queue.Add)
@@ -259,6 +274,12 @@ func (a *Agent) Run(ctx context.Context) error {
 			return
 		}
 		wg.Go(func() { disks.run(ctx) })
+		wg.Go(func() {
+			devices.Start(ctx)
+			if err := plugins.Run(ctx); err != nil && ctx.Err() == nil {
+				a.log.Error("cannot serve plugins", "err", err)
+			}
+		})
 		wg.Go(func() { a.keepLease(ctx) })
 		wg.Go(func() { a.keepNode(ctx) })
 		wg.Go(func() { a.keepResources(ctx) })
@@ -267,7 +288,6 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		wg.Go(func() { a.follow(ctx) })
 	})
-	var err error
 	select {
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -281,6 +301,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.refs.Wait()
 	return err
 }
+
+// driverGone names the alarm of a driver that went away.
+type driverGone string
 
 // begin registers the node, opens the network and takes over what runs.
 func (a *Agent) begin(ctx context.Context) error {

@@ -31,6 +31,9 @@ type Config struct {
 	// Dir holds what outlives the process, RunDir what outlives it until the
 	// machine restarts, LogDir a directory of logs a pod (default Dir/logs).
 	Dir, RunDir, LogDir string
+	// CDIDirs hold specifications of devices, the most important last; default
+	// /etc/cdi, /var/run/cdi.
+	CDIDirs []string
 	// Port of the kubelet's own API, for node status.
 	Port int32
 	// Version is what the node says it is: "v1.37.2".

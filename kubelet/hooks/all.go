@@ -5,6 +5,7 @@ func podSteps(s *Steps) []PodStep {
 	return []PodStep{
 		directoriesStep{s},
 		volumesStep{s},
+		devicesStep{s},
 		sandboxStep{s},
 		networkStep{s},
 		hostPortsStep{s},

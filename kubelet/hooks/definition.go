@@ -68,9 +68,6 @@ func (s *Steps) define(ctx context.Context, r *Run) error {
 	if len(c.VolumeDevices) > 0 {
 		return errors.New("block devices (volumeDevices) are not supported by this node")
 	}
-	if len(c.Resources.Claims) > 0 {
-		return errors.New("resource claims are not supported by this node")
-	}
 
 	env, warnings, err := s.environment(ctx, r)
 	if err != nil {
@@ -96,6 +93,9 @@ func (s *Steps) define(ctx context.Context, r *Run) error {
 		return err
 	}
 	if spec.Mounts, err = s.mounts(r, env, spec.Security.Privileged); err != nil {
+		return err
+	}
+	if err := s.inject(r); err != nil {
 		return err
 	}
 	if spec.StopSignal, err = stopSignal(r); err != nil {

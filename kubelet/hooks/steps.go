@@ -106,6 +106,7 @@ type Deps struct {
 	Network   Network
 	HostPorts HostPorts // nil: host ports are refused
 	Volumes   *volume.Manager
+	Devices   Devices // nil: resource claims are refused
 	Objects   volume.Objects
 	Services  Services
 	Classes   RuntimeClasses
@@ -258,7 +259,7 @@ func (s *Steps) TearDown(ctx context.Context, id Ident) error {
 }
 
 // Reset removes a lost sandbox, its containers and addresses, and keeps the
-// volumes.
+// volumes and devices.
 func (s *Steps) Reset(ctx context.Context, id Ident) error {
 	leave, err := s.enter(ctx)
 	if err != nil {
@@ -268,7 +269,7 @@ func (s *Steps) Reset(ctx context.Context, id Ident) error {
 	var errs []error
 	for i := len(s.pods) - 1; i >= 0; i-- {
 		switch s.pods[i].(type) {
-		case volumesStep, directoriesStep:
+		case volumesStep, devicesStep, directoriesStep:
 			continue
 		}
 		if err := s.pods[i].TearDown(ctx, id); err != nil {
