@@ -1,8 +1,11 @@
 package object
 
 import (
+	"maps"
 	"reflect"
 	"sync"
+	"time"
+	"unsafe"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,12 +21,13 @@ type Sharer struct {
 	plans map[reflect.Type]*sharePlan
 }
 
+// sharer makes fresh use the memory of known, both pointers to values of one type,
+// where they are equal, as far as it may write to it, and reports whether all of
+// it is equal.
+type sharer func(fresh, known unsafe.Pointer, may access) bool
+
 // sharePlan is how values of a type are compared and shared.
-type sharePlan struct {
-	// share makes fresh use the memory of known where they are equal, as far as
-	// it may write to it, and reports whether all of it is equal.
-	share func(fresh, known reflect.Value, may access) bool
-}
+type sharePlan struct{ share sharer }
 
 // access says what of an object may be written to.
 type access int
@@ -58,7 +62,7 @@ func (s *Sharer) Share(fresh, known Object, owned bool) {
 	if owned {
 		may = everything
 	}
-	s.of(f.Type().Elem()).share(f.Elem(), k.Elem(), may)
+	s.of(f.Type().Elem()).share(f.UnsafePointer(), k.UnsafePointer(), may)
 }
 
 // of is the plan of a type, made at its first use.
@@ -88,36 +92,26 @@ func (s *Sharer) plan(t reflect.Type) *sharePlan {
 	return p
 }
 
-func (s *Sharer) make(t reflect.Type) func(f, k reflect.Value, may access) bool {
+func (s *Sharer) make(t reflect.Type) sharer {
 	switch t {
 	case reflect.TypeFor[resource.Quantity]():
-		return func(f, k reflect.Value, may access) bool {
-			return *f.Addr().Interface().(*resource.Quantity) == *k.Addr().Interface().(*resource.Quantity)
-		}
-	case reflect.TypeFor[metav1.Time]():
-		return func(f, k reflect.Value, may access) bool {
-			return f.Addr().Interface().(*metav1.Time).Time == k.Addr().Interface().(*metav1.Time).Time
-		}
-	case reflect.TypeFor[metav1.MicroTime]():
-		return func(f, k reflect.Value, may access) bool {
-			return f.Addr().Interface().(*metav1.MicroTime).Time == k.Addr().Interface().(*metav1.MicroTime).Time
-		}
+		return alikeAs[resource.Quantity]
+	case reflect.TypeFor[metav1.Time](), reflect.TypeFor[metav1.MicroTime]():
+		return alikeAs[time.Time] // their only field
 	case reflect.TypeFor[metav1.FieldsV1]():
-		return func(f, k reflect.Value, may access) bool {
-			return f.Addr().Interface().(*metav1.FieldsV1).GetRawString() == k.Addr().Interface().(*metav1.FieldsV1).GetRawString()
+		return func(f, k unsafe.Pointer, _ access) bool {
+			return (*metav1.FieldsV1)(f).GetRawString() == (*metav1.FieldsV1)(k).GetRawString()
 		}
-	case reflect.TypeFor[map[string]string]():
-		return shareStrings
 	}
 	switch t.Kind() {
 	case reflect.String:
-		return func(f, k reflect.Value, may access) bool {
-			text := k.String()
-			if f.String() != text {
+		return func(f, k unsafe.Pointer, may access) bool {
+			text := *(*string)(k)
+			if *(*string)(f) != text {
 				return false
 			}
-			if may != readOnly {
-				f.SetString(text)
+			if may != readOnly && unsafe.StringData(*(*string)(f)) != unsafe.StringData(text) {
+				*(*string)(f) = text
 			}
 			return true
 		}
@@ -125,62 +119,104 @@ func (s *Sharer) make(t reflect.Type) func(f, k reflect.Value, may access) bool 
 		return s.makeStruct(t)
 	case reflect.Pointer:
 		elem := s.plan(t.Elem())
-		return func(f, k reflect.Value, may access) bool {
-			if f.IsNil() || k.IsNil() {
-				return f.IsNil() && k.IsNil()
-			}
-			if f.Pointer() == k.Pointer() {
-				return true
-			}
-			if !elem.share(f.Elem(), k.Elem(), may.below()) {
-				return false
-			}
-			if may != readOnly {
-				f.Set(k)
-			}
-			return true
-		}
+		return shareReference(func(f, k unsafe.Pointer, may access) bool { return elem.share(f, k, may.below()) })
 	case reflect.Slice:
 		return s.makeSlice(t)
 	case reflect.Map:
-		return func(f, k reflect.Value, may access) bool {
-			if f.IsNil() || k.IsNil() {
-				return f.IsNil() && k.IsNil()
+		if t.Key().Kind() == reflect.String {
+			switch {
+			case t.Elem().Kind() == reflect.String:
+				return shareMap(maps.Equal[map[string]string])
+			case t.Elem() == reflect.TypeFor[resource.Quantity]():
+				return shareMap(maps.Equal[map[string]resource.Quantity])
 			}
-			if f.Pointer() != k.Pointer() {
-				if f.Len() != k.Len() || !reflect.DeepEqual(f.Interface(), k.Interface()) {
-					return false
-				}
-				if may != readOnly {
-					f.Set(k)
-				}
+		}
+		whole := compareWhole(t)
+		return func(f, k unsafe.Pointer, may access) bool {
+			x, y := *(*unsafe.Pointer)(f), *(*unsafe.Pointer)(k)
+			if x == y {
+				return true
+			}
+			if x == nil || y == nil || !whole(f, k, may) {
+				return false
+			}
+			if may != readOnly {
+				*(*unsafe.Pointer)(f) = y
 			}
 			return true
 		}
-	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Float32, reflect.Float64:
-		return func(f, k reflect.Value, _ access) bool { return f.Equal(k) }
+	case reflect.Bool, reflect.Int8, reflect.Uint8:
+		return alikeAs[uint8]
+	case reflect.Int32, reflect.Uint32:
+		return alikeAs[uint32]
+	case reflect.Int, reflect.Uint, reflect.Int64, reflect.Uint64:
+		return alikeAs[uint64]
+	case reflect.Int16, reflect.Uint16, reflect.Float32, reflect.Float64:
+		return compareWhole(t)
 	}
-	return func(_, _ reflect.Value, _ access) bool { return false }
+	return func(_, _ unsafe.Pointer, _ access) bool { return false }
 }
 
-func (s *Sharer) makeStruct(t reflect.Type) func(f, k reflect.Value, may access) bool {
-	type field struct {
-		index int
-		plan  *sharePlan
+// alikeAs compares values that have nothing to share as such of type T.
+func alikeAs[T comparable](f, k unsafe.Pointer, _ access) bool { return *(*T)(f) == *(*T)(k) }
+
+// compareWhole leaves values of a type to the library and shares nothing of them.
+func compareWhole(t reflect.Type) sharer {
+	return func(f, k unsafe.Pointer, _ access) bool {
+		return reflect.DeepEqual(reflect.NewAt(t, f).Elem().Interface(), reflect.NewAt(t, k).Elem().Interface())
 	}
-	var fields []field
-	for i := range t.NumField() {
-		if !t.Field(i).IsExported() {
-			// What cannot be set is compared as a whole.
-			return func(f, k reflect.Value, _ access) bool { return reflect.DeepEqual(f.Interface(), k.Interface()) }
+}
+
+// shareReference shares what two pointers point to.
+func shareReference(elem sharer) sharer {
+	return func(f, k unsafe.Pointer, may access) bool {
+		x, y := *(*unsafe.Pointer)(f), *(*unsafe.Pointer)(k)
+		if x == y {
+			return true
 		}
-		fields = append(fields, field{i, s.plan(t.Field(i).Type)})
+		if x == nil || y == nil || !elem(x, y, may) {
+			return false
+		}
+		if may != readOnly {
+			*(*unsafe.Pointer)(f) = y
+		}
+		return true
 	}
-	return func(f, k reflect.Value, may access) bool {
+}
+
+// shareMap shares maps whose keys are strings of any type.
+func shareMap[V any](equal func(a, b map[string]V) bool) sharer {
+	return func(f, k unsafe.Pointer, may access) bool {
+		x, y := *(*map[string]V)(f), *(*map[string]V)(k)
+		switch {
+		case *(*unsafe.Pointer)(f) == *(*unsafe.Pointer)(k):
+			return true
+		case x == nil || y == nil || !equal(x, y):
+			return false
+		case may != readOnly:
+			*(*map[string]V)(f) = y
+		}
+		return true
+	}
+}
+
+func (s *Sharer) makeStruct(t reflect.Type) sharer {
+	type part struct {
+		offset uintptr
+		plan   *sharePlan
+	}
+	parts := make([]part, t.NumField())
+	for i := range parts {
+		f := t.Field(i)
+		if !f.IsExported() {
+			return compareWhole(t)
+		}
+		parts[i] = part{f.Offset, s.plan(f.Type)}
+	}
+	return func(f, k unsafe.Pointer, may access) bool {
 		all := true
-		for i := range fields {
-			if !fields[i].plan.share(f.Field(fields[i].index), k.Field(fields[i].index), may) {
+		for i := range parts {
+			if !parts[i].plan.share(unsafe.Add(f, parts[i].offset), unsafe.Add(k, parts[i].offset), may) {
 				if all = false; may == readOnly {
 					break
 				}
@@ -190,36 +226,40 @@ func (s *Sharer) makeStruct(t reflect.Type) func(f, k reflect.Value, may access)
 	}
 }
 
-func (s *Sharer) makeSlice(t reflect.Type) func(f, k reflect.Value, may access) bool {
-	plan, refers := s.plan(t.Elem()), refers(t.Elem())
-	return func(f, k reflect.Value, may access) bool {
-		if f.IsNil() || k.IsNil() {
-			return f.IsNil() && k.IsNil()
+func (s *Sharer) makeSlice(t reflect.Type) sharer {
+	plan, refers, size := s.plan(t.Elem()), refers(t.Elem()), t.Elem().Size()
+	at := func(list unsafe.Pointer, i int) unsafe.Pointer { return unsafe.Add(list, uintptr(i)*size) }
+	return func(f, k unsafe.Pointer, may access) bool {
+		x, y := *(*[]struct{})(f), *(*[]struct{})(k) // their lengths are right for any element
+		if x == nil || y == nil {
+			return x == nil && y == nil
 		}
-		n := min(f.Len(), k.Len())
-		all := f.Len() == k.Len()
-		if all && (n == 0 || f.Pointer() == k.Pointer()) {
+		p, q := unsafe.Pointer(unsafe.SliceData(x)), unsafe.Pointer(unsafe.SliceData(y))
+		n := min(len(x), len(y))
+		all := len(x) == len(y)
+		if all && (n == 0 || p == q) {
 			return true
 		}
 		if may == everything {
 			for i := range n {
-				all = plan.share(f.Index(i), k.Index(i), may) && all
+				all = plan.share(at(p, i), at(q, i), may) && all
 			}
 		} else {
 			for i := 0; all && i < n; i++ {
-				all = plan.share(f.Index(i), k.Index(i), readOnly)
+				all = plan.share(at(p, i), at(q, i), readOnly)
 			}
 			if !all && may == fieldsOnly && refers && n > 0 {
-				copied := reflect.MakeSlice(t, f.Len(), f.Len())
-				reflect.Copy(copied, f)
+				list := reflect.NewAt(t, f).Elem()
+				copied := reflect.MakeSlice(t, list.Len(), list.Len())
+				reflect.Copy(copied, list)
 				for i := range n {
-					plan.share(copied.Index(i), k.Index(i), may)
+					plan.share(at(copied.UnsafePointer(), i), at(q, i), may)
 				}
-				f.Set(copied)
+				list.Set(copied)
 			}
 		}
 		if all && may != readOnly {
-			f.Set(k)
+			*(*[]struct{})(f) = y
 		}
 		return all
 	}
@@ -238,26 +278,4 @@ func refers(t reflect.Type) bool {
 		}
 	}
 	return false
-}
-
-func shareStrings(f, k reflect.Value, may access) bool {
-	if f.IsNil() || k.IsNil() {
-		return f.IsNil() && k.IsNil()
-	}
-	if f.Pointer() == k.Pointer() {
-		return true
-	}
-	a, b := f.Interface().(map[string]string), k.Interface().(map[string]string)
-	if len(a) != len(b) {
-		return false
-	}
-	for key, v := range a {
-		if w, ok := b[key]; !ok || v != w {
-			return false
-		}
-	}
-	if may != readOnly {
-		f.Set(k)
-	}
-	return true
 }
