@@ -2,7 +2,6 @@ package podspec
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -129,7 +128,14 @@ func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.Error
 	return errs
 }
 
-func sortedNames(l corev1.ResourceList) []corev1.ResourceName { return slices.Sorted(maps.Keys(l)) }
+func sortedNames(l corev1.ResourceList) []corev1.ResourceName {
+	names := make([]corev1.ResourceName, 0, len(l))
+	for name := range l {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
 
 // ValidateQuantity checks the amount of a resource: not below zero, and whole
 // where the resource comes in pieces.
