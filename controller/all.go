@@ -63,6 +63,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		volumes.NewExpand(d.Hub, events("volume_expand")),
 		devices.NewPodClaims(d.Hub, events("resource_claim")),
 		devices.NewClaim(d.Hub),
+		devices.NewTaintEviction(d.Hub, events("device-taint-eviction-controller")),
 		identity.NewServiceAccount(d.Hub),
 		identity.NewRootCA(d.Hub, d.RootCA),
 		identity.NewClusterRoleAggregation(d.Hub),

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -51,7 +52,7 @@ func inCluster(t *testing.T, f func(*cluster)) {
 		c := &cluster{T: t, c: fake.New(object.NewScheme(kinds.All()...))}
 		log := slog.New(slog.DiscardHandler)
 		hub, e := reconcile.NewHub(c.c, log), reconcile.NewEngine(c.c, log, nil)
-		if err := e.Add(devices.NewPodClaims(hub, c), devices.NewClaim(hub)); err != nil {
+		if err := e.Add(devices.NewPodClaims(hub, c), devices.NewClaim(hub), devices.NewTaintEviction(hub, c)); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -296,6 +297,73 @@ func TestPodsWithANodeReserveTheirClaims(t *testing.T) {
 		x := read[*resourcev1.ResourceClaim](c, "shared")
 		if !slices.ContainsFunc(x.Status.ReservedFor, func(r resourcev1.ResourceClaimConsumerReference) bool { return r.UID == p.UID }) {
 			t.Errorf("reserved for %+v", x.Status.ReservedFor)
+		}
+	})
+}
+
+// onDevice is a pod on a node with a claim of its own that has a device.
+func onDevice(c *cluster, name string, tolerations ...resourcev1.DeviceToleration) *corev1.Pod {
+	c.Helper()
+	add(c, &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: gpuRequest})
+	p := pod(name, the("x", name))
+	p.Spec.NodeName = "n"
+	p = add(c, p)
+	write(c, name, false, func(x *resourcev1.ResourceClaim) { x.Finalizers = []string{resourcev1.Finalizer} })
+	write(c, name, true, func(x *resourcev1.ResourceClaim) {
+		x.Status.Allocation = &resourcev1.AllocationResult{Devices: resourcev1.DeviceAllocationResult{
+			Results: []resourcev1.DeviceRequestAllocationResult{{Request: "gpu", Driver: "gpu.example.com", Pool: "n", Device: "gpu-" + name, Tolerations: tolerations}},
+		}}
+		x.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{Resource: "pods", Name: p.Name, UID: p.UID}}
+	})
+	return p
+}
+
+func leaving(c *cluster, name string) bool {
+	return isGone[*corev1.Pod](c, name) || read[*corev1.Pod](c, name).DeletionTimestamp != nil
+}
+
+func TestTaintedDevicesAreLeft(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		onDevice(c, "a")
+		onDevice(c, "b", resourcev1.DeviceToleration{Key: "broken", Operator: resourcev1.DeviceTolerationOpExists})
+		onDevice(c, "c", resourcev1.DeviceToleration{Operator: resourcev1.DeviceTolerationOpExists, TolerationSeconds: new(int64(60))})
+		onDevice(c, "d")
+		offer := func(effect resourcev1.DeviceTaintEffect) *resourcev1.ResourceSlice {
+			s := &resourcev1.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: resourcev1.ResourceSliceSpec{
+				Driver: "gpu.example.com", NodeName: new("n"), Pool: resourcev1.ResourcePool{Name: "n", ResourceSliceCount: 1},
+			}}
+			for _, name := range []string{"a", "b", "c"} {
+				s.Spec.Devices = append(s.Spec.Devices, resourcev1.Device{Name: "gpu-" + name, Taints: []resourcev1.DeviceTaint{{Key: "broken", Effect: effect}}})
+			}
+			return s
+		}
+		add(c, offer(resourcev1.DeviceTaintEffectNoSchedule))
+		for _, name := range []string{"a", "b", "c", "d"} {
+			if leaving(c, name) {
+				t.Errorf("%s leaves for a taint that keeps only others away", name)
+			}
+		}
+		write(c, "s", false, func(s *resourcev1.ResourceSlice) { s.Spec = offer(resourcev1.DeviceTaintEffectNoExecute).Spec })
+		if !leaving(c, "a") || leaving(c, "b") || leaving(c, "c") || leaving(c, "d") {
+			t.Errorf("at once: a %v, b %v, c %v, d %v", leaving(c, "a"), leaving(c, "b"), leaving(c, "c"), leaving(c, "d"))
+		}
+		if !c.heard("a DeviceTaintManagerEviction: Marking for deletion Pod default/a") {
+			t.Errorf("events %q", c.said)
+		}
+		time.Sleep(61 * time.Second) // virtual
+		synctest.Wait()
+		if leaving(c, "b") || !leaving(c, "c") {
+			t.Errorf("a minute later: b %v, c %v", leaving(c, "b"), leaving(c, "c"))
+		}
+		add(c, &resourcev1.DeviceTaintRule{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: resourcev1.DeviceTaintRuleSpec{
+			DeviceSelector: &resourcev1.DeviceTaintSelector{Device: new("gpu-d")}, Taint: resourcev1.DeviceTaint{Key: "drained", Effect: resourcev1.DeviceTaintEffectNoExecute},
+		}})
+		if !leaving(c, "d") || leaving(c, "b") {
+			t.Errorf("by a rule: d %v, b %v", leaving(c, "d"), leaving(c, "b"))
+		}
+		// The claim of a pod that is gone has nothing any more.
+		if x := read[*resourcev1.ResourceClaim](c, "a"); isGone[*corev1.Pod](c, "a") && x.Status.Allocation != nil {
+			t.Errorf("claim of a pod that left: %+v", x.Status)
 		}
 	})
 }
