@@ -59,7 +59,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		want = Readyz
 	}
 	s.health.mu.RLock()
-	checks := append([]Check{{Name: "ping", For: AllHealth}}, s.health.checks...)
+	checks := slices.Clone(s.health.checks)
 	s.health.mu.RUnlock()
 	if name == "readyz" || name == "healthz" {
 		checks = append(checks, Check{Name: "shutdown", For: Readyz, Check: func(context.Context) error {
