@@ -121,7 +121,8 @@ func TestServiceAccounts(t *testing.T) {
 }
 
 func TestServiceAccountIssuer(t *testing.T) {
-	// A pod reads the same documents in test/script/testdata/workloads.txtar.
+	// The same documents are read with the token of a real pod in
+	// test/script/testdata/workloads.txtar.
 	conform(t, "[sig-auth] ServiceAccounts ServiceAccountIssuerDiscovery should support OIDC discovery of service account issuer [Conformance]", func(c *cluster) {
 		const discovery = "system:service-account-issuer-discovery"
 		for _, r := range authz.BootstrapClusterRoles() {
