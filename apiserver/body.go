@@ -71,7 +71,7 @@ func (q *request) decode(t resource.Target, into runtime.Object, want schema.Gro
 
 // decodeLeniently leaves it to the caller to judge what is unknown or double.
 func (q *request) decodeLeniently(t resource.Target, into runtime.Object, want schema.GroupVersionKind, validation string) (*object.Decoded, error) {
-	f, err := bodyFormat(q.r, !t.Custom() || t.Subresource != "")
+	f, err := bodyFormat(q.r)
 	if err != nil {
 		return nil, err
 	}

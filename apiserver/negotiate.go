@@ -149,7 +149,7 @@ func notAcceptable(watch bool) error {
 }
 
 // bodyFormat reads the Content-Type of a body.
-func bodyFormat(r *http.Request, protobuf bool) (object.Format, error) {
+func bodyFormat(r *http.Request) (object.Format, error) {
 	header := r.Header.Get("Content-Type")
 	if header == "" || header == mediaJSON {
 		return object.JSON, nil
@@ -162,10 +162,7 @@ func bodyFormat(r *http.Request, protobuf bool) (object.Format, error) {
 		case mediaYAML:
 			return object.YAML, nil
 		case mediaProtobuf:
-			if protobuf {
-				return object.Protobuf, nil
-			}
-			return 0, unsupportedMedia([]string{mediaJSON, mediaYAML})
+			return object.Protobuf, nil // for a kind without that form, decoding says so
 		}
 	}
 	return 0, unsupportedMedia([]string{mediaJSON, mediaYAML, mediaProtobuf})

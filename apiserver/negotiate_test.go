@@ -114,7 +114,7 @@ func TestBodyFormatIsUpstreams(t *testing.T) {
 			want = info.MediaType
 		}
 		got := ""
-		if f, err := bodyFormat(r, true); err != nil {
+		if f, err := bodyFormat(r); err != nil {
 			got = err.Error()
 		} else {
 			got = accepted{format: f}.contentType(false)

@@ -127,7 +127,7 @@ func (q *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		return nil, err
 	}
 	if len(data) > 0 {
-		f, err := bodyFormat(q.r, true)
+		f, err := bodyFormat(q.r)
 		if err != nil {
 			return nil, err
 		}

@@ -45,7 +45,8 @@ func DecodeInto(into runtime.Object, data []byte, f Format, strict bool) (Decode
 		d.GVK = gvk
 		m, ok := into.(message)
 		if !ok {
-			return d, fmt.Errorf("cannot read %T: %w", into, ErrNoProtobuf)
+			// As upstream words it, though nothing is encoded here.
+			return d, fmt.Errorf("object %T does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message", into)
 		}
 		if err := boundQuantities(into, raw, f, func(o runtime.Object, b []byte) error { return o.(message).Unmarshal(b) }); err != nil {
 			return d, fmt.Errorf("cannot read %T: %w", into, err)
