@@ -80,6 +80,9 @@ func validateTemplate(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 }
 
 func validateJobSpec(s *batchv1.JobSpec, path *field.Path) (errs field.ErrorList) {
+	if s.Scheduling != nil { // WorkloadWithJob, which is off
+		errs = append(errs, field.Forbidden(path.Child("scheduling"), ""))
+	}
 	for _, f := range []struct {
 		name string
 		n    *int32

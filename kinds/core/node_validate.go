@@ -35,6 +35,9 @@ func validateNode(n *corev1.Node) (errs field.ErrorList) {
 	if len(n.Spec.PodCIDRs) > 2 {
 		errs = append(errs, field.Invalid(p, n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family"))
 	}
+	if n.Spec.PodPreemptionPolicy != nil { // InPlacePodVerticalScalingSchedulerPreemption, which is off
+		errs = append(errs, field.Forbidden(specPath.Child("podPreemptionPolicy"), ""))
+	}
 	return append(errs, validateNodeResources(n)...)
 }
 

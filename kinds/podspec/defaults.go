@@ -16,6 +16,7 @@ func DefaultTemplate(t *corev1.PodTemplateSpec) { Default(&t.Spec) }
 // a pod itself gets (requests from limits, service links, host ports) is in
 // DefaultPod, so that templates hash alike across versions.
 func Default(s *corev1.PodSpec) {
+	dropDisabled(s)
 	// The older name of the field always mirrors the newer.
 	fill.Zero(&s.ServiceAccountName, s.DeprecatedServiceAccount)
 	s.DeprecatedServiceAccount = s.ServiceAccountName
