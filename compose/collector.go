@@ -16,9 +16,10 @@ const (
 	// mostCollectorPercent keeps an idle server small all the same.
 	mostCollectorPercent = 400
 	// busyCollectorHeadroom is how much garbage a large heap may gather while
-	// collections follow each other closely, but not more than it holds: the cost
-	// of a byte of garbage is that of what lives by what may gather.
+	// collections follow each other closely, but not more than mostBusyPercent: the
+	// cost of a byte of garbage is that of what lives by what may gather.
 	busyCollectorHeadroom = 256 << 20
+	mostBusyPercent       = 75
 	// A large heap may gather busyCollectorPercent of garbage in any case, and
 	// quietCollectorPercent while collections are rare: to collect more often costs
 	// little then, and what a server holds at rest is what its machine must have.
@@ -58,7 +59,7 @@ func tuneCollector(ctx context.Context) {
 // collectorPercent is the garbage allowed for a heap of live bytes, in percent
 // of it.
 func collectorPercent(live uint64, quiet bool) int {
-	least := max(busyCollectorPercent, min(100, 100*busyCollectorHeadroom/max(live, 1)))
+	least := max(busyCollectorPercent, min(mostBusyPercent, 100*busyCollectorHeadroom/max(live, 1)))
 	if quiet {
 		least = quietCollectorPercent
 	}
