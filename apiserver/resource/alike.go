@@ -46,21 +46,22 @@ func keyOf(k *Kind, o object.Object) alikeKey {
 }
 
 // share makes o, which nobody sees yet and is encoded in size bytes, share with
-// what is known; owned as in object.Sharer.
-func (a *alike) share(k *Kind, o object.Object, size int, owned bool) {
+// what is known; owned as in object.Sharer. It reports whether its like is known.
+func (a *alike) share(k *Kind, o object.Object, size int, owned bool) bool {
 	if size < leastShared {
-		return
+		return false
 	}
 	a.mu.Lock()
 	e, ok := a.known[keyOf(k, o)]
 	a.mu.Unlock()
 	if !ok {
-		return
+		return false
 	}
 	a.sharer.Share(o, e.obj, owned)
 	if e.last != e.obj {
 		a.sharer.Share(o, e.last, owned)
 	}
+	return true
 }
 
 // note takes a published object as the example of its like, as the last alone

@@ -89,7 +89,8 @@ type Kind struct {
 	*object.Codec
 	prefix string // of the store's keys
 	shared sharing
-	alias  bool // another kind's objects in another version: records keep nothing for it
+	long   sync.Mutex // of those who decode long lists
+	alias  bool       // another kind's objects in another version: records keep nothing for it
 }
 
 // Kind prepares a definition for use.

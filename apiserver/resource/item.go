@@ -2,6 +2,8 @@ package resource
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -171,6 +173,35 @@ func (i Item) Shared() (object.Object, error) {
 	return i.keep(o), nil
 }
 
+// longList is from when on a list is decoded on all processors.
+const longList = 2048
+
+// Objects are the typed objects of a list, as Shared gives them. When a server
+// starts, several components ask for the same long lists at once: the first
+// decodes, the others wait for what its records then keep.
+func Objects(items []Item) ([]object.Object, error) {
+	out := make([]object.Object, len(items))
+	decode := func(from, to int) (err error) {
+		for i := from; i < to && err == nil; i++ {
+			out[i], err = items[i].Shared()
+		}
+		return err
+	}
+	if len(items) < longList {
+		return out, decode(0, len(items))
+	}
+	items[0].k.long.Lock()
+	defer items[0].k.long.Unlock()
+	parts := runtime.GOMAXPROCS(0)
+	errs := make([]error, parts)
+	var wg sync.WaitGroup
+	for n := range parts {
+		wg.Go(func() { errs[n] = decode(len(items)*n/parts, len(items)*(n+1)/parts) })
+	}
+	wg.Wait()
+	return out, errors.Join(errs...)
+}
+
 // apart says that what the record keeps is not this item: it is of another
 // revision, or version.
 func (i Item) apart() bool { return object.Revision(i.rec.ModRev) != i.rev || i.k.alias }
@@ -198,8 +229,10 @@ func (i Item) keep(o object.Object) object.Object {
 	had := i.memo()
 	kept, fresh := i.k.newMemo(o)
 	if !i.k.Custom() {
-		i.e.interner.Intern(fresh.obj)
-		i.e.alike.share(i.k, fresh.obj, i.rec.Size(), true)
+		// What it has in common with its like need not be looked up text by text.
+		if !i.e.alike.share(i.k, fresh.obj, i.rec.Size(), true) {
+			i.e.interner.Intern(fresh.obj)
+		}
 		i.e.alike.note(i.k, fresh.obj, i.rec.Size())
 	}
 	if had != nil {

@@ -94,11 +94,9 @@ func (c *Client) List(ctx context.Context, d *object.Definition, namespace strin
 	if err != nil {
 		return client.List{}, err
 	}
-	out := client.List{Revision: l.Revision, Items: make([]object.Object, len(l.Items))}
-	for i, it := range l.Items {
-		if out.Items[i], err = it.Shared(); err != nil {
-			return client.List{}, apierrors.NewInternalError(err)
-		}
+	out := client.List{Revision: l.Revision}
+	if out.Items, err = resource.Objects(l.Items); err != nil {
+		return client.List{}, apierrors.NewInternalError(err)
 	}
 	return out, nil
 }
