@@ -10,12 +10,19 @@ import (
 // openAdmission chooses the rules that judge writes, with those that the server
 // itself keeps state for.
 func (s *server) openAdmission(d admission.Deps) error {
+	configured, err := readAdmissionConfig(s.cfg.AdmissionConfig)
+	if err != nil {
+		return err
+	}
 	s.podSecurity = admission.NewPodSecurityMetrics()
-	security, err := admission.NewPodSecurity(s.system, s.hub, nil, s.podSecurity)
+	security, err := admission.NewPodSecurity(s.system, s.hub, configured.podSecurity, s.podSecurity)
 	if err != nil {
 		return err
 	}
 	s.quota = quota.New(s.hub, time.Now)
+	if configured.quota != nil {
+		s.quota.Limit(configured.quota)
+	}
 	d.PodSecurity, d.Quota = &security, s.quota
 	rules, err := admission.Choose(admission.All(d), s.cfg.EnableAdmission, s.cfg.DisableAdmission)
 	if err != nil {

@@ -76,6 +76,7 @@ func (c *Config) accessFiles() map[string]*string {
 		"requestheader-client-ca-file":             &c.RequestHeaderCA,
 		"service-account-signing-key-file":         &c.ServiceAccountSigningKey,
 		"encryption-provider-config":               &c.EncryptionProviderConfig,
+		"admission-control-config-file":            &c.AdmissionConfig,
 		"audit-policy-file":                        &c.AuditPolicy,
 		"audit-webhook-config-file":                &c.AuditWebhook,
 		"scheduler-config":                         &c.SchedulerConfig,

@@ -93,12 +93,19 @@ func (l *Ledger) Validate(ctx context.Context, a *resource.Attributes) error {
 		}
 	}
 	s := l.space(a.Namespace)
-	if s == nil {
+	if s == nil && !l.limits(a.Definition.GR()) {
 		return nil
 	}
 	m, ok := measureOf(a)
 	if !ok {
 		return nil
+	}
+	if s == nil {
+		o, ok := a.Object.(object.Object)
+		if !ok {
+			return nil
+		}
+		return l.covered(a, m, o, m.usage(o, l.now()), nil)
 	}
 	k, err := l.counters.synced(ctx, a.Definition.GR())
 	if err != nil {
@@ -154,6 +161,9 @@ func (l *Ledger) judge(s *space, c *charge, a *resource.Attributes) ([]*account,
 			}
 		}
 		concerned = append(concerned, at)
+	}
+	if err := l.covered(a, c.measure, c.obj, c.after, concerned); err != nil {
+		return nil, err
 	}
 	if len(concerned) == 0 {
 		return nil, nil

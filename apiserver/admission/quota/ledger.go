@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	limits "k8s.io/apiserver/pkg/admission/plugin/resourcequota/apis/resourcequota"
 
 	"sagong/apiserver/resource"
 	"sagong/object"
@@ -32,6 +33,7 @@ type Ledger struct {
 	services *reconcile.View[*corev1.Service]
 	claims   *reconcile.View[*corev1.PersistentVolumeClaim]
 	counters counters
+	limited  []limits.LimitedResource
 
 	ready   atomic.Bool // the quotas there were at the start are known
 	enqueue atomic.Pointer[func(object.Key)]
