@@ -52,7 +52,7 @@ func TestScripts(t *testing.T) {
 			"kubectl": kubectl, "retry": retry, "setenv": setenv, "clean": clean, "state": state,
 			"http": get, "spread": spread, "load": load, "hold": hold,
 			"serverpid": serverPID, "kill9": kill9, "crashloop": crashLoop,
-			"observe": observe, "terminal": terminal, "registry": registry, "busybox": busybox, "push": push, "unmount": unmount, "webhooks": webhooks,
+			"observe": observe, "terminal": terminal, "registry": registry, "busybox": busybox, "push": push, "unmount": unmount, "webhooks": webhooks, "driver": driver,
 		},
 	})
 }
