@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -103,9 +104,13 @@ func (q *Request) Impersonated(u user.Info) {
 	}
 }
 
-// Note adds an annotation; a key that is there stays as it is.
+// patches begin the names of annotations that hold parts of the request's body.
+const patches = "patch.webhook.admission.k8s.io/"
+
+// Note adds an annotation; a key that is there stays as it is. What holds parts
+// of the body is written down where the body is.
 func (q *Request) Note(key, value string) {
-	if q == nil {
+	if q == nil || strings.HasPrefix(key, patches) && !q.WantsRequest() {
 		return
 	}
 	if q.event.Annotations == nil {

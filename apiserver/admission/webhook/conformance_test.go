@@ -203,6 +203,9 @@ func TestShouldMutateConfigMap(t *testing.T) {
 	if got := h.notes["mutation.webhook.admission.k8s.io/round_0_index_1"]; got != `{"configuration":"stages","webhook":"stage2.example.com","mutated":true}` {
 		t.Errorf("audit annotation %s", got)
 	}
+	if got := h.notes["patch.webhook.admission.k8s.io/round_0_index_1"]; got != `{"configuration":"stages","webhook":"stage2.example.com","patch":[{"op":"add","path":"/data/mutation-stage-2","value":"yes"}],"patchType":"JSONPatch"}` {
+		t.Errorf("audit annotation of the patch %s", got)
+	}
 }
 
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate pod and apply defaults after mutation [Conformance]

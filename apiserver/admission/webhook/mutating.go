@@ -83,7 +83,8 @@ func (w *Mutating) Admit(ctx context.Context, a *resource.Attributes) error {
 
 // ask asks one webhook and changes the object as it says.
 func (w *Mutating) ask(ctx context.Context, h *hook, r *match.Request, t match.Target, index int) (changed bool, err error) {
-	key := fmt.Sprintf("mutation.webhook.admission.k8s.io/round_%d_index_%d", r.Round, index)
+	round := fmt.Sprintf("round_%d_index_%d", r.Round, index)
+	key := "mutation.webhook.admission.k8s.io/" + round
 	begun := time.Now()
 	obj, err := encode(r, t)
 	if err != nil {
@@ -96,6 +97,15 @@ func (w *Mutating) ask(ctx context.Context, h *hook, r *match.Request, t match.T
 			err = denied(h.Name, said.result)
 		} else {
 			changed, err = w.apply(h, r, t, obj.object, said)
+			if err == nil && len(said.patch) > 0 {
+				note, _ := json.Marshal(struct {
+					Configuration string          `json:"configuration"`
+					Webhook       string          `json:"webhook"`
+					Patch         json.RawMessage `json:"patch,omitempty"`
+					PatchType     string          `json:"patchType,omitempty"`
+				}{h.configuration, h.Name, said.patch, string(said.patchType)})
+				r.Annotate("patch.webhook.admission.k8s.io/"+round, string(note))
+			}
 		}
 	}
 	openly, err := w.outcome(ctx, h, r, "admit", time.Since(begun), err)
