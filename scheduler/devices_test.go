@@ -261,3 +261,43 @@ func TestBindingConditions(t *testing.T) {
 	report(x, "Attached")
 	until(t, v, "the pod in", func(all []*corev1.Pod) bool { return count(all, onNode("p", "n1")) == 1 })
 }
+
+// What a claim got from a scheduler that did not come to bind its pod, and that
+// keeps the pod from every node that would do, is given back.
+func TestDevicesThatConfineAPodAreGivenBack(t *testing.T) {
+	c, v, _ := startWith(t, nil, space(), node("n1", cordoned), node("n2"), deviceClass("gpu", ""), deviceSlice("n1", 1), deviceSlice("n2", 1))
+	p := testPod("p", func(p *corev1.Pod) {
+		p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimTemplateName: new("gpu")}}
+	})
+	create(t, c, p)
+	made, err := client.Get[*corev1.Pod](t.Context(), c, "default", "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := deviceClaim("p-gpu", gpus(1))
+	x.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(made, corev1.SchemeGroupVersion.WithKind("Pod"))}
+	x, err = client.Create(t.Context(), c, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x = x.DeepCopy()
+	x.Status.Allocation = &resourcev1.AllocationResult{
+		Devices: resourcev1.DeviceAllocationResult{Results: []resourcev1.DeviceRequestAllocationResult{{Request: "gpu", Driver: "gpu.example.com", Pool: "n1", Device: "gpu-0"}}},
+		NodeSelector: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+			MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"n1"}}},
+		}}},
+	}
+	x.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{Resource: "pods", Name: "p", UID: made.UID}}
+	if _, err := client.UpdateStatus(t.Context(), c, x); err != nil {
+		t.Fatal(err)
+	}
+	made = made.DeepCopy()
+	made.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "gpu", ResourceClaimName: new("p-gpu")}}
+	if _, err := client.UpdateStatus(t.Context(), c, made); err != nil {
+		t.Fatal(err)
+	}
+	until(t, v, "the pod on the other node", func(all []*corev1.Pod) bool { return count(all, onNode("p", "n2")) == 1 })
+	if x, err = client.Get[*resourcev1.ResourceClaim](t.Context(), c, "default", "p-gpu"); err != nil || x.Status.Allocation.Devices.Results[0].Pool != "n2" {
+		t.Errorf("the claim has %+v, %v", x.Status.Allocation, err)
+	}
+}

@@ -40,6 +40,7 @@ type Devices struct {
 	cel     *devicecel.Cache
 
 	known   map[state.Claim]*resourcev1.ResourceClaim
+	changes map[types.UID]uint64 // by claim: how often it changed
 	named   map[string]*resourcev1.DeviceClass
 	taints  map[string]*resourcev1.DeviceTaintRule
 	offered map[string]*resourcev1.ResourceSlice // by name, as the drivers wrote them
@@ -85,7 +86,7 @@ type reservation struct {
 // NewDevices follows the hub's objects, if there is a hub.
 func NewDevices(d Deps) *Devices {
 	v := &Devices{
-		deps: d, cel: devicecel.NewCache(100, selectors), known: map[state.Claim]*resourcev1.ResourceClaim{}, named: map[string]*resourcev1.DeviceClass{},
+		deps: d, cel: devicecel.NewCache(100, selectors), known: map[state.Claim]*resourcev1.ResourceClaim{}, changes: map[types.UID]uint64{}, named: map[string]*resourcev1.DeviceClass{},
 		taints: map[string]*resourcev1.DeviceTaintRule{}, offered: map[string]*resourcev1.ResourceSlice{}, pools: map[pool]*offer{},
 		onNode: map[string]map[pool]bool{}, shared: map[pool]bool{}, taken: map[types.UID]*resourcev1.AllocationResult{}, flights: map[types.UID]*flight{},
 		used: structured.AllocatedState{
@@ -331,10 +332,12 @@ func (d *Devices) ClaimChanged(old, new *resourcev1.ResourceClaim) {
 	key := state.Claim{Namespace: c.Namespace, Name: c.Name}
 	if new == nil {
 		delete(d.known, key)
+		delete(d.changes, c.UID)
 		delete(d.flights, c.UID)
 		d.take(c.UID, nil)
 	} else {
 		d.known[key] = new
+		d.changes[new.UID]++
 		d.settle(new)
 	}
 	// What is of one pod alone concerns no plan but its own, whose class says

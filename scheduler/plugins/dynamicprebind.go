@@ -183,26 +183,42 @@ func (r DynamicResources) Bound(p *corev1.Pod) {
 // the allocation that was made for it. What fails is tried again when the pod is.
 func (r DynamicResources) giveBack(p *corev1.Pod, x *reservation) {
 	r.clearing.Go(func() {
+		var seen object.Revision
+		var err error
 		for range mostTries {
-			err := r.clear(context.Background(), p.UID, x)
-			if err == nil || apierrors.IsNotFound(err) {
-				return
-			}
-			if !apierrors.IsConflict(err) {
-				r.deps.Log.Warn("cannot take back the reservation of a claim", "claim", x.key.Namespace+"/"+x.key.Name, "pod", p.Namespace+"/"+p.Name, "err", err)
-				return
+			if seen, err = r.clear(context.Background(), p.UID, x); !apierrors.IsConflict(err) {
+				break
 			}
 		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			r.deps.Log.Warn("cannot take back the reservation of a claim", "claim", x.key.Namespace+"/"+x.key.Name, "pod", p.Namespace+"/"+p.Name, "err", err)
+		}
+		if x.flight == nil {
+			return
+		}
+		// What the claim has from here on is what the API shows.
+		r.deps.Post(func() {
+			if r.flights[x.uid] != x.flight {
+				return
+			}
+			x.flight.written = max(seen, 1)
+			if c := r.known[x.key]; c != nil && c.UID == x.uid {
+				r.settle(c)
+			}
+			r.version++
+			r.changed()
+		})
 	})
 }
 
-func (r DynamicResources) clear(ctx context.Context, pod types.UID, x *reservation) error {
+// clear returns the revision of the claim as it found or left it.
+func (r DynamicResources) clear(ctx context.Context, pod types.UID, x *reservation) (object.Revision, error) {
 	c, err := client.Get[*resourcev1.ResourceClaim](ctx, r.deps.Client, x.key.Namespace, x.key.Name)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if c.UID != x.uid || c.Status.Allocation == nil {
-		return nil
+		return object.RevisionOf(c), nil
 	}
 	c = c.DeepCopy()
 	had := len(c.Status.ReservedFor)
@@ -212,8 +228,10 @@ func (r DynamicResources) clear(ctx context.Context, pod types.UID, x *reservati
 		c.Status.ReservedFor, c.Status.Allocation, c.Status.Devices = nil, nil, nil
 	}
 	if !last && len(c.Status.ReservedFor) == had {
-		return nil
+		return object.RevisionOf(c), nil
 	}
-	_, err = client.UpdateStatus(ctx, r.deps.Client, c)
-	return err
+	if c, err = client.UpdateStatus(ctx, r.deps.Client, c); err != nil {
+		return 0, err
+	}
+	return object.RevisionOf(c), nil
 }

@@ -109,6 +109,7 @@ type deviceFilter struct {
 	claims    []*resourcev1.ResourceClaim
 	allocated []*allocatedClaim
 	wanted    []*resourcev1.ResourceClaim
+	tied      bool            // to the state of these very claims
 	ranked    bool            // some request has alternatives
 	ranks     map[int32]int64 // by slot: how early in their lists the alternatives stand
 }
@@ -126,7 +127,7 @@ func (r DynamicResources) Begin(c *Class, s *state.State) (NodeFilter, *No) {
 	if no != nil || len(claims) == 0 {
 		return nil, no
 	}
-	f := &deviceFilter{r: r, claims: claims, ranks: map[int32]int64{}}
+	f := &deviceFilter{r: r, claims: claims, ranks: map[int32]int64{}, tied: r.ClassKey(c.Pod) == string(c.Pod.UID)}
 	for _, x := range claims {
 		if x.Status.Allocation != nil {
 			if len(x.Status.ReservedFor) >= resourcev1.ResourceClaimReservedForMaxSize && !resourceclaim.IsReservedForPod(c.Pod, x, false) {
@@ -174,7 +175,15 @@ func (d *Devices) classExists(request, class string) *No {
 }
 
 // Version implements NodeFilter.
-func (f *deviceFilter) Version() uint64 { return f.r.version }
+func (f *deviceFilter) Version() uint64 {
+	v := f.r.version
+	if f.tied {
+		for _, c := range f.claims {
+			v += f.r.changes[c.UID]
+		}
+	}
+	return v
+}
 
 var (
 	cannotAllocate = RefuseFinally("cannot allocate all claims")
