@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -65,8 +67,9 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 	for try := 0; len(left) > 0; try++ {
 		ops, steps = ops[:0], steps[:0]
 		pending := make([]int, 0, len(left))
-		for _, i := range left {
-			s, err := all[i](ctx)
+		decided := decide(ctx, all, left)
+		for n, i := range left {
+			s, err := decided[n].step, decided[n].err
 			if err != nil {
 				out[i] = outcome{err: err}
 				continue
@@ -113,6 +116,72 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 			}
 		}
 	}
+	return out
+}
+
+// together is a caller whom several writes may speak to at once.
+func (c Caller) together() Caller {
+	var mu sync.Mutex
+	warn, annotate := c.Warn, c.Annotate
+	if warn != nil {
+		c.Warn = func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			warn(text)
+		}
+	}
+	if annotate != nil {
+		c.Annotate = func(key, value string) {
+			mu.Lock()
+			defer mu.Unlock()
+			annotate(key, value)
+		}
+	}
+	return c
+}
+
+// decision is what an attempt returned.
+type decision struct {
+	step step
+	err  error
+}
+
+// maxWaiting bounds how many writes of a batch wait for others at a time.
+const maxWaiting = 64
+
+// decide makes attempts one after another, as long as none waits. While one does,
+// for a webhook mostly, another goroutine goes on with the rest.
+func decide(ctx context.Context, all []attempt, left []int) []decision {
+	out := make([]decision, len(left))
+	if len(left) == 1 {
+		out[0].step, out[0].err = all[left[0]](ctx)
+		return out
+	}
+	var (
+		next, helpers atomic.Int64
+		done          sync.WaitGroup
+		work          func()
+	)
+	yield := sync.OnceFunc(func() { turn.Yield(ctx) })
+	work = func() {
+		for {
+			n := int(next.Add(1)) - 1
+			if n >= len(left) {
+				return
+			}
+			helped := false
+			out[n].step, out[n].err = all[left[n]](turn.With(ctx, func() {
+				yield()
+				if !helped && int(next.Load()) < len(left) {
+					if helped = true; helpers.Add(1) < maxWaiting {
+						done.Go(work)
+					}
+				}
+			}))
+		}
+	}
+	work()
+	done.Wait()
 	return out
 }
 

@@ -14,6 +14,7 @@ import (
 // Batch carries out independent writes, those that need no second try in one
 // commit. allow is asked about each first. Results are in order.
 func (e *Engine) Batch(ctx context.Context, c Caller, writes []client.Write, allow func(Target, string) error) []client.Result {
+	c = c.together()
 	attempts := make([]attempt, len(writes))
 	results := make([]client.Result, len(writes))
 	for i, w := range writes {

@@ -217,6 +217,7 @@ const deleteBatch = 512
 
 // DeleteCollection deletes all that a list selects and returns them.
 func (e *Engine) DeleteCollection(ctx context.Context, c Caller, t Target, o *metav1.DeleteOptions, list ListOptions) (List, error) {
+	c = c.together()
 	l, err := e.List(ctx, t, list)
 	if err != nil {
 		return List{}, err
