@@ -17,6 +17,8 @@ import (
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
+
+	_ "sagong/kinds/expression" // bounds the quantities of rules
 )
 
 // rootFields may be used at the root of a schema with a status subresource, which

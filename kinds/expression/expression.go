@@ -5,7 +5,6 @@
 package expression
 
 import (
-	"fmt"
 	"sync"
 
 	celgo "github.com/google/cel-go/cel"
@@ -23,11 +22,7 @@ var ConditionCompiler = sync.OnceValue(func() cel.ConditionCompiler { return cel
 
 // Base is the environment that all others extend.
 var Base = sync.OnceValue(func() *environment.EnvSet {
-	env, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(boundedQuantities())
-	if err != nil {
-		panic(fmt.Sprintf("the environment of expressions cannot be extended: %v", err)) // what is added never changes
-	}
-	return env
+	return environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion())
 })
 
 // Composing makes a compiler of the expressions of one policy, which may use

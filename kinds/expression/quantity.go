@@ -1,21 +1,28 @@
 package expression
 
 import (
+	_ "unsafe" // for go:linkname
+
 	celgo "github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/util/version"
 	apiservercel "k8s.io/apiserver/pkg/cel"
-	"k8s.io/apiserver/pkg/cel/environment"
+	_ "k8s.io/apiserver/pkg/cel/library" // has quantityFunctions
 
 	"sagong/object"
 )
 
-// boundedQuantities puts functions that refuse what cannot be reckoned with in
-// the places of those that turn a text into a quantity: no cost limit stops
-// quantity("1e-1000000000").
-func boundedQuantities() environment.VersionedOptions {
+// quantityFunctions are the library's functions of quantities. Every environment
+// of the API is made from them: of policies, webhooks, rules of custom resources
+// and selectors of devices, some of which cannot be extended from outside.
+//
+//go:linkname quantityFunctions k8s.io/apiserver/pkg/cel/library.quantityLibraryDecls
+var quantityFunctions map[string][]celgo.FunctionOpt
+
+// The functions that turn a text into a quantity refuse what cannot be reckoned
+// with: no cost limit stops quantity("1e-1000000000").
+func init() {
 	parse := func(arg ref.Val) (resource.Quantity, error) {
 		text, _ := arg.Value().(string)
 		if err := object.CheckQuantity(text); err != nil {
@@ -23,17 +30,15 @@ func boundedQuantities() environment.VersionedOptions {
 		}
 		return resource.ParseQuantity(text)
 	}
-	return environment.VersionedOptions{IntroducedVersion: version.MajorMinor(1, 0), EnvOptions: []celgo.EnvOption{
-		celgo.Function("quantity", celgo.Overload("string_to_quantity", []*celgo.Type{celgo.StringType}, apiservercel.QuantityType, celgo.UnaryBinding(func(arg ref.Val) ref.Val {
-			q, err := parse(arg)
-			if err != nil {
-				return types.WrapErr(err)
-			}
-			return apiservercel.Quantity{Quantity: &q}
-		}))),
-		celgo.Function("isQuantity", celgo.Overload("is_quantity_string", []*celgo.Type{celgo.StringType}, celgo.BoolType, celgo.UnaryBinding(func(arg ref.Val) ref.Val {
-			_, err := parse(arg)
-			return types.Bool(err == nil)
-		}))),
-	}}
+	quantityFunctions["quantity"] = []celgo.FunctionOpt{celgo.Overload("string_to_quantity", []*celgo.Type{celgo.StringType}, apiservercel.QuantityType, celgo.UnaryBinding(func(arg ref.Val) ref.Val {
+		q, err := parse(arg)
+		if err != nil {
+			return types.WrapErr(err)
+		}
+		return apiservercel.Quantity{Quantity: &q}
+	}))}
+	quantityFunctions["isQuantity"] = []celgo.FunctionOpt{celgo.Overload("is_quantity_string", []*celgo.Type{celgo.StringType}, celgo.BoolType, celgo.UnaryBinding(func(arg ref.Val) ref.Val {
+		_, err := parse(arg)
+		return types.Bool(err == nil)
+	}))}
 }

@@ -21,6 +21,7 @@ import (
 	devicecel "k8s.io/dynamic-resource-allocation/cel"
 
 	"sagong/kinds/check"
+	_ "sagong/kinds/expression" // bounds the quantities of selectors
 	"sagong/kinds/podspec"
 )
 

@@ -14,6 +14,7 @@ import (
 	devicecel "k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/structured"
 
+	_ "sagong/kinds/expression" // bounds the quantities of selectors
 	"sagong/object"
 	"sagong/reconcile"
 	"sagong/scheduler/state"
