@@ -24,6 +24,8 @@ func TestLimitedResources(t *testing.T) {
 	c.quota("cpu", list("cpu", "9", "requests.cpu", "9"))
 	c.must(pod("a", cpu, nil))
 	c.refused(pod("p", cpu, nil, ofClass), `pods "p" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [important]}]`)
-	c.quota("important", list("pods", "1"), func(q *corev1.ResourceQuotaSpec) { q.ScopeSelector = &corev1.ScopeSelector{MatchExpressions: important} })
+	c.quota("important", list("pods", "1"), func(q *corev1.ResourceQuotaSpec) {
+		q.ScopeSelector = &corev1.ScopeSelector{MatchExpressions: important}
+	})
 	c.must(pod("b", cpu, nil, ofClass))
 }
