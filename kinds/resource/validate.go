@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	resourcev1 "k8s.io/api/resource/v1"
@@ -38,9 +39,37 @@ var (
 	off = map[string]bool{"DRAPartitionableDevicesType": false}
 )
 
-// enforced leaves out the generated rules that upstream only tries out.
+// enforced leaves out the generated rules that upstream only tries out, and puts
+// what others say of the values of a map, in any order, in that of the keys.
 func enforced(errs field.ErrorList) field.ErrorList {
-	return slices.DeleteFunc(errs, (*field.Error).IsAlpha)
+	errs = slices.DeleteFunc(errs, (*field.Error).IsAlpha)
+	for i := 0; i < len(errs); {
+		last := i + 1
+		if m := mapOf(errs[i]); m != "" {
+			for last < len(errs) && mapOf(errs[last]) == m {
+				last++
+			}
+			slices.SortStableFunc(errs[i:last], func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
+		}
+		i = last
+	}
+	return errs
+}
+
+// mapOf is the path of the innermost map that an error's field is in, or "".
+func mapOf(e *field.Error) string {
+	path := e.Field
+	for {
+		i := strings.LastIndexByte(path, '[')
+		if i < 0 {
+			return ""
+		}
+		key, _, _ := strings.Cut(path[i+1:], "]")
+		path = path[:i]
+		if _, err := strconv.Atoi(key); err != nil {
+			return path
+		}
+	}
 }
 
 // each checks the items of a list, unless it is too long to look at.
