@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -72,6 +73,7 @@ type Server struct {
 	log        *slog.Logger
 	health     health
 	transports transports
+	beat       beat
 	stalls     stalls
 
 	mu       sync.RWMutex
@@ -254,6 +256,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve is the chain every request goes through.
 func (q *request) serve() {
+	if q.info.Resource && q.info.Namespace == corev1.NamespaceNodeLease && q.info.Plural == "leases" && q.info.Verb == "update" {
+		q.s.beat.wait(q.r.Context())
+	}
 	if err := q.authenticate(); err != nil {
 		q.auditUnauthenticated(err)
 		q.fail(err)
