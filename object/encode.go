@@ -159,10 +159,10 @@ func mapEncoder(t reflect.Type) encoder {
 		return standard(t)
 	}
 	if t.Elem().Kind() == reflect.String && !t.Elem().Implements(jsonMarshaler) && !t.Elem().Implements(textMarshaler) && t.ConvertibleTo(reflect.TypeFor[map[string]string]()) {
-		return appendStrings
+		return sortedMap(func(dst []byte, v string) ([]byte, error) { return appendString(dst, v), nil })
 	}
 	if t.Elem() == reflect.TypeFor[resource.Quantity]() {
-		return appendQuantities
+		return sortedMap(func(dst []byte, q resource.Quantity) ([]byte, error) { return appendQuantity(dst, unsafe.Pointer(&q)) })
 	}
 	elem := encoderOf(t.Elem())
 	return func(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
@@ -194,54 +194,31 @@ func mapEncoder(t reflect.Type) encoder {
 	}
 }
 
-// appendStrings appends a map[string]string.
-func appendStrings(dst []byte, p unsafe.Pointer) ([]byte, error) {
-	m := *(*map[string]string)(p)
-	if m == nil {
-		return append(dst, "null"...), nil
-	}
-	var few [16]string
-	keys := few[:0]
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	dst = append(dst, '{')
-	for i, k := range keys {
-		if i > 0 {
-			dst = append(dst, ',')
+// sortedMap appends a map whose keys are strings of any type, in their order.
+func sortedMap[V any](value func(dst []byte, v V) ([]byte, error)) encoder {
+	return func(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
+		m := *(*map[string]V)(p)
+		if m == nil {
+			return append(dst, "null"...), nil
 		}
-		dst = append(appendString(dst, k), ':')
-		dst = appendString(dst, m[k])
-	}
-	return append(dst, '}'), nil
-}
-
-// appendQuantities appends a map of quantities, whatever type of string its keys
-// are: a list of resources.
-func appendQuantities(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
-	m := *(*map[string]resource.Quantity)(p)
-	if m == nil {
-		return append(dst, "null"...), nil
-	}
-	var few [16]string
-	keys := few[:0]
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	dst = append(dst, '{')
-	for i, k := range keys {
-		if i > 0 {
-			dst = append(dst, ',')
+		var few [16]string
+		keys := few[:0]
+		for k := range m {
+			keys = append(keys, k)
 		}
-		dst = append(appendString(dst, k), ':')
-		q := m[k]
-		if dst, err = appendQuantity(dst, unsafe.Pointer(&q)); err != nil {
-			return dst, err
+		slices.Sort(keys)
+		dst = append(dst, '{')
+		for i, k := range keys {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(appendString(dst, k), ':')
+			if dst, err = value(dst, m[k]); err != nil {
+				return dst, err
+			}
 		}
+		return append(dst, '}'), nil
 	}
-	return append(dst, '}'), nil
 }
 
 // structField is one field of a struct or of one embedded in it.

@@ -169,15 +169,13 @@ func decide(ctx context.Context, all []attempt, left []int) []decision {
 			if n >= len(left) {
 				return
 			}
-			helped := false
-			out[n].step, out[n].err = all[left[n]](turn.With(ctx, func() {
+			// Webhooks are called at the same time, and each says that it waits.
+			out[n].step, out[n].err = all[left[n]](turn.With(ctx, sync.OnceFunc(func() {
 				yield()
-				if !helped && int(next.Load()) < len(left) {
-					if helped = true; helpers.Add(1) < maxWaiting {
-						done.Go(work)
-					}
+				if int(next.Load()) < len(left) && helpers.Add(1) < maxWaiting {
+					done.Go(work)
 				}
-			}))
+			})))
 		}
 	}
 	work()
