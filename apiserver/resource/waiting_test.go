@@ -23,7 +23,11 @@ import (
 type meeting struct{ all sync.WaitGroup }
 
 func (m *meeting) Admit(ctx context.Context, a *resource.Attributes) error {
-	turn.Yield(ctx)
+	var both sync.WaitGroup // two webhooks, called at the same time
+	for range 2 {
+		both.Go(func() { turn.Yield(ctx) })
+	}
+	both.Wait()
 	m.all.Done()
 	m.all.Wait()
 	a.Warn(a.Name)

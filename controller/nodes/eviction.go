@@ -2,13 +2,11 @@ package nodes
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
 	"sagong/controller/podstate"
@@ -136,18 +134,8 @@ func (c *evictionController) Reconcile(ctx context.Context, w client.Client, key
 		return reconcile.Result{After: wait}, nil
 	}
 	c.events.Eventf(p, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", key)
-	next := p.DeepCopy()
-	if podstate.SetCondition(&next.Status, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation, Reason: "DeletionByTaintManager",
-		Message: "Taint manager: deleting due to NoExecute taint", LastTransitionTime: metav1.NewTime(now),
-	}) {
-		if _, err := client.UpdateStatus(ctx, w, next); err != nil {
-			return reconcile.Result{}, ignoreMissing(err)
-		}
-	}
-	err := client.Delete[*corev1.Pod](ctx, w, p.Namespace, p.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
-	if err = ignoreMissing(err); err != nil {
-		return reconcile.Result{}, fmt.Errorf("cannot evict pod: %w", err)
+	if err := podstate.Evict(ctx, w, p, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"); err != nil {
+		return reconcile.Result{}, err
 	}
 	c.announce(key, false)
 	return reconcile.Result{}, nil

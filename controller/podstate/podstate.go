@@ -1,5 +1,5 @@
 // Package podstate answers the questions that several controllers ask about a
-// pod: is it ready, available, active, and since when.
+// pod, is it ready, available, active, and since when, and evicts it.
 package podstate
 
 import (
