@@ -235,3 +235,13 @@ func BenchmarkCreateHTTP2(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkGet(b *testing.B) {
+	srv := benchServer(b, false)
+	send(b, srv, podRequest("p", "application/json"), 201)
+	r := httptest.NewRequest("GET", "/api/v1/namespaces/default/pods/p", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		send(b, srv, r, 200)
+	}
+}

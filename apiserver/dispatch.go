@@ -98,6 +98,7 @@ func (q *request) serveMain(t resource.Target) error {
 	if t.Virtual {
 		return q.createOther(t, func() runtime.Object { return t.WireVersion().New() }, t.WireVersion().GroupVersionKind)
 	}
+	defer q.spanOfVerb().End()
 	switch verb {
 	case "get":
 		return q.get(t)
@@ -134,6 +135,7 @@ func (q *request) notAllowed() error {
 // handler's, or a stream.
 func (q *request) serveSubresource(t resource.Target) error {
 	if q.s.engine.IsPart(t) {
+		defer q.spanOfVerb().End()
 		switch q.info.Verb {
 		case "get":
 			return q.get(t)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -40,7 +41,10 @@ func (q *request) list(t resource.Target) error {
 		ctx, cancel = withSeconds(ctx, *o.timeout)
 		defer cancel()
 	}
+	read := q.reading("cacher.GetList", t)
 	l, err := q.s.engine.List(ctx, t, o.ListOptions)
+	read.Event("Filtered items", attribute.Int("count", len(l.Items)))
+	read.End()
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ func (q *request) write(a accepted, code int, b []byte) {
 // stream sends a body of size bytes, or of any size when that is negative, which
 // is written piece by piece. Errors of the connection are the client's to notice.
 func (q *request) stream(a accepted, code, size int, body func(io.Writer)) {
+	defer q.serializing(a).End()
 	h := q.w.Header()
 	h.Set("Content-Type", a.contentType(false))
 	large := size < 0 || size > compressAbove

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,6 +45,8 @@ type Options struct {
 	Audit *audit.Auditor
 	// Metrics are told of every request; nil is none.
 	Metrics Metrics
+	// Tracer makes spans of requests; nil traces nothing.
+	Tracer  trace.Tracer
 	Log     *slog.Logger
 	Version version.Info
 	// Nodes reaches the node agents; nil makes logs, exec and proxies answer 503.
@@ -223,6 +226,7 @@ type request struct {
 	errored *metav1.Status
 	audited *audit.Request   // nil when nothing of it is written down
 	ticket  *fairness.Ticket // nil for what is not bounded
+	tracer  *tracer          // nil when nothing is traced
 }
 
 // ServeHTTP implements http.Handler.
@@ -251,6 +255,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}()
+	if s.Tracer != nil {
+		q.tracer = &tracer{Tracer: s.Tracer}
+		defer q.traceEnd()
+	}
 	q.serve()
 }
 
@@ -259,18 +267,23 @@ func (q *request) serve() {
 	if q.info.Resource && q.info.Namespace == corev1.NamespaceNodeLease && q.info.Plural == "leases" && q.info.Verb == "update" {
 		q.s.beat.wait(q.r.Context())
 	}
+	q.step("authentication")
 	if err := q.authenticate(); err != nil {
 		q.auditUnauthenticated(err)
 		q.fail(err)
 		return
 	}
+	q.traceRoot()
+	q.step("audit")
 	q.beginAudit()
 	q.audited.Stage(audit.RequestReceived, 0, nil)
+	q.step("constrainedimpersonation")
 	if err := q.impersonate(); err != nil {
 		q.fail(err)
 		return
 	}
 	long := q.longRunning()
+	q.step("priorityandfairness")
 	if !long || q.info.Verb == "watch" {
 		if err := q.enter(); err != nil {
 			q.tooMany()
@@ -303,6 +316,7 @@ func (q *request) serve() {
 		defer stop()
 		q.r = q.r.WithContext(ctx)
 	}
+	q.step("authorization")
 	if err := q.authorize(); err != nil {
 		q.fail(err)
 		return

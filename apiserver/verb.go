@@ -36,7 +36,9 @@ func (q *request) get(t resource.Target) error {
 	}
 	main := t
 	main.Subresource = ""
+	read := q.reading("Get etcd3", t)
 	it, err := q.s.engine.Get(q.r.Context(), main, rev)
+	read.End()
 	if err != nil {
 		return err
 	}

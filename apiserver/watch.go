@@ -90,6 +90,8 @@ func (q *request) watch(t resource.Target) error {
 		return nil
 	}
 	if wantsInitial {
+		started := q.spanOfInitial()
+		defer started.End()
 		for {
 			items, err := initial.Next(q.r.Context())
 			if err != nil {
@@ -108,6 +110,7 @@ func (q *request) watch(t resource.Target) error {
 			}
 		}
 		initial = nil
+		started.End()
 		if o.initial != nil && o.bookmarks {
 			if out.bookmark(from, true) != nil {
 				return nil

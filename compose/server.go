@@ -2,8 +2,10 @@ package compose
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,9 +14,12 @@ import (
 	"net/netip"
 	"os"
 	goruntime "runtime"
+	"strings"
 	"sync"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -88,6 +93,8 @@ type server struct {
 	node        *node
 	parts       *reconcile.Engine
 	scheduler   *scheduler.Scheduler
+
+	traces *sdktrace.TracerProvider // nil when nothing is traced
 
 	podSecurity *admission.PodSecurityMetrics
 
@@ -183,6 +190,13 @@ func (s *server) openAPI() error {
 	if s.metrics, err = newMetrics(scheme); err != nil {
 		return err
 	}
+	if s.traces, err = openTracing(context.Background(), c.TracingConfig, s.identity()); err != nil {
+		return err
+	}
+	var tracer trace.Tracer // stays nil, which costs nothing
+	if s.traces != nil {
+		tracer = s.traces.Tracer("sagong/apiserver")
+	}
 	fair := newFairness(s.hub, s.metrics)
 	s.dynamic.register(s.metrics.registry)
 	s.podSecurity.Register(s.metrics.registry)
@@ -191,7 +205,7 @@ func (s *server) openAPI() error {
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
 		Authenticator: callers,
-		Authorizer:    authorizer, Audit: s.audit.auditor, Metrics: s.metrics, Log: s.log.With("room", "api"), Version: versionInfo(),
+		Authorizer:    authorizer, Audit: s.audit.auditor, Metrics: s.metrics, Tracer: tracer, Log: s.log.With("room", "api"), Version: versionInfo(),
 		Nodes:     &nodeConnector{name: c.NodeName, local: s.localAgent, client: s.ids.nodeClient, ca: s.ids.ca},
 		Discovery: discover,
 		Delegate:  s.aggregator.Delegate,
@@ -213,6 +227,13 @@ func (s *server) openAPI() error {
 		s.api.AddCheck(apiserver.Check{Name: name, For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
 	}
 	return nil
+}
+
+// identity is the name of this server among several, as upstream makes it: it
+// stays the same when the server restarts.
+func (s *server) identity() string {
+	sum := sha256.Sum256([]byte(s.cfg.NodeName))
+	return "apiserver-" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
 // localAgent serves what the agent of this machine's node does; nil without one.
@@ -399,6 +420,9 @@ func (s *server) close() {
 	}
 	if s.audit != nil {
 		s.audit.close()
+	}
+	if s.traces != nil {
+		closeTracing(s.traces)
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {

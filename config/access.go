@@ -78,6 +78,7 @@ func (c *Config) accessFiles() map[string]*string {
 		"encryption-provider-config":               &c.EncryptionProviderConfig,
 		"admission-control-config-file":            &c.AdmissionConfig,
 		"audit-policy-file":                        &c.AuditPolicy,
+		"tracing-config-file":                      &c.TracingConfig,
 		"audit-webhook-config-file":                &c.AuditWebhook,
 		"scheduler-config":                         &c.SchedulerConfig,
 	}

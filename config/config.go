@@ -69,6 +69,8 @@ type Config struct {
 	AuditWebhookBuffer    int    `json:"auditWebhookBatchBufferSize" flag:"audit-webhook-batch-buffer-size" usage:"how many audit events wait for the service before they are dropped"`
 	AuditWebhookBackoff   string `json:"auditWebhookInitialBackoff" flag:"audit-webhook-initial-backoff" usage:"time before a request to the service is repeated"`
 
+	TracingConfig string `json:"tracingConfigFile" flag:"tracing-config-file" usage:"file with a TracingConfiguration: where traces of requests go (OTLP over gRPC), and of how many"`
+
 	Access
 
 	LogLevel string `json:"logLevel" flag:"log-level" usage:"debug, info, warn or error"`

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"k8s.io/apiserver/pkg/authentication/user"
+
+	"sagong/lib/tracing"
 )
 
 var errBundle = errors.New("unable to load root certificates: unable to parse bytes as PEM block")
@@ -39,7 +41,7 @@ func (p proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	rp := &httputil.ReverseProxy{
-		Transport: p.r.transport, FlushInterval: -1,
+		Transport: tracing.Transport(p.r.transport), FlushInterval: -1,
 		Rewrite: func(out *httputil.ProxyRequest) {
 			out.Out.URL.Scheme, out.Out.URL.Host = "https", host(p.r.service)
 			out.Out.Host = out.Out.URL.Host

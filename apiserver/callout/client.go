@@ -16,7 +16,9 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
 	"sagong/apiserver/turn"
+	"sagong/lib/tracing"
 )
 
 // Client posts objects to one service.
@@ -52,6 +54,8 @@ func New(cfg *rest.Config) (*Client, error) {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "sagong"
 	}
+	cfg = rest.CopyConfig(cfg)
+	cfg.Wrap(tracing.Transport)
 	hc, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, err

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel/attribute"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"sagong/apiserver/turn"
+	"sagong/lib/tracing"
 	"sagong/object"
 	"sagong/store"
 )
@@ -88,7 +91,10 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 			break
 		}
 		turn.Yield(ctx)
-		for n, r := range e.store.Commit(ctx, ops) {
+		commits := spanOf(ctx, ops, steps)
+		results := e.store.Commit(ctx, ops)
+		commits.End()
+		for n, r := range results {
 			i, s := pending[n], steps[n]
 			var failed *store.OpError
 			switch {
@@ -181,6 +187,29 @@ func decide(ctx context.Context, all []attempt, left []int) []decision {
 	work()
 	done.Wait()
 	return out
+}
+
+// spanOf begins the span of a commit, under the name that upstream's store gives
+// it, when the request is traced.
+func spanOf(ctx context.Context, ops []store.Op, steps []step) tracing.Span {
+	name := "GuaranteedUpdate etcd3"
+	switch op := &ops[0]; {
+	case op.Delete:
+		name = "Delete etcd3"
+	case op.Expect == 0:
+		name = "Create etcd3"
+	}
+	_, s := tracing.Start(ctx, name, func() []attribute.KeyValue {
+		d := steps[0].kind.Definition
+		all := []attribute.KeyValue{
+			attribute.String("key", strings.TrimPrefix(ops[0].Key, "/registry")), attribute.String("group", d.Group), attribute.String("resource", d.Resource),
+		}
+		if steps[0].obj != nil {
+			all = append(all, attribute.String("type", fmt.Sprintf("%T", steps[0].obj)))
+		}
+		return all
+	})
+	return s
 }
 
 func (e *Engine) committed(s step, r store.Result) outcome {

@@ -224,6 +224,9 @@ func (t Target) gr() schema.GroupResource {
 
 func (t Target) gk() schema.GroupKind { return t.Definition.GVK().GroupKind() }
 
+// Path is where the store keeps it, below what is common to all.
+func (t Target) Path() string { return strings.TrimPrefix(t.key(), "/registry") }
+
 func (t Target) key() string { return t.Kind.key(t.Namespace, t.Name) }
 
 func dryRun(values []string) bool { return len(values) > 0 }

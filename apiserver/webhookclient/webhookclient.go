@@ -26,6 +26,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sagong/apiserver/turn"
+	"sagong/lib/tracing"
 )
 
 // Config says where a webhook is: by URL, or by Service.
@@ -175,7 +176,7 @@ func (c *Clients) newPool(cfg Config) (*pool, error) {
 	}
 	tr.Protocols.SetHTTP1(true)
 	p := &pool{client: &http.Client{
-		Transport: tr,
+		Transport: tracing.Transport(tr),
 		// A redirect could lead anywhere: its answer is taken as it is.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/admission/match"
 	"sagong/apiserver/webhookclient"
 	"sagong/client"
+	"sagong/lib/tracing"
 )
 
 // Options are what both sorts of webhook need.
@@ -83,9 +85,22 @@ func (o *Options) call(ctx context.Context, h *hook, r *match.Request, t match.T
 	if err != nil {
 		return nil, &failure{h.Name, fmt.Errorf("could not create admission objects: %w", err), http.StatusBadRequest}
 	}
+	name := "Call validating webhook"
+	if mutating {
+		name = "Call mutating webhook"
+	}
+	ctx, span := tracing.Start(ctx, name, func() []attribute.KeyValue {
+		return []attribute.KeyValue{
+			attribute.String("configuration", h.configuration), attribute.String("webhook", h.Name), attribute.String("resource", t.Resource.String()),
+			attribute.String("subresource", r.Subresource), attribute.String("operation", string(r.Operation)), attribute.String("UID", string(uid)),
+		}
+	})
+	defer span.End()
 	ctx, cancel := context.WithTimeout(ctx, h.timeout())
 	defer cancel()
 	data, err := o.Clients.Post(ctx, h.at, body, maxAnswer)
+	span.Fail(err)
+	span.Event("Request completed")
 	if err != nil {
 		code := http.StatusServiceUnavailable
 		var status *apierrors.StatusError
