@@ -51,7 +51,8 @@ type Config struct {
 	// StatusInterval is how often an unchanged node status is written; default
 	// 5 min.
 	StatusInterval time.Duration
-	// Writers is how many requests are under way at a time; default 32.
+	// Writers is how many requests about pods are under way at a time, and about
+	// nodes at least; default 32.
 	Writers int
 	// Kill takes nodes down.
 	Kill Outage

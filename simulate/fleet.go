@@ -110,7 +110,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for range f.cfg.Writers {
 		wg.Go(func() { drain(work, f.podWork, f.servePod) })
 	}
-	for range f.cfg.Writers {
+	// A renewal of a lease waits in the server for up to a quarter of a second, a
+	// fortieth of the time in which all nodes have one.
+	for range max(f.cfg.Writers, f.cfg.Count/20) {
 		wg.Go(func() { drain(work, f.nodeWork, f.serveNode) })
 	}
 	wg.Go(func() { f.timers.Run(work) })
