@@ -43,6 +43,9 @@ type committer struct {
 	deadline deadlines
 
 	historyBytes int64
+	events       int      // in the history
+	busy         []*topic // that have more events than they may keep for long
+	thinAt       int64    // when to look at them again, 0 for never
 	packer       packer
 	packed       uint64 // place in the history up to which old versions are packed
 	packAt       int64  // when to look again, 0 for never
@@ -115,6 +118,7 @@ func (c *committer) sleep() time.Duration {
 	}
 	consider(c.trimAt)
 	consider(c.packAt)
+	consider(c.thinAt)
 	if c.failed == nil {
 		consider(c.lazy)
 		if len(c.deadline) > 0 {
@@ -159,6 +163,9 @@ func (c *committer) round() {
 	c.packAt = c.pack(now)
 	if now < c.trimHold {
 		return
+	}
+	if c.thinAt != 0 && c.thinAt <= now {
+		c.thin(now)
 	}
 	target, again := c.s.trimTarget(now)
 	c.trimAt = again

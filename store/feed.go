@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,10 +12,11 @@ type entry struct {
 	Event
 	topic    *topic // nil if the key has none
 	at       int64  // milliseconds since the store was opened
-	tagged   bool   // tag and prevTag are known; under topic.mu
+	seq      uint64 // its place in the feed of everything
 	tag      string
 	prevTag  string
-	retained int64 // bytes that are kept alive only for the history
+	retained int32 // bytes that are kept alive only for the history
+	tagged   bool  // tag and prevTag are known; under topic.mu
 }
 
 // ring is a queue with random access and exact release of what was popped.
@@ -31,6 +33,12 @@ func (r *ring[T]) push(v T) {
 	}
 	r.buf[(r.start+r.n)&(len(r.buf)-1)] = v
 	r.n++
+}
+
+// drop forgets the element of a sequence number, whose place stays.
+func (r *ring[T]) drop(seq uint64) {
+	var zero T
+	r.buf[(r.start+int(seq-r.first))&(len(r.buf)-1)] = zero
 }
 
 func (r *ring[T]) pop() {
@@ -58,12 +66,13 @@ func (r *ring[T]) at(i int) T { return r.buf[(r.start+i)&(len(r.buf)-1)] }
 // end is the sequence number of the next element to be pushed.
 func (r *ring[T]) end() uint64 { return r.first + uint64(r.n) }
 
-// after returns the sequence number of the first entry above rev.
+// after returns the sequence number of the first entry above rev, below which
+// entries may have been thinned out.
 func after(r *ring[*entry], rev Rev) uint64 {
 	lo, hi := 0, r.n
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)
-		if r.at(mid).Rev <= rev {
+		if e := r.at(mid); e == nil || e.Rev <= rev {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -111,8 +120,10 @@ func (f *feed) trim(rev Rev) {
 // narrower feeds exist only while somebody watches them, and begin with the
 // first watcher: what is older a watcher reads from all.
 type topic struct {
-	name string
-	tag  func(*Record) string
+	name    string
+	tag     func(*Record) string
+	thinned atomic.Int64 // revision up to which it is compacted, where that is above the store's
+	busy    bool         // is in committer.busy
 
 	mu     sync.Mutex
 	dead   bool // was dropped from the store's map: look it up again

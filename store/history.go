@@ -1,6 +1,10 @@
 package store
 
-import "context"
+import (
+	"context"
+	"math"
+	"slices"
+)
 
 // The history is the feed of everything: one entry a revision, in order, from
 // the compacted revision on. Compaction pops it, and each entry popped says
@@ -10,17 +14,23 @@ import "context"
 // fraction, so that one timer trims many.
 const trimSlack = 10
 
+// eventsPerKey is how many events of a busy topic are kept for each of its keys,
+// whatever their age: it takes long to page through many.
+const eventsPerKey = 4
+
 // retain adds an entry to the history's account. The committer calls it. A
 // decoded form is taken as three times its encoded one.
 func (s *Local) retain(e *entry) {
-	e.retained = 256 + int64(len(e.Record.Key))
+	n := 256 + len(e.Record.Key)
 	if e.Prev != nil {
-		e.retained += int64(e.Prev.Size())
+		n += e.Prev.Size()
 		if e.Prev.Memo() != nil {
-			e.retained += 3 * int64(e.Prev.Size())
+			n += 3 * e.Prev.Size()
 		}
 	}
-	s.c.historyBytes += e.retained
+	e.retained = int32(min(n, math.MaxInt32))
+	s.c.historyBytes += int64(e.retained)
+	s.c.events++
 }
 
 // trimTarget returns the revision to compact to for the bounds of the options,
@@ -32,13 +42,17 @@ func (s *Local) trimTarget(now int64) (Rev, int64) {
 	if target <= s.CompactedRev() {
 		target = 0
 	}
-	i, bytes := 0, s.c.historyBytes
-	for ; i < h.n; i++ {
+	bytes, events := s.c.historyBytes, s.c.events
+	for i := range h.n {
 		e := h.at(i)
-		if bytes <= s.opts.HistoryBytes && h.n-i <= s.opts.HistoryEvents && e.at+keep > now {
+		if e == nil {
+			continue
+		}
+		if bytes <= s.opts.HistoryBytes && events <= s.opts.HistoryEvents && e.at+keep > now {
 			return target, max(1, e.at+keep+keep/trimSlack)
 		}
-		bytes -= e.retained
+		bytes -= int64(e.retained)
+		events--
 		target = max(target, e.Rev)
 	}
 	return target, 0
@@ -48,10 +62,7 @@ func (s *Local) trimTarget(now int64) (Rev, int64) {
 // nothing decided that is not published.
 func (s *Local) trim(rev Rev) {
 	s.pinMu.Lock()
-	rev = min(rev, s.Rev())
-	for pinned := range s.pins {
-		rev = min(rev, pinned)
-	}
+	rev = s.unpinnedLocked(rev)
 	old := Rev(s.compacted.Load())
 	if rev > old {
 		// First, so that a reader who misses what is cut below can tell why.
@@ -62,11 +73,105 @@ func (s *Local) trim(rev Rev) {
 		return
 	}
 	h := &s.everything.all
-	for h.n > 0 && h.at(0).Rev <= rev {
+	for h.n > 0 && (h.at(0) == nil || h.at(0).Rev <= rev) {
 		s.index.mu.Lock()
 		s.forgetOldestLocked()
 		s.index.mu.Unlock()
 	}
+}
+
+// unpinnedLocked is how far up to rev one may compact.
+func (s *Local) unpinnedLocked(rev Rev) Rev {
+	rev = min(rev, s.Rev())
+	for pinned := range s.pins {
+		rev = min(rev, pinned)
+	}
+	return rev
+}
+
+// floor is the oldest revision at which keys with a prefix can be read.
+func (s *Local) floor(prefix string) Rev {
+	thinned := s.thinned.Load()
+	if thinned > s.compacted.Load() {
+		if n := s.opts.Topic(prefix); n > 0 {
+			s.topicsMu.RLock()
+			t := s.topics[prefix[:n]]
+			s.topicsMu.RUnlock()
+			// A topic that is not there has lost its last event to the store's
+			// compaction, which is read below.
+			if thinned = 0; t != nil {
+				thinned = t.thinned.Load()
+			}
+		}
+	}
+	return Rev(max(thinned, s.compacted.Load()))
+}
+
+// noteBusy remembers a topic that has more events than it may keep for long.
+func (c *committer) noteBusy(t *topic) {
+	if n := c.s.opts.BusyEvents; !t.busy && t.all.n > n+n/trimSlack {
+		t.busy = true
+		c.busy = append(c.busy, t)
+		c.thinAt = 1
+	}
+}
+
+// thin drops what busy topics no longer keep, and notes when there is more.
+func (c *committer) thin(now int64) {
+	c.thinAt = 0
+	c.busy = slices.DeleteFunc(c.busy, func(t *topic) bool {
+		at := c.s.thin(t, now)
+		if at == 0 {
+			t.busy = false
+			return true
+		}
+		if c.thinAt == 0 || at < c.thinAt {
+			c.thinAt = at
+		}
+		return false
+	})
+}
+
+// thin compacts one topic to its bounds, as far as pins allow. It returns the time
+// at which to look again, 0 when the topic has no more than it may keep.
+func (s *Local) thin(t *topic, now int64) int64 {
+	keep := s.opts.BusyHistory.Milliseconds()
+	var target Rev
+	s.index.mu.Lock()
+	keys := s.index.keys[t.name]
+	s.index.mu.Unlock()
+	n, again := t.all.n-s.opts.BusyEvents-eventsPerKey*keys, int64(0)
+	for i := range max(0, n) {
+		e := t.all.at(i) // pushed and popped by the committer alone
+		if e.at+keep > now {
+			again = e.at + keep + keep/trimSlack
+			break
+		}
+		target = e.Rev
+	}
+	if target == 0 {
+		return again
+	}
+	s.pinMu.Lock()
+	if rev := s.unpinnedLocked(target); rev < target {
+		target, again = rev, now+1000
+	}
+	if int64(target) > t.thinned.Load() {
+		// First, as in trim.
+		t.thinned.Store(int64(target))
+		s.thinned.Store(max(s.thinned.Load(), int64(target)))
+	}
+	s.pinMu.Unlock()
+	for t.all.n > 0 && t.all.at(0).Rev <= target {
+		e := t.all.at(0)
+		s.index.mu.Lock()
+		s.everything.mu.Lock()
+		s.everything.all.drop(e.seq)
+		s.everything.mu.Unlock()
+		s.forgetLocked(e)
+		s.index.mu.Unlock()
+	}
+	return again
 }
 
 // forgetOldestLocked drops the oldest entry of the history and what only it kept
@@ -77,7 +182,16 @@ func (s *Local) forgetOldestLocked() {
 	s.everything.mu.Lock()
 	h.pop()
 	s.everything.mu.Unlock()
-	s.c.historyBytes -= e.retained
+	if e != nil {
+		s.forgetLocked(e)
+	}
+}
+
+// forgetLocked drops what only an entry kept alive, which has left the feed of
+// everything and is the oldest of its topic.
+func (s *Local) forgetLocked(e *entry) {
+	s.c.historyBytes -= int64(e.retained)
+	s.c.events--
 	e.Record.older.Store(nil)
 	if e.topic != nil {
 		s.trimTopic(e.topic, e)
@@ -106,10 +220,10 @@ func (s *Local) trimTopic(t *topic, e *entry) {
 // stays until it has it.
 func (s *Local) Compact(ctx context.Context, rev Rev) error {
 	if rev > s.Rev() {
-		return s.revError(ErrFutureRev, rev)
+		return s.revError(ErrFutureRev, rev, s.CompactedRev())
 	}
 	if rev < s.CompactedRev() {
-		return s.revError(ErrCompacted, rev)
+		return s.revError(ErrCompacted, rev, s.CompactedRev())
 	}
 	return s.c.do(ctx, func() {
 		s.c.compactTo = max(s.c.compactTo, rev)

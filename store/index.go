@@ -42,6 +42,7 @@ type index struct {
 	live   *btree.BTreeG[*item]
 	copy   *btree.BTreeG[*item] // what lists read; nil once live has changed
 	tagged map[string]*tagIndex // by topic, for those that were listed by tag
+	keys   map[string]int       // how many are in the tree, by topic
 }
 
 type shard struct {
@@ -50,7 +51,7 @@ type shard struct {
 }
 
 func newIndex(opts Options) *index {
-	x := &index{seed: maphash.MakeSeed(), topic: opts.Topic, tag: opts.Tag, tagged: map[string]*tagIndex{}}
+	x := &index{seed: maphash.MakeSeed(), topic: opts.Topic, tag: opts.Tag, tagged: map[string]*tagIndex{}, keys: map[string]int{}}
 	for i := range x.shards {
 		x.shards[i].items = map[string]*item{}
 	}
@@ -93,6 +94,7 @@ func (x *index) publishLocked(it *item, rec *Record) {
 	x.retagLocked(it, rec)
 	if !it.tree {
 		it.tree = true
+		x.keys[it.key[:x.topic(it.key)]]++
 		x.copy = nil
 		x.live.Set(it)
 	}
@@ -106,6 +108,11 @@ func (x *index) removeLocked(it *item) {
 	s.mu.Unlock()
 	if it.tree {
 		it.tree = false
+		if topic := it.key[:x.topic(it.key)]; x.keys[topic] > 1 {
+			x.keys[topic]--
+		} else {
+			delete(x.keys, topic)
+		}
 		x.copy = nil
 		x.live.Delete(it)
 	}

@@ -19,18 +19,19 @@ func (s *Local) List(ctx context.Context, prefix string, opts ListOptions) (List
 		}
 		// A compaction beyond the list's revision may have cut away versions
 		// while they were read.
-		if res.Rev >= s.CompactedRev() {
+		floor := s.floor(prefix)
+		if res.Rev >= floor {
 			return res, nil
 		}
 		if opts.Rev != 0 {
-			return ListResult{}, s.revError(ErrCompacted, opts.Rev)
+			return ListResult{}, s.revError(ErrCompacted, opts.Rev, floor)
 		}
 	}
 }
 
 func (s *Local) listOnce(ctx context.Context, prefix string, opts ListOptions) (ListResult, error) {
 	if opts.Rev != 0 {
-		if err := s.check(opts.Rev); err != nil {
+		if err := s.check(prefix, opts.Rev); err != nil {
 			return ListResult{}, err
 		}
 	}

@@ -27,6 +27,7 @@ type Local struct {
 
 	rev       atomic.Int64 // newest visible revision
 	compacted atomic.Int64
+	thinned   atomic.Int64 // the newest revision to which a topic was compacted by itself
 
 	everything *topic // all events; the history that compaction trims
 	topicsMu   sync.RWMutex
@@ -102,17 +103,18 @@ func (s *Local) Rev() Rev { return Rev(s.rev.Load()) }
 // CompactedRev implements Store.
 func (s *Local) CompactedRev() Rev { return Rev(s.compacted.Load()) }
 
-func (s *Local) revError(kind error, rev Rev) error {
-	return &RevError{Kind: kind, Rev: rev, Compacted: s.CompactedRev(), Current: s.Rev()}
+func (s *Local) revError(kind error, rev, floor Rev) error {
+	return &RevError{Kind: kind, Rev: rev, Compacted: floor, Current: s.Rev()}
 }
 
-// check returns an error if rev is not one that can be read.
-func (s *Local) check(rev Rev) error {
+// check returns an error if rev is not one at which keys with a prefix can be read.
+func (s *Local) check(prefix string, rev Rev) error {
+	floor := s.floor(prefix)
 	switch {
 	case rev > s.Rev():
-		return s.revError(ErrFutureRev, rev)
-	case rev < s.CompactedRev():
-		return s.revError(ErrCompacted, rev)
+		return s.revError(ErrFutureRev, rev, floor)
+	case rev < floor:
+		return s.revError(ErrCompacted, rev, floor)
 	}
 	return nil
 }
@@ -128,19 +130,17 @@ func (s *Local) Get(ctx context.Context, key string, rev Rev) (*Record, Rev, err
 		if at == 0 {
 			at = now
 		}
-		if err := s.check(at); err != nil {
-			if rev == 0 {
-				continue // compacted since it was read
+		if rev != 0 {
+			if err := s.check(key, at); err != nil {
+				return nil, now, err
 			}
-			return nil, now, err
 		}
 		var r *Record
 		if it := s.index.get(key); it != nil {
 			r = it.at(at)
 		}
-		// A compaction beyond at may have cut the chain while it was walked.
-		if at < s.CompactedRev() {
-			continue
+		if r == nil && at < s.floor(key) {
+			continue // the chain was cut while it was walked
 		}
 		if r == nil || r.deleted {
 			return nil, now, ErrNotFound
@@ -164,7 +164,7 @@ func (s *Local) Watch(ctx context.Context, prefix string, from Rev, opts WatchOp
 		if at == 0 {
 			at = s.Rev()
 		}
-		err := s.check(at)
+		err := s.check(prefix, at)
 		if err == nil {
 			var w *watcher
 			if w, err = s.watch(prefix, at, opts); err == nil {

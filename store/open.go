@@ -90,6 +90,7 @@ func (l *loading) record(r wal.Record) error {
 	it.tip = rec
 	it.head.Store(it.tip)
 	it.tree = true
+	x.keys[it.key[:x.topic(it.key)]]++
 	x.live.Load(it)
 	return nil
 }
@@ -154,10 +155,12 @@ func (l *loading) change(r wal.Record) error {
 func (l *loading) toHistory(e *entry) {
 	s := l.s
 	s.retain(e)
+	e.seq = s.everything.all.end()
 	s.everything.all.push(e)
 	if n := s.opts.Topic(e.Record.Key); n > 0 {
 		e.topic = s.topic(e.Record.Key[:n])
 		e.topic.all.push(e)
+		s.c.noteBusy(e.topic)
 	}
 	if h := &s.everything.all; s.c.historyBytes > s.opts.HistoryBytes || h.n > s.opts.HistoryEvents {
 		l.from = h.at(0).Rev

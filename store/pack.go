@@ -3,7 +3,9 @@ package store
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
+	"unsafe"
 )
 
 // The values of one kind of thing are alike: the pods of one owner differ in
@@ -18,50 +20,50 @@ const (
 	leastPacked, mostPacked = 256, 1 << 16
 	// leastMatch is the length from which on a range is copied.
 	leastMatch = 8
-	// indexBits is the size of a dictionary's hash table of positions.
-	indexBits = 12
-	// classes bounds the dictionaries that are kept for what comes.
-	classes = 2048
+	// leastBits and mostBits are the sizes of a dictionary's hash table of positions.
+	leastBits, mostBits = 9, 12
+	// A class has several dictionaries, for what its things are at different times:
+	// a pod that waits has half of what one has that runs. Another is made when a
+	// value comes to more than a fineth of its length with those there are.
+	// Where there are enough, the one that was not used for longest makes room when
+	// that has happened as often as patience says.
+	perClass, fine, patience = 4, 5, 64
+	// dictionaries bounds those that are kept for what comes.
+	dictionaries = 2048
 )
-
-// packed is a value in terms of another.
-type packed struct {
-	data []byte
-	from []byte
-}
 
 // dictionary finds where the ranges of a value are in another one.
 type dictionary struct {
 	text  []byte
-	index [1 << indexBits]uint16 // of positions by the hash of the bytes there, plus one
+	index []uint16 // of positions by the hash of the bytes there, plus one
+	shift uint     // of a hash
 }
 
 func newDictionary(text []byte) *dictionary {
-	d := &dictionary{text: text}
+	n := min(max(bits.Len(uint(len(text))), leastBits), mostBits)
+	d := &dictionary{text: text, index: make([]uint16, 1<<n), shift: uint(64 - n)}
 	for i := len(text) - leastMatch; i >= 0; i-- {
-		d.index[hashOf(text[i:])] = uint16(i + 1)
+		d.index[d.hash(text[i:])] = uint16(i + 1)
 	}
 	return d
 }
 
-func hashOf(b []byte) uint64 {
-	return binary.LittleEndian.Uint64(b) * 0x9E3779B97F4A7C15 >> (64 - indexBits)
+func (d *dictionary) hash(b []byte) uint64 {
+	return binary.LittleEndian.Uint64(b) * 0x9E3779B97F4A7C15 >> d.shift
 }
 
-// pack returns the packed form, nil when it is not at most half as long.
-func (d *dictionary) pack(src []byte) []byte {
+// pack appends the packed form of src to out, nil when it is longer than limit.
+func (d *dictionary) pack(out, src []byte, limit int) []byte {
 	if len(src) > mostPacked {
 		return nil
 	}
-	var buf [1024]byte
-	out := buf[:0]
-	limit := len(src) / 2
+	out = out[:0]
 	begin, i := 0, 0 // of what is not written yet, and where to look
 	next := 0        // where in the dictionary the value may go on
 	for i+leastMatch <= len(src) {
 		at, n := next, common(d.text, next, src[i:])
 		if n < leastMatch {
-			if at = int(d.index[hashOf(src[i:])]) - 1; at < 0 {
+			if at = int(d.index[d.hash(src[i:])]) - 1; at < 0 {
 				i++
 				next++
 				continue
@@ -83,7 +85,7 @@ func (d *dictionary) pack(src []byte) []byte {
 	if out = append(out, src[begin:]...); len(out) > limit {
 		return nil
 	}
-	return append(make([]byte, 0, len(out)), out...)
+	return out
 }
 
 func appendRange(out, between []byte, at, n int) []byte {
@@ -113,12 +115,8 @@ func common(text []byte, at int, src []byte) int {
 	return n
 }
 
-// expand gives the value back, which is size bytes long.
-func (p *packed) expand(size int) []byte { return p.append(make([]byte, 0, size)) }
-
-// append appends the value to out.
-func (p *packed) append(out []byte) []byte {
-	data := p.data
+// expand appends a value to out.
+func expand(data, from, out []byte) []byte {
 	take := func() int {
 		v, n := binary.Uvarint(data)
 		data = data[n:]
@@ -132,14 +130,43 @@ func (p *packed) append(out []byte) []byte {
 		}
 		at := take()
 		n = take()
-		out = append(out, p.from[at:at+n]...)
+		out = append(out, from[at:at+n]...)
+	}
+}
+
+// keep copies a packed form to memory of its own, after its length: it is then
+// known by its first byte.
+func keep(data []byte) []byte {
+	var head [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(head[:], uint64(len(data)))
+	return append(append(make([]byte, 0, n+len(data)), head[:n]...), data...)
+}
+
+// packedAt is the packed form of which keep returned the first byte.
+func packedAt(first *byte) []byte {
+	n, at := 0, first
+	for shift := 0; ; shift += 7 {
+		b := *at
+		n |= int(b&0x7f) << shift
+		at = (*byte)(unsafe.Add(unsafe.Pointer(at), 1))
+		if b < 0x80 {
+			return unsafe.Slice(at, n)
+		}
 	}
 }
 
 // packer packs values with the dictionaries of their classes. The committer
 // alone uses it.
 type packer struct {
-	known map[string]*dictionary
+	known map[string]*likes
+	n     int // dictionaries
+	buf   [2][]byte
+}
+
+// likes are the dictionaries of a class, the one used last at the end.
+type likes struct {
+	of     []*dictionary
+	missed int // values since the last dictionary that were not much like any
 }
 
 // class is what keys of like values have in common: all before the last dash or
@@ -148,18 +175,47 @@ func class(key string) string { return key[:strings.LastIndexAny(key, "-/")+1] }
 
 // pack packs the value of a record, with a dictionary that it finds or makes.
 func (p *packer) pack(r *Record) {
-	if r.value.plain.Load() == nil || r.value.size < leastPacked || r.value.size > mostPacked {
+	size := int(r.value.size)
+	if r.value.plain.Load() == nil || size < leastPacked || size > mostPacked {
 		return
 	}
+	text := r.Value()
 	c := class(r.Key)
-	if d := p.known[c]; d != nil && r.value.pack(d) {
-		return
+	known := p.known[c]
+	if known != nil {
+		var best []byte
+		by, limit := 0, size/2
+		for i := len(known.of) - 1; i >= 0 && limit > size/fine; i-- {
+			if out := known.of[i].pack(p.buf[0], text, limit); out != nil {
+				best, by, limit = out, i, len(out)-1
+				p.buf[0], p.buf[1] = p.buf[1], out
+			}
+		}
+		if best != nil && len(best) > size/fine {
+			known.missed++
+		}
+		if best != nil && (len(best) <= size/fine || len(known.of) == perClass && known.missed < patience) {
+			d := known.of[by]
+			known.of = append(slices.Delete(known.of, by, by+1), d)
+			r.value.pack(keep(best), &d.text)
+			return
+		}
 	}
-	// The first of its class, or unlike the one before: the next may be like it.
-	if p.known == nil || len(p.known) >= classes {
-		p.known = map[string]*dictionary{}
+	// The first of its class, or not much like those before: the next may be like it.
+	if p.known == nil || p.n >= dictionaries {
+		p.known, p.n, known = map[string]*likes{}, 0, nil
 	}
-	p.known[strings.Clone(c)] = newDictionary(r.Value())
+	if known == nil {
+		known = &likes{}
+		p.known[strings.Clone(c)] = known
+	}
+	if len(known.of) == perClass {
+		known.of = slices.Delete(known.of, 0, 1)
+		p.n--
+	}
+	known.of = append(known.of, newDictionary(text))
+	known.missed = 0
+	p.n++
 }
 
 const (
@@ -180,6 +236,10 @@ func (c *committer) pack(now int64) int64 {
 	crowded := c.s.index.live.Len() > c.s.opts.PackAbove
 	for n := 0; c.packed < h.end(); n++ {
 		e := h.at(int(c.packed - h.first))
+		if e == nil {
+			c.packed++
+			continue
+		}
 		switch {
 		case e.at+packAfter > now:
 			return e.at + packAfter + packDelay
@@ -188,9 +248,9 @@ func (c *committer) pack(now int64) int64 {
 		}
 		if e.Prev != nil {
 			c.packer.pack(e.Prev)
-			freed := int64(e.Prev.Size() - e.Prev.value.memory())
+			freed := int32(e.Prev.Size() - e.Prev.value.memory())
 			e.retained -= freed
-			c.historyBytes -= freed
+			c.historyBytes -= int64(freed)
 		}
 		if crowded {
 			c.packer.pack(e.Record)

@@ -41,6 +41,7 @@ func (c *committer) feed() []*topic {
 	s.everything.mu.Lock()
 	for _, e := range c.pending {
 		s.retain(e)
+		e.seq = s.everything.all.end()
 		s.everything.appendLocked(e)
 	}
 	s.everything.mu.Unlock()
@@ -63,6 +64,7 @@ func (c *committer) feed() []*topic {
 		}
 		e.topic = t
 		t.appendLocked(e)
+		c.noteBusy(t)
 	}
 	if t != nil {
 		t.mu.Unlock()

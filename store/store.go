@@ -47,7 +47,7 @@ func (r *Record) Value() []byte { return r.value.bytes() }
 func (r *Record) ValueIn(buf *[]byte) []byte { return r.value.in(buf) }
 
 // Size is the length of Value.
-func (r *Record) Size() int { return r.value.size }
+func (r *Record) Size() int { return int(r.value.size) }
 
 // Deleted reports whether the record is a tombstone: the version a delete
 // leaves. Its Value is that of the version removed, its ModRev the revision of
@@ -186,7 +186,8 @@ type Store interface {
 	// store.
 	Rev() Rev
 	// CompactedRev is the oldest revision at which one may list and from which
-	// one may watch.
+	// one may watch; where a lot changes it may be a later one, which RevError
+	// names.
 	CompactedRev() Rev
 	// Compact forgets what was superseded up to rev.
 	Compact(ctx context.Context, rev Rev) error

@@ -9,16 +9,18 @@ import (
 // packed, as what they differ in from others. The committer alone packs; readers
 // may come at any time.
 type value struct {
-	size   int
-	plain  atomic.Pointer[byte] // the first of size bytes; nil once they are packed
-	packed atomic.Pointer[packed]
+	plain atomic.Pointer[byte] // the first of size bytes; nil once they are packed
+	// packed and from are written before plain becomes nil, and never again.
+	packed *byte // the first byte of the packed form
+	from   *[]byte
+	size   uint32
 }
 
 // nothing stands for the first byte of a value without any.
 var nothing byte
 
 func (v *value) set(b []byte) {
-	v.size = len(b)
+	v.size = uint32(len(b))
 	first := &nothing
 	if len(b) > 0 {
 		first = unsafe.SliceData(b)
@@ -26,10 +28,9 @@ func (v *value) set(b []byte) {
 	v.plain.Store(first)
 }
 
-// share makes v hold what o holds.
+// share makes v, which nobody reads yet, hold what o holds.
 func (v *value) share(o *value) {
-	v.size = o.size
-	v.packed.Store(o.packed.Load())
+	v.size, v.packed, v.from = o.size, o.packed, o.from
 	v.plain.Store(o.plain.Load())
 }
 
@@ -37,41 +38,38 @@ func (v *value) bytes() []byte {
 	if p := v.plain.Load(); p != nil {
 		return unsafe.Slice(p, v.size)
 	}
-	if p := v.packed.Load(); p != nil {
-		return p.expand(v.size)
+	if v.packed == nil {
+		return nil
 	}
-	return nil
+	return v.expand(make([]byte, 0, v.size))
 }
 
 // in is bytes, in buf's memory where they have to be expanded.
 func (v *value) in(buf *[]byte) []byte {
-	if v.plain.Load() == nil {
-		if p := v.packed.Load(); p != nil {
-			if cap(*buf) < v.size {
-				*buf = make([]byte, 0, v.size)
-			}
-			*buf = p.append((*buf)[:0])
-			return *buf
-		}
+	if v.plain.Load() != nil || v.packed == nil {
+		return v.bytes()
 	}
-	return v.bytes()
+	if cap(*buf) < int(v.size) {
+		*buf = make([]byte, 0, v.size)
+	}
+	*buf = v.expand((*buf)[:0])
+	return *buf
+}
+
+func (v *value) expand(out []byte) []byte {
+	return expand(packedAt(v.packed), *v.from, out)
 }
 
 // memory is what the bytes take.
 func (v *value) memory() int {
-	if p := v.packed.Load(); p != nil {
-		return len(p.data) + int(unsafe.Sizeof(packed{}))
+	if v.plain.Load() == nil && v.packed != nil {
+		return len(packedAt(v.packed))
 	}
-	return v.size
+	return int(v.size)
 }
 
-// pack replaces the bytes by their packed form, where that is much shorter.
-func (v *value) pack(d *dictionary) bool {
-	data := d.pack(unsafe.Slice(v.plain.Load(), v.size))
-	if data == nil {
-		return false
-	}
-	v.packed.Store(&packed{data: data, from: d.text})
+// pack replaces the bytes by their packed form.
+func (v *value) pack(data []byte, from *[]byte) {
+	v.packed, v.from = unsafe.SliceData(data), from
 	v.plain.Store(nil)
-	return true
 }

@@ -50,15 +50,24 @@ func (s *Local) watch(prefix string, from Rev, opts WatchOptions) (*watcher, err
 			continue
 		}
 		// Trimming raises the compacted revision before it takes the lock.
-		if c := Rev(s.compacted.Load()); from < c {
+		if c := s.floorLocked(t); from < c {
 			t.mu.Unlock()
-			return nil, s.revError(ErrCompacted, from)
+			return nil, s.revError(ErrCompacted, from, c)
 		}
 		w := &watcher{s: s, t: t, prefix: prefix, exact: opts.Exact, tag: opts.Tag, delivered: from, done: make(chan struct{})}
 		w.subscribeLocked()
 		t.mu.Unlock()
 		return w, nil
 	}
+}
+
+// floorLocked is the oldest revision from which one may follow a topic.
+func (s *Local) floorLocked(t *topic) Rev {
+	thinned := t.thinned.Load()
+	if t == s.everything {
+		thinned = s.thinned.Load()
+	}
+	return Rev(max(thinned, s.compacted.Load()))
 }
 
 // subscribeLocked chooses the narrowest feed and makes it if needed.
@@ -182,16 +191,14 @@ func (w *watcher) takeLocked() (more bool, err error) {
 	published := Rev(w.s.rev.Load())
 	budget := maxScan
 	if w.pos < w.join {
-		if w.pos < w.t.all.first {
-			return false, w.s.revError(ErrCompacted, w.delivered)
+		if w.pos < w.t.all.first || !w.fromLocked(&w.t.all, &w.pos, w.join, published, false, &budget) {
+			return false, w.s.revError(ErrCompacted, w.delivered, w.s.floorLocked(w.t))
 		}
-		w.pos = w.fromLocked(&w.t.all, w.pos, w.join, published, false, &budget)
 	}
 	if w.pos == w.join && budget > 0 && len(w.entries) < maxEvents {
-		if w.ownPos < w.own.first {
-			return false, w.s.revError(ErrCompacted, w.delivered)
+		if w.ownPos < w.own.first || !w.fromLocked(w.own, &w.ownPos, w.own.end(), published, w.free, &budget) {
+			return false, w.s.revError(ErrCompacted, w.delivered, w.s.floorLocked(w.t))
 		}
-		w.ownPos = w.fromLocked(w.own, w.ownPos, w.own.end(), published, w.free, &budget)
 	}
 	if w.upToLocked(published) {
 		w.delivered = max(w.delivered, published)
@@ -204,10 +211,14 @@ func (w *watcher) takeLocked() (more bool, err error) {
 }
 
 // fromLocked collects the selected entries of f in [pos, end) that are
-// published, within the bounds, and returns the position reached.
-func (w *watcher) fromLocked(f *feed, pos, end uint64, published Rev, free bool, budget *int) uint64 {
-	for ; pos < end && len(w.entries) < maxEvents && *budget > 0; pos++ {
-		e := f.at(int(pos - f.first))
+// published, within the bounds, and moves pos. It returns false when one of them
+// was thinned out.
+func (w *watcher) fromLocked(f *feed, pos *uint64, end uint64, published Rev, free bool, budget *int) bool {
+	for ; *pos < end && len(w.entries) < maxEvents && *budget > 0; *pos++ {
+		e := f.at(int(*pos - f.first))
+		if e == nil {
+			return false
+		}
 		if e.Rev > published {
 			break
 		}
@@ -216,7 +227,7 @@ func (w *watcher) fromLocked(f *feed, pos, end uint64, published Rev, free bool,
 			w.entries = append(w.entries, e)
 		}
 	}
-	return pos
+	return true
 }
 
 // upToLocked reports whether nothing published is left to read.
@@ -224,7 +235,11 @@ func (w *watcher) upToLocked(published Rev) bool {
 	if w.pos < w.join || w.ownPos < w.own.first {
 		return false
 	}
-	return w.ownPos == w.own.end() || w.own.at(int(w.ownPos-w.own.first)).Rev > published
+	if w.ownPos == w.own.end() {
+		return true
+	}
+	e := w.own.at(int(w.ownPos - w.own.first))
+	return e != nil && e.Rev > published
 }
 
 // Rev implements Watcher. When nothing is pending, it is the store's revision.
