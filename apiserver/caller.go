@@ -3,8 +3,6 @@ package apiserver
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -12,8 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -99,96 +95,7 @@ func (q *request) allowed(ctx context.Context, a authorizer.AttributesRecord) (r
 	if err != nil {
 		return reason, apierrors.NewInternalError(err)
 	}
-	if a.ResourceRequest {
-		return reason, resource.ForbiddenResource(a.User, schema.GroupResource{Group: a.APIGroup, Resource: a.Resource}, a.Namespace, a.Name, a.Subresource, a.Verb, reason)
-	}
-	text := fmt.Sprintf("User %q cannot %s path %q", a.User.GetName(), a.Verb, a.Path)
-	if reason != "" {
-		text += ": " + reason
-	}
-	return reason, apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf("%s", text))
-}
-
-const (
-	headerUser  = "Impersonate-User"
-	headerGroup = "Impersonate-Group"
-	headerUID   = "Impersonate-Uid"
-	headerExtra = "Impersonate-Extra-"
-)
-
-// impersonate lets those who may act as somebody else do so.
-func (q *request) impersonate() error {
-	h := q.r.Header
-	name := h.Get(headerUser)
-	groups, uid := h.Values(headerGroup), h.Get(headerUID)
-	extra := map[string][]string{}
-	for k, v := range h {
-		if strings.HasPrefix(k, headerExtra) {
-			key := strings.ToLower(k[len(headerExtra):])
-			if plain, err := url.PathUnescape(key); err == nil {
-				key = plain
-			}
-			extra[key] = append(extra[key], v...)
-		}
-	}
-	if name == "" {
-		if len(groups) > 0 || uid != "" || len(extra) > 0 {
-			return apierrors.NewInternalError(fmt.Errorf("requested %s without impersonating a user", "groups, uid or extra"))
-		}
-		return nil
-	}
-	ask := func(a authorizer.AttributesRecord) error {
-		a.User, a.Verb, a.ResourceRequest, a.APIVersion = q.user, "impersonate", true, "v1"
-		_, err := q.allowed(q.r.Context(), a)
-		return err
-	}
-	as := &user.DefaultInfo{Name: name, UID: uid, Groups: slices.Clone(groups)}
-	a := authorizer.AttributesRecord{Resource: "users", Name: name}
-	namespace, account, saErr := serviceaccount.SplitUsername(name)
-	if saErr == nil {
-		a = authorizer.AttributesRecord{Resource: "serviceaccounts", Namespace: namespace, Name: account}
-	}
-	if err := ask(a); err != nil {
-		return err
-	}
-	for _, g := range groups {
-		if err := ask(authorizer.AttributesRecord{Resource: "groups", Name: g}); err != nil {
-			return err
-		}
-	}
-	if uid != "" {
-		if err := ask(authorizer.AttributesRecord{APIGroup: "authentication.k8s.io", Resource: "uids", Name: uid}); err != nil {
-			return err
-		}
-	}
-	for k, vs := range extra {
-		for _, v := range vs {
-			if err := ask(authorizer.AttributesRecord{APIGroup: "authentication.k8s.io", Resource: "userextras", Subresource: k, Name: v}); err != nil {
-				return err
-			}
-		}
-	}
-	if len(extra) > 0 {
-		as.Extra = extra
-	}
-	if saErr == nil && len(groups) == 0 {
-		as.Groups = serviceaccount.MakeGroupNames(namespace)
-	}
-	if name == user.Anonymous {
-		if !slices.Contains(as.Groups, user.AllUnauthenticated) {
-			as.Groups = append(as.Groups, user.AllUnauthenticated)
-		}
-	} else if !slices.Contains(as.Groups, user.AllAuthenticated) {
-		as.Groups = append(as.Groups, user.AllAuthenticated)
-	}
-	q.user = as
-	q.audited.Impersonated(as)
-	for k := range h {
-		if strings.HasPrefix(k, "Impersonate-") {
-			h.Del(k)
-		}
-	}
-	return nil
+	return reason, forbidden(a, reason)
 }
 
 // caller is the request's user as the engine wants it.

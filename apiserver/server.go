@@ -77,7 +77,9 @@ type Server struct {
 	health     health
 	transports transports
 	beat       beat
-	stalls     stalls
+
+	impersonation impersonation
+	stalls        stalls
 
 	mu       sync.RWMutex
 	exact    map[string]http.Handler

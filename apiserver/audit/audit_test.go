@@ -152,7 +152,7 @@ func TestBodies(t *testing.T) {
 			q.Note("a", "1")
 			q.Note("a", "2")
 			q.Note("patch.webhook.admission.k8s.io/round_0_index_0", "secret")
-			q.Impersonated(&user.DefaultInfo{Name: "joe"})
+			q.Impersonated(&user.DefaultInfo{Name: "joe"}, "")
 			q.Stage(audit.ResponseComplete, 409, &metav1.Status{Status: "Failure", Reason: "Conflict", Message: "no"})
 			b, err := json.Marshal(s.all[0])
 			if err != nil {

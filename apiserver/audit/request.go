@@ -96,11 +96,15 @@ func userInfo(u user.Info) authenticationv1.UserInfo {
 	return out
 }
 
-// Impersonated says as whom the user acts.
-func (q *Request) Impersonated(u user.Info) {
+// Impersonated says as whom the user acts; constraint is the verb that allowed it
+// when that was not for everything.
+func (q *Request) Impersonated(u user.Info, constraint string) {
 	if q != nil {
 		as := userInfo(u)
 		q.event.ImpersonatedUser = &as
+		if constraint != "" {
+			q.event.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: constraint}
+		}
 	}
 }
 
