@@ -43,7 +43,7 @@ func openAudit(c config.Config, log *slog.Logger) (*auditing, error) {
 		}); err != nil {
 			return nil, err
 		}
-		sinks = append(sinks, out.log)
+		sinks = append(sinks, truncating(out.log, c.AuditLogTruncate, c.AuditLogTruncateEvent, log))
 	}
 	if c.AuditWebhook != "" {
 		to, err := callout.Open(c.AuditWebhook, auditPostTime)
@@ -53,16 +53,32 @@ func openAudit(c config.Config, log *slog.Logger) (*auditing, error) {
 		to.Wait = c.Duration(c.AuditWebhookBackoff)
 		w := audit.NewWebhook(audit.WebhookOptions{
 			To: to, BatchSize: c.AuditWebhookBatchSize, BatchWait: c.Duration(c.AuditWebhookBatchWait), Buffer: c.AuditWebhookBuffer, Log: log,
+			MaxBytes: batchLimit(c.AuditWebhookTruncate, c.AuditWebhookTruncateBatch),
 		})
 		ctx, stop := context.WithCancel(context.Background())
 		out.stop = stop
 		out.sending.Go(func() { _ = w.Run(ctx) })
-		sinks = append(sinks, w)
+		sinks = append(sinks, truncating(w, c.AuditWebhookTruncate, c.AuditWebhookTruncateEvent, log))
 	}
 	if len(sinks) > 0 {
 		out.auditor = &audit.Auditor{Policy: policy, Sinks: sinks}
 	}
 	return out, nil
+}
+
+// truncating cuts events that are larger than most bytes, when that is asked for.
+func truncating(to audit.Sink, on bool, most int, log *slog.Logger) audit.Sink {
+	if !on {
+		return to
+	}
+	return audit.Truncate{To: to, Most: most, Log: log}
+}
+
+func batchLimit(on bool, most int) int {
+	if !on {
+		return 0
+	}
+	return most
 }
 
 func (a *auditing) close() {

@@ -86,24 +86,18 @@ func (s *server) tokenMethods(accounts *authn.ServiceAccounts, to *authn.Tokens)
 		to.Methods = append(to.Methods, own(list))
 	}
 	to.Methods = append(to.Methods, accounts, own(authn.Bootstrap{Secrets: s.system, Now: time.Now}))
-	conf, algorithms, err := authenticationConfig(c)
+	conf, algorithms, err := s.authenticationConfig()
 	if err != nil {
 		return nil, err
 	}
-	if err := validation.ValidateAuthenticationConfiguration(authenticationcel.NewDefaultCompiler(), conf, accounts.Issuers).ToAggregate(); err != nil {
-		return nil, fmt.Errorf("cannot use the issuers of tokens: %w", err)
+	issuers, err := tokenIssuers(conf, algorithms, accounts)
+	if err != nil {
+		return nil, err
 	}
-	for _, j := range conf.JWT {
-		keys, err := authn.NewIssuerKeys(j.Issuer, time.Now)
-		if err != nil {
-			return nil, fmt.Errorf("cannot use issuer %s: %w", j.Issuer.URL, err)
-		}
-		m, err := authn.NewJWT(j, algorithms, accounts.Issuers, keys, time.Now)
-		if err != nil {
-			return nil, fmt.Errorf("cannot use issuer %s: %w", j.Issuer.URL, err)
-		}
-		to.Methods = append(to.Methods, own(m))
-	}
+	changing := &authn.Changing{}
+	changing.Set(issuers)
+	to.Methods = append(to.Methods, changing)
+	s.reloadIssuers(changing, to, accounts)
 	if c.AuthenticationWebhook != "" {
 		service, err := callout.Open(c.AuthenticationWebhook, tokenWebhookTime)
 		if err != nil {
@@ -130,13 +124,38 @@ func (s *server) tokenMethods(accounts *authn.ServiceAccounts, to *authn.Tokens)
 	return out, nil
 }
 
+// tokenIssuers are the methods of the issuers in a configuration.
+func tokenIssuers(conf *apiserver.AuthenticationConfiguration, algorithms []string, accounts *authn.ServiceAccounts) (all []authenticator.Token, _ error) {
+	if err := validation.ValidateAuthenticationConfiguration(authenticationcel.NewDefaultCompiler(), conf, accounts.Issuers).ToAggregate(); err != nil {
+		return nil, fmt.Errorf("cannot use the issuers of tokens: %w", err)
+	}
+	for _, j := range conf.JWT {
+		keys, err := authn.NewIssuerKeys(j.Issuer, time.Now)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use issuer %s: %w", j.Issuer.URL, err)
+		}
+		m, err := authn.NewJWT(j, algorithms, accounts.Issuers, keys, time.Now)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use issuer %s: %w", j.Issuer.URL, err)
+		}
+		all = append(all, authenticator.WrapAudienceAgnosticToken(accounts.Audiences, m))
+	}
+	return all, nil
+}
+
 // authenticationConfig is that of the file, or what the oidc flags say, and the
 // algorithms tokens may be signed by.
-func authenticationConfig(c config.Config) (*apiserver.AuthenticationConfiguration, []string, error) {
+func (s *server) authenticationConfig() (*apiserver.AuthenticationConfiguration, []string, error) {
+	c := s.cfg
 	if c.AuthenticationConfig != "" {
-		conf, err := configfile.Read[*apiserver.AuthenticationConfiguration](c.AuthenticationConfig)
+		data, err := os.ReadFile(c.AuthenticationConfig)
 		if err != nil {
 			return nil, nil, fmt.Errorf("cannot use --authentication-config: %w", err)
+		}
+		s.read.authentication = data
+		conf, err := configfile.Decode[*apiserver.AuthenticationConfiguration](data)
+		if err != nil {
+			return nil, nil, fmt.Errorf("cannot use --authentication-config: cannot read %s: %w", c.AuthenticationConfig, err)
 		}
 		return conf, authn.AllJWTAlgorithms, nil
 	}
@@ -166,6 +185,7 @@ func authenticationConfig(c config.Config) (*apiserver.AuthenticationConfigurati
 		if err != nil {
 			return nil, nil, fmt.Errorf("cannot use --oidc-ca-file: %w", err)
 		}
+		s.read.authority = ca
 		j.Issuer.CertificateAuthority = string(ca)
 	}
 	return &apiserver.AuthenticationConfiguration{JWT: []apiserver.JWTAuthenticator{j}}, c.OIDCSigningAlgs, nil

@@ -2,6 +2,7 @@ package compose
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"sagong/apiserver/authz"
 	"sagong/apiserver/callout"
 	"sagong/apiserver/configfile"
-	"sagong/config"
 )
 
 // authorizationModes are those an authorizer may be of, and of which there may
@@ -29,11 +29,22 @@ var (
 
 // authorizers lists who decides, in order; administrators are let through before
 // all others.
-func (s *server) authorizers() (authz.Chain, error) {
-	conf, err := authorizationConfig(s.cfg)
+func (s *server) authorizers() (*authz.Changing, error) {
+	conf, err := s.authorizationConfig()
 	if err != nil {
 		return nil, err
 	}
+	chain, err := s.authorizerChain(conf)
+	if err != nil {
+		return nil, err
+	}
+	changing := &authz.Changing{}
+	changing.Set(chain)
+	s.reloadAuthorizers(changing, conf)
+	return changing, nil
+}
+
+func (s *server) authorizerChain(conf *apiserver.AuthorizationConfiguration) (authz.Chain, error) {
 	compiler := authorizationcel.NewDefaultCompiler()
 	if err := validation.ValidateAuthorizationConfiguration(compiler, nil, conf, authorizationModes, repeatableModes).ToAggregate(); err != nil {
 		return nil, fmt.Errorf("cannot use the authorizers: %w", err)
@@ -46,7 +57,10 @@ func (s *server) authorizers() (authz.Chain, error) {
 		case "AlwaysDeny":
 			chain = append(chain, authz.Always(authorizer.DecisionNoOpinion))
 		case "Node":
-			chain = append(chain, authz.NewNode(s.hub))
+			if s.nodeRules == nil {
+				s.nodeRules = authz.NewNode(s.hub)
+			}
+			chain = append(chain, s.nodeRules)
 		case "RBAC":
 			chain = append(chain, s.rules)
 		case apiserver.TypeWebhook:
@@ -61,11 +75,17 @@ func (s *server) authorizers() (authz.Chain, error) {
 }
 
 // authorizationConfig is that of the file, or what the flags say.
-func authorizationConfig(c config.Config) (*apiserver.AuthorizationConfiguration, error) {
+func (s *server) authorizationConfig() (*apiserver.AuthorizationConfiguration, error) {
+	c := s.cfg
 	if c.AuthorizationConfig != "" {
-		conf, err := configfile.Read[*apiserver.AuthorizationConfiguration](c.AuthorizationConfig)
+		data, err := os.ReadFile(c.AuthorizationConfig)
 		if err != nil {
 			return nil, fmt.Errorf("cannot use --authorization-config: %w", err)
+		}
+		s.read.authorization = data
+		conf, err := configfile.Decode[*apiserver.AuthorizationConfiguration](data)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use --authorization-config: cannot read %s: %w", c.AuthorizationConfig, err)
 		}
 		return conf, nil
 	}

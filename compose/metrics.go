@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/component-base/metrics/legacyregistry"
 
 	"sagong/apiserver"
@@ -88,6 +89,15 @@ func newMetrics(scheme *object.Scheme) (*metrics, error) {
 	}, []string{"name", "type", "status"})
 	m.registry.MustRegister(m.requests, m.duration, m.sizes, m.watching, m.deprecated, m.health, m.checks,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// What upstream generates from tags is validated by hand here: nothing can
+	// differ from it, or panic.
+	for name, help := range map[string]string{
+		"mismatch": "Number of times declarative validation results differed from handwritten validation results for core types.",
+		"panic":    "Number of times declarative validation has panicked during validation.",
+	} {
+		m.registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "apiserver_validation_declarative_validation_" + name + "_total", Help: help}))
+	}
+	utilfeature.DefaultMutableFeatureGate.AddMetrics()
 	var err error
 	if m.queues, err = reconcile.NewPrometheusMetrics(m.registry); err != nil {
 		return nil, fmt.Errorf("cannot make the metrics: %w", err)
@@ -96,13 +106,22 @@ func newMetrics(scheme *object.Scheme) (*metrics, error) {
 }
 
 func (m *metrics) handler() http.Handler {
-	// The library of expressions counts on a registry of its own.
-	cel := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		all, err := legacyregistry.DefaultGatherer.Gather()
-		return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "apiserver_cel_") }), err
-	})
-	return promhttp.HandlerFor(prometheus.Gatherers{m.registry, cel}, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.gatherers(), promhttp.HandlerOpts{})
 }
+
+// gatherers are the registry, and what libraries of upstream's count on one of
+// their own: expressions, the features that they know, and their metrics.
+func (m *metrics) gatherers() prometheus.Gatherers {
+	libraries := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		all, err := legacyregistry.DefaultGatherer.Gather()
+		return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool {
+			return !strings.HasPrefix(f.GetName(), "apiserver_cel_") && !slices.Contains(libraryMetrics, f.GetName())
+		}), err
+	})
+	return prometheus.Gatherers{m.registry, libraries}
+}
+
+var libraryMetrics = []string{"kubernetes_feature_enabled", "registered_metrics_total", "disabled_metrics_total", "hidden_metrics_total"}
 
 var (
 	methods     = []string{"DELETE", "PATCH", "POST", "PUT"}

@@ -43,6 +43,7 @@ import (
 	"sagong/kinds"
 	"sagong/lib/gather"
 	"sagong/lib/progress"
+	"sagong/lib/reload"
 	"sagong/object"
 	"sagong/reconcile"
 	"sagong/scheduler"
@@ -93,6 +94,11 @@ type server struct {
 	node        *node
 	parts       *reconcile.Engine
 	scheduler   *scheduler.Scheduler
+
+	read      configurations
+	files     []*reload.File // that are read again when they change
+	reloads   map[string]*reloads
+	nodeRules *authz.Node // nil when nodes are not authorized
 
 	traces *sdktrace.TracerProvider // nil when nothing is traced
 
@@ -158,6 +164,10 @@ func (s *server) openAPI() error {
 	s.hub = reconcile.NewHub(s.system, s.log)
 	s.events = reconcile.NewRecorder(s.system, s.log)
 	s.rules = authz.NewRBAC(s.hub)
+	s.reloads = map[string]*reloads{}
+	for _, sort := range []string{"authentication", "authorization", "encryption"} {
+		s.reloads[sort] = newReloads(sort, s.identity())
+	}
 	authorizer, err := s.authorizers()
 	if err != nil {
 		return err
@@ -201,6 +211,10 @@ func (s *server) openAPI() error {
 	s.dynamic.register(s.metrics.registry)
 	s.podSecurity.Register(s.metrics.registry)
 	s.metrics.registry.MustRegister(s.admissionMetrics)
+	for _, r := range s.reloads {
+		r.register(s.metrics.registry)
+	}
+	s.reloadEncryption()
 	discover, describe := s.openKinds(scheme)
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
@@ -260,7 +274,7 @@ func (s *server) openComponents() error {
 	list, err := controller.All(controller.Deps{
 		Hub: s.hub, Events: s.events, Log: s.log.With("room", "controller"),
 		ClusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), NodeCIDRBits: c.NodeMaskSize, RootCA: s.ids.ca.CertPEM,
-		ReadAPI: s.readMetricsAPI,
+		ReadAPI: s.readMetricsAPI, Metrics: s.metrics.registry,
 	})
 	if err != nil {
 		return err
@@ -328,6 +342,7 @@ func (s *server) run(ctx context.Context) error {
 	s.serve(&serving, stop)
 	s.steps.Step("API serves on %s", s.listeners[len(s.listeners)-1].Addr())
 	part("encryption", s.cipher.Run)
+	part("configuration files", func(ctx context.Context) error { return reload.Run(ctx, s.files) })
 	part("encryption of what is stored", s.sealStale)
 	for _, v := range s.secretViews {
 		part("tokens in Secrets", v.Run)

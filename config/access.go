@@ -142,6 +142,17 @@ func (c *Config) validateAccess(bad func(flag, format string, args ...any)) {
 		}
 	}
 	c.validateAuthentication(bad)
+	for sort, t := range map[string]struct {
+		on           bool
+		event, batch int
+	}{
+		"log":     {c.AuditLogTruncate, c.AuditLogTruncateEvent, c.AuditLogTruncateBatch},
+		"webhook": {c.AuditWebhookTruncate, c.AuditWebhookTruncateEvent, c.AuditWebhookTruncateBatch},
+	} {
+		if t.on && (t.event <= 0 || t.batch < t.event) {
+			bad("audit-"+sort+"-truncate-max-event-size", "it must be a positive number, and no more than --audit-%s-truncate-max-batch-size", sort)
+		}
+	}
 	if c.AuditLogFormat != "json" && c.AuditLogFormat != "legacy" {
 		bad("audit-log-format", "%q must be json or legacy", c.AuditLogFormat)
 	}

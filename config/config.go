@@ -52,6 +52,7 @@ type Config struct {
 	Runtime string `json:"runtime" flag:"runtime" usage:"what runs containers: 'native'"`
 
 	EncryptionProviderConfig string `json:"encryptionProviderConfig" flag:"encryption-provider-config" usage:"file with an EncryptionConfiguration (default: Secrets are encrypted with a key of the cluster's own)"`
+	EncryptionReload         bool   `json:"encryptionProviderConfigAutomaticReload" flag:"encryption-provider-config-automatic-reload" usage:"use that file anew when it changes"`
 
 	EnableAdmission  []string `json:"enableAdmissionPlugins" flag:"enable-admission-plugins" usage:"admission plugins to run besides those that run by default"`
 	DisableAdmission []string `json:"disableAdmissionPlugins" flag:"disable-admission-plugins" usage:"admission plugins not to run"`
@@ -68,6 +69,13 @@ type Config struct {
 	AuditWebhookBatchWait string `json:"auditWebhookBatchMaxWait" flag:"audit-webhook-batch-max-wait" usage:"how long an audit event waits for others"`
 	AuditWebhookBuffer    int    `json:"auditWebhookBatchBufferSize" flag:"audit-webhook-batch-buffer-size" usage:"how many audit events wait for the service before they are dropped"`
 	AuditWebhookBackoff   string `json:"auditWebhookInitialBackoff" flag:"audit-webhook-initial-backoff" usage:"time before a request to the service is repeated"`
+
+	AuditLogTruncate          bool `json:"auditLogTruncateEnabled" flag:"audit-log-truncate-enabled" usage:"leave the bodies out of large events in the audit log"`
+	AuditLogTruncateEvent     int  `json:"auditLogTruncateMaxEventSize" flag:"audit-log-truncate-max-event-size" usage:"bytes from which on an event in the audit log is large; what is larger without bodies is dropped"`
+	AuditLogTruncateBatch     int  `json:"auditLogTruncateMaxBatchSize" flag:"audit-log-truncate-max-batch-size" usage:"bytes of events that are written together; the log is written event by event"`
+	AuditWebhookTruncate      bool `json:"auditWebhookTruncateEnabled" flag:"audit-webhook-truncate-enabled" usage:"leave the bodies out of large events that are sent to the service"`
+	AuditWebhookTruncateEvent int  `json:"auditWebhookTruncateMaxEventSize" flag:"audit-webhook-truncate-max-event-size" usage:"bytes from which on an event for the service is large; what is larger without bodies is dropped"`
+	AuditWebhookTruncateBatch int  `json:"auditWebhookTruncateMaxBatchSize" flag:"audit-webhook-truncate-max-batch-size" usage:"bytes of events that one request to the service holds at most"`
 
 	TracingConfig string `json:"tracingConfigFile" flag:"tracing-config-file" usage:"file with a TracingConfiguration: where traces of requests go (OTLP over gRPC), and of how many"`
 
@@ -89,6 +97,7 @@ func Defaults() Config {
 		Access:         defaultAccess(),
 		AuditLogFormat: "json", AuditLogMaxSize: 64, AuditLogMaxBackup: 4,
 		AuditWebhookBatchSize: 400, AuditWebhookBatchWait: "30s", AuditWebhookBuffer: 10_000, AuditWebhookBackoff: "10s",
+		AuditLogTruncateEvent: 100 << 10, AuditLogTruncateBatch: 10 << 20, AuditWebhookTruncateEvent: 100 << 10, AuditWebhookTruncateBatch: 10 << 20,
 	}
 }
 

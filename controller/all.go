@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sagong/client"
 	"sagong/controller/cleanup"
 	"sagong/controller/devices"
@@ -35,19 +37,29 @@ type Deps struct {
 	// ReadAPI reads custom and external metrics for autoscalers; nil when nobody
 	// serves them.
 	ReadAPI scaling.ReadAPI
+	// Metrics is where controllers register what they measure; nil for nowhere.
+	Metrics prometheus.Registerer
 }
 
 // All returns every controller, in no order that matters.
 func All(d Deps) ([]reconcile.Controller, error) {
 	events := func(component string) client.Recorder { return d.Events.For(component, "") }
+	work, machines, ephemeral, late := workloads.NewMetrics(), nodes.NewMetrics(), volumes.NewEphemeralMetrics(), cleanup.NewTTLMetrics()
+	if d.Metrics != nil {
+		for _, m := range []prometheus.Collector{work, machines, ephemeral, late} {
+			if err := d.Metrics.Register(m); err != nil {
+				return nil, fmt.Errorf("cannot make controllers: %w", err)
+			}
+		}
+	}
 	all := []reconcile.Controller{
 		workloads.NewDeployment(d.Hub, events("deployment-controller")),
 		workloads.NewReplicaSet(d.Hub, events("replicaset-controller")),
 		workloads.NewReplicationController(d.Hub, events("replication-controller")),
 		workloads.NewDaemonSet(d.Hub, events("daemonset-controller")),
-		workloads.NewStatefulSet(d.Hub, events("statefulset-controller")),
-		workloads.NewJob(d.Hub, events("job-controller")),
-		workloads.NewCronJob(d.Hub, events("cronjob-controller")),
+		workloads.NewStatefulSet(d.Hub, events("statefulset-controller"), work),
+		workloads.NewJob(d.Hub, events("job-controller"), work),
+		workloads.NewCronJob(d.Hub, events("cronjob-controller"), work),
 		scaling.NewDisruption(d.Hub, events("controllermanager")),
 		scaling.NewStaleDisruption(d.Hub),
 		scaling.NewHorizontalPodAutoscaler(d.Hub, events("horizontal-pod-autoscaler"), d.ReadAPI),
@@ -58,7 +70,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		volumes.NewClaimProtection(d.Hub),
 		volumes.NewVolumeProtection(d.Hub),
 		volumes.NewAttributesClassProtection(d.Hub),
-		volumes.NewEphemeral(d.Hub, events("ephemeral_volume")),
+		volumes.NewEphemeral(d.Hub, events("ephemeral_volume"), ephemeral),
 		volumes.NewLocal(d.Hub, events("local.sagong.io")),
 		volumes.NewExpand(d.Hub, events("volume_expand")),
 		devices.NewPodClaims(d.Hub, events("resource_claim")),
@@ -70,10 +82,10 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		cleanup.NewNamespace(d.Hub),
 		cleanup.NewGarbageCollector(events("garbage-collector-controller"), d.Log),
 		cleanup.NewPodGarbageCollector(d.Hub),
-		cleanup.NewTTLAfterFinished(d.Hub),
+		cleanup.NewTTLAfterFinished(d.Hub, late),
 		flows.New(d.Hub),
-		nodes.NewLifecycle(d.Hub, events("node-controller")),
-		nodes.NewTaintEviction(d.Hub, events("taint-eviction-controller")),
+		nodes.NewLifecycle(d.Hub, events("node-controller"), machines),
+		nodes.NewTaintEviction(d.Hub, events("taint-eviction-controller"), machines),
 	}
 	if d.ClusterCIDR.IsValid() {
 		c, err := nodes.NewPodCIDR(d.Hub, events("cidrAllocator"), d.Log, d.ClusterCIDR, d.NodeCIDRBits)

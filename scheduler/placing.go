@@ -25,6 +25,7 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 	pl, no := s.planFor(p, batch[0])
 	var bound []write
 	i := 0
+	picking := s.cfg.Now()
 	for ; i < len(batch) && no == nil; i++ {
 		x := batch[i]
 		var at *state.Node
@@ -41,6 +42,9 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 		} else if w != nil {
 			bound = append(bound, *w)
 		}
+	}
+	if pl != nil || no == nil {
+		s.cfg.Metrics.point(pointScore, p.name, no == nil, s.cfg.Now().Sub(picking))
 	}
 	if len(bound) > 0 {
 		s.writes <- bound
@@ -68,10 +72,15 @@ func (s *Scheduler) planFor(p *profile, x *queued) (*plan, *unfit) {
 	if err != nil {
 		return nil, &unfit{pre: fmt.Sprintf("cannot read the pod's affinity: %v", err), final: true, nodes: len(s.state.Nodes()), helps: plugins.PodChanged}
 	}
+	began := s.cfg.Now()
 	pl, no := p.begin(c, s.state)
+	ready := s.cfg.Now()
+	s.cfg.Metrics.point(pointPreFilter, p.name, no == nil, ready.Sub(began))
 	if no != nil {
 		return nil, no
 	}
+	pl.fill()
+	s.cfg.Metrics.point(pointFilter, p.name, pl.nodes > 0, s.cfg.Now().Sub(ready))
 	if pl.only == nil {
 		p.plans.put(x.class, x.base, pl)
 	}
@@ -235,6 +244,8 @@ func (s *Scheduler) preempt(p *profile, x *queued, pl *plan, why *unfit) (messag
 			return "", false // a rule has changed its mind meanwhile, which wakes the pod
 		}
 	}
+	began, found := s.cfg.Now(), false
+	defer func() { s.cfg.Metrics.point(pointPostFilter, p.name, found, s.cfg.Now().Sub(began)) }()
 	a := &preemptor{plan: pl, pod: x.pod, budgets: &s.budgets, now: s.cfg.Now()}
 	if ok, not := a.eligible(); !ok {
 		return asked + not, false
@@ -243,6 +254,7 @@ func (s *Scheduler) preempt(p *profile, x *queued, pl *plan, why *unfit) (messag
 	if best == nil {
 		return asked + none, true
 	}
+	found = true
 	s.cfg.Metrics.chose(len(best.victims))
 	s.evict(p, x, best)
 	return "", false

@@ -78,7 +78,6 @@ func (p *profile) begin(c *plugins.Class, s *state.State) (*plan, *unfit) {
 		}
 	}
 	pl.counting = p.counters(c, s)
-	pl.fill()
 	return pl, nil
 }
 

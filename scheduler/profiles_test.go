@@ -130,6 +130,7 @@ func TestPreferencesOfPlacedPods(t *testing.T) {
 		if no != nil {
 			t.Fatal(no.message())
 		}
+		pl.fill()
 		if got := pl.pick().Name; (got == "n1") != x.near {
 			t.Errorf("%s: put on %s", name, got)
 		}

@@ -63,7 +63,10 @@ func (s *Scheduler) commit(ctx context.Context, work []write) {
 		}}
 	}
 	var ends []*eviction
-	for i, r := range s.cfg.Client.Batch(ctx, writes) {
+	began := s.cfg.Now()
+	results := s.cfg.Client.Batch(ctx, writes)
+	s.measureBinds(work, results, s.cfg.Now().Sub(began))
+	for i, r := range results {
 		b := work[i]
 		switch {
 		case b.victim != nil:
@@ -96,6 +99,20 @@ func (s *Scheduler) commit(ctx context.Context, work []write) {
 	}
 }
 
+// measureBinds measures a commit once for each profile that has a pod in it.
+func (s *Scheduler) measureBinds(work []write, results []client.Result, took time.Duration) {
+	bound := map[*profile]bool{}
+	for i, b := range work {
+		if b.node != "" {
+			ok, seen := bound[b.profile]
+			bound[b.profile] = results[i].Err == nil && (ok || !seen)
+		}
+	}
+	for p, ok := range bound {
+		s.cfg.Metrics.point(pointBind, p.name, ok, took)
+	}
+}
+
 // prepare has rules do their work before a pod is bound.
 func (s *Scheduler) prepare(ctx context.Context, w write, before []plugins.PreBinder) {
 	s.prebind.Go(func() {
@@ -105,6 +122,8 @@ func (s *Scheduler) prepare(ctx context.Context, w write, before []plugins.PreBi
 		case <-ctx.Done():
 			return
 		}
+		began, ready := s.cfg.Now(), false
+		defer func() { s.cfg.Metrics.point(pointPreBind, w.profile.name, ready, s.cfg.Now().Sub(began)) }()
 		for _, b := range before {
 			if err := b.PreBind(ctx, w.pod, w.node); err != nil {
 				if ctx.Err() == nil {
@@ -113,6 +132,7 @@ func (s *Scheduler) prepare(ctx context.Context, w write, before []plugins.PreBi
 				return
 			}
 		}
+		ready = true
 		select {
 		case s.writes <- []write{w}:
 		case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -278,6 +280,55 @@ func TestWebhookSendsBatches(t *testing.T) {
 			w.Write(event("too many")) // nobody takes them: must not block
 		}
 	})
+}
+
+func TestTruncate(t *testing.T) {
+	body := &runtime.Unknown{Raw: []byte(`"` + strings.Repeat("x", 2000) + `"`)}
+	notes := map[string]string{"a": "b"}
+	for level, want := range map[auditv1.Level]int{auditv1.LevelRequestResponse: 2, auditv1.LevelMetadata: 1} {
+		s := &events{}
+		c := audit.Truncate{To: s, Most: 1000, Log: quiet}
+		c.Write(&auditv1.Event{AuditID: "large", Level: level, RequestObject: body, ResponseObject: body, Annotations: notes})
+		c.Write(&auditv1.Event{AuditID: "small", Level: level, RequestObject: &runtime.Unknown{Raw: []byte("{}")}})
+		c.Write(&auditv1.Event{AuditID: "too large", Level: level, RequestURI: strings.Repeat("x", 2000)})
+		if len(s.all) != want || s.all[want-1].RequestObject == nil {
+			t.Fatalf("%s: %d events", level, len(s.all))
+		}
+		if cut := s.all[0]; want == 2 && (cut.RequestObject != nil || cut.ResponseObject != nil || cut.Annotations["audit.k8s.io/truncated"] != "true" || cut.Annotations["a"] != "b") {
+			t.Errorf("%+v", cut)
+		}
+	}
+	if len(notes) != 1 {
+		t.Error("the event of others was changed")
+	}
+}
+
+// requests keeps how many events each request held.
+type requests struct {
+	mu  sync.Mutex
+	all []int
+}
+
+func (r *requests) Post(_ context.Context, in, _ any) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, len(in.(*auditv1.EventList).Items))
+	return nil
+}
+
+func TestWebhookSplitsBatches(t *testing.T) {
+	to := &requests{}
+	w := audit.NewWebhook(audit.WebhookOptions{To: to, Log: quiet, MaxBytes: 2500})
+	for _, n := range []int{1000, 1000, 1000, 4000, 10} {
+		w.Write(&auditv1.Event{RequestURI: strings.Repeat("x", n)})
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	_ = w.Run(ctx)
+	slices.Sort(to.all)
+	if !slices.Equal(to.all, []int{1, 1, 1, 2}) {
+		t.Errorf("requests with %v events", to.all)
+	}
 }
 
 func FuzzDecodePolicy(f *testing.F) {

@@ -24,7 +24,10 @@ type WebhookOptions struct {
 	// wait at most, default 10,000: beyond it they are lost.
 	BatchSize, Buffer int
 	BatchWait         time.Duration
-	Log               *slog.Logger
+	// MaxBytes is how large the events of one request may be together, in bytes of
+	// JSON; 0 for as large as they are. A single event is sent in any case.
+	MaxBytes int
+	Log      *slog.Logger
 }
 
 // Batches a second, and how many at once, as upstream has them.
@@ -77,7 +80,9 @@ func (w *Webhook) Run(ctx context.Context) error {
 		if len(batch) > 0 {
 			// Limits only hold while there is time: at the end all must go.
 			_ = limit.Wait(ctx)
-			sending.Go(func() { w.send(context.WithoutCancel(ctx), batch) })
+			for _, part := range w.parts(batch) {
+				sending.Go(func() { w.send(context.WithoutCancel(ctx), part) })
+			}
 		}
 		if !more {
 			return ctx.Err()
@@ -113,6 +118,23 @@ func (w *Webhook) collect(ctx context.Context) (batch []auditv1.Event, more bool
 		}
 	}
 	return batch, true
+}
+
+// parts divides a batch into those that are not too large.
+func (w *Webhook) parts(batch []auditv1.Event) (all [][]auditv1.Event) {
+	if w.o.MaxBytes <= 0 {
+		return [][]auditv1.Event{batch}
+	}
+	from, bytes := 0, 0
+	for i := range batch {
+		n := size(&batch[i])
+		if i > from && bytes+n > w.o.MaxBytes {
+			all = append(all, batch[from:i:i])
+			from, bytes = i, 0
+		}
+		bytes += n
+	}
+	return append(all, batch[from:])
 }
 
 func (w *Webhook) send(ctx context.Context, batch []auditv1.Event) {

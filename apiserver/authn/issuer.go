@@ -44,6 +44,19 @@ const (
 
 // NewIssuerKeys makes the keys of a configured issuer.
 func NewIssuerKeys(i apiserver.Issuer, now func() time.Time) (*IssuerKeys, error) {
+	t, err := issuerTransport(i)
+	if err != nil {
+		return nil, err
+	}
+	discovery := i.DiscoveryURL
+	if discovery == "" {
+		discovery = strings.TrimSuffix(i.URL, "/") + "/.well-known/openid-configuration"
+	}
+	return &IssuerKeys{url: i.URL, discovery: discovery, http: &http.Client{Transport: t, Timeout: issuerTimeout}, now: now}, nil
+}
+
+// issuerTransport trusts the authority of an issuer.
+func issuerTransport(i apiserver.Issuer) (*http.Transport, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	if i.CertificateAuthority != "" {
 		roots := x509.NewCertPool()
@@ -52,11 +65,7 @@ func NewIssuerKeys(i apiserver.Issuer, now func() time.Time) (*IssuerKeys, error
 		}
 		t.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
-	discovery := i.DiscoveryURL
-	if discovery == "" {
-		discovery = strings.TrimSuffix(i.URL, "/") + "/.well-known/openid-configuration"
-	}
-	return &IssuerKeys{url: i.URL, discovery: discovery, http: &http.Client{Transport: t, Timeout: issuerTimeout}, now: now}, nil
+	return t, nil
 }
 
 // Find implements Keys.

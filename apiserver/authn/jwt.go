@@ -35,6 +35,8 @@ type JWT struct {
 	keys   Keys
 	cel    authenticationcel.CELMapper
 	now    func() time.Time
+
+	elsewhere *distributed // nil when groups are not from a claim
 }
 
 // notBeforeLeeway is what clocks may differ by, as upstream's library has it.
@@ -51,6 +53,12 @@ func NewJWT(c apiserver.JWTAuthenticator, algorithms, disallowed []string, keys 
 		return nil, err
 	}
 	j := &JWT{config: c, keys: keys, cel: mapper, now: now}
+	if c.ClaimMappings.Groups.Claim != "" {
+		var err error
+		if j.elsewhere, err = newDistributed(j); err != nil {
+			return nil, err
+		}
+	}
 	for _, a := range algorithms {
 		if !slices.Contains(AllJWTAlgorithms, a) {
 			return nil, fmt.Errorf("oidc: unsupported signing alg: %q", a)
@@ -106,6 +114,11 @@ func (j *JWT) AuthenticateToken(ctx context.Context, token string) (*authenticat
 	c, err := j.verify(ctx, token)
 	if err != nil {
 		return nil, false, fmt.Errorf("oidc: verify token: %w", err)
+	}
+	if j.elsewhere != nil {
+		if err := j.elsewhere.expand(ctx, c); err != nil {
+			return nil, false, fmt.Errorf("oidc: could not expand distributed claims: %w", err)
+		}
 	}
 	who, err := j.user(ctx, c)
 	if err != nil {

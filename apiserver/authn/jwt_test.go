@@ -144,7 +144,7 @@ func TestJWT(t *testing.T) {
 		"stranger":          {config: plain, key: stranger, fail: "failed to verify signature"},
 		"another issuer":    {config: plain, change: map[string]any{"iss": "https://other.example.com"}},
 		"no uid":            {config: plain, fail: `parse uid claim "uid": claim not present`},
-		"distributed":       {config: plain, change: map[string]any{"_claim_names": map[string]string{"groups": "src"}}, fail: `claim "groups" is distributed`},
+		"distributed":       {config: plain, change: map[string]any{"_claim_names": map[string]string{"groups": "src"}}, fail: `could not expand distributed claims: oidc: no claim sources`},
 		"email unverified":  {config: "  claimMappings: {username: {claim: email, prefix: ''}}\n", change: map[string]any{"email": "a@b", "email_verified": false}, fail: "email not verified"},
 		"email":             {config: "  claimMappings: {username: {claim: email, prefix: ''}}\n", change: map[string]any{"email": "a@b", "email_verified": true, "jti": ""}, want: &user.DefaultInfo{Name: "a@b"}},
 		"expressions":       {config: expressions, change: good, want: &user.DefaultInfo{Name: "jane@acme", UID: "u7", Groups: []string{"a", "b", "all"}, Extra: map[string][]string{"authentication.kubernetes.io/credential-id": {"JTI=7"}}}},

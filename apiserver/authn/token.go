@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -31,6 +32,40 @@ const (
 	tokenCacheTime = 10 * time.Second
 	tokenCacheSize = 8192
 )
+
+// Changing is a list of methods that may be replaced while requests come.
+type Changing struct {
+	methods atomic.Pointer[[]authenticator.Token]
+}
+
+// Set replaces the methods.
+func (c *Changing) Set(methods []authenticator.Token) { c.methods.Store(&methods) }
+
+// AuthenticateToken implements authenticator.Token.
+func (c *Changing) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {
+	methods := c.methods.Load()
+	if methods == nil {
+		return nil, false, nil
+	}
+	var errs []error
+	for _, m := range *methods {
+		resp, ok, err := m.AuthenticateToken(ctx, token)
+		if ok {
+			return resp, true, nil
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return nil, false, errors.Join(errs...)
+}
+
+// Forget drops the good answers that are remembered.
+func (t *Tokens) Forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known = nil
+}
 
 // AuthenticateRequest implements authenticator.Request.
 func (t *Tokens) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {

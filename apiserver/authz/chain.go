@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -32,6 +33,17 @@ func (c Chain) Authorize(ctx context.Context, a authorizer.Attributes) (authoriz
 		}
 	}
 	return authorizer.DecisionNoOpinion, strings.Join(reasons, "\n"), firstErr
+}
+
+// Changing is a chain that may be replaced while requests come.
+type Changing struct{ chain atomic.Pointer[Chain] }
+
+// Set replaces the chain.
+func (c *Changing) Set(to Chain) { c.chain.Store(&to) }
+
+// Authorize implements authorizer.UnconditionalAuthorizer.
+func (c *Changing) Authorize(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+	return (*c.chain.Load()).Authorize(ctx, a)
 }
 
 // Masters allows members of system:masters everything, before any other rule

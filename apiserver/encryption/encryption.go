@@ -13,8 +13,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/apis/apiserver"
@@ -38,11 +40,19 @@ type provider interface {
 
 // Cipher is a store.Cipher. The zero value covers nothing.
 type Cipher struct {
+	keys *KeyFile
+	// now is what the configuration says; replaced as a whole.
+	now    atomic.Pointer[configured]
+	turned chan struct{} // has one while Run has not seen the latest now
+}
+
+// configured is what a configuration says.
+type configured struct {
 	rules []rule
 	// extra opens what was sealed before a configuration was given.
 	extra []provider
 	kms   []*kms
-	keys  *KeyFile
+	data  []byte // the file
 
 	byTopic sync.Map // "secrets" -> []provider
 }
@@ -61,42 +71,89 @@ func New(ctx context.Context, config, keyFile string) (*Cipher, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cipher{keys: keys}
-	if keys != nil {
-		c.extra = append(c.extra, keys)
-	}
+	c := &Cipher{keys: keys, turned: make(chan struct{}, 1)}
 	if config == "" {
-		c.rules = []rule{{schema.GroupResource{Resource: "secrets"}, []provider{keys, identity{}}}}
+		c.now.Store(&configured{rules: []rule{{schema.GroupResource{Resource: "secrets"}, []provider{keys, identity{}}}}, extra: c.extra()})
 		return c, nil
 	}
-	file, err := configfile.Read[*apiserver.EncryptionConfiguration](config)
+	data, err := os.ReadFile(config)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read --encryption-provider-config: %w", err)
+	}
+	now, err := c.configure(ctx, data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use --encryption-provider-config %s: %w", config, err)
+	}
+	c.now.Store(now)
+	return c, nil
+}
+
+func (c *Cipher) extra() []provider {
+	if c.keys == nil {
+		return nil
+	}
+	return []provider{c.keys}
+}
+
+// Config is the configuration file that is in force; nil without one.
+func (c *Cipher) Config() []byte { return c.state().data }
+
+// Reload seals and opens by another configuration from now on; when it cannot be
+// used, what there was stays. All that is stored must be sealed anew before the
+// keys of before are given up: until then they are not needed, as values are
+// opened when the store is, and after a restart the new configuration must do.
+func (c *Cipher) Reload(ctx context.Context, data []byte) error {
+	now, err := c.configure(ctx, data)
+	if err != nil {
+		return err
+	}
+	c.now.Store(now)
+	select {
+	case c.turned <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// state is what the configuration in force says.
+func (c *Cipher) state() *configured {
+	if now := c.now.Load(); now != nil {
+		return now
+	}
+	return &configured{}
+}
+
+// configure reads a configuration.
+func (c *Cipher) configure(ctx context.Context, data []byte) (*configured, error) {
+	file, err := configfile.Decode[*apiserver.EncryptionConfiguration](data)
+	if err != nil {
+		return nil, err
 	}
 	for _, r := range file.Resources {
 		for _, p := range r.Providers {
 			if p.KMS != nil && p.KMS.APIVersion != "v2" {
-				return nil, fmt.Errorf("cannot use --encryption-provider-config %s: KMS provider %s: apiVersion %s was removed from Kubernetes; v2 is supported", config, p.KMS.Name, p.KMS.APIVersion)
+				return nil, fmt.Errorf("KMS provider %s: apiVersion %s was removed from Kubernetes; v2 is supported", p.KMS.Name, p.KMS.APIVersion)
 			}
 		}
 	}
 	if err := validation.ValidateEncryptionConfiguration(file, false).ToAggregate(); err != nil {
-		return nil, fmt.Errorf("cannot use --encryption-provider-config %s: %w", config, err)
+		return nil, err
 	}
+	now := &configured{extra: c.extra(), data: data}
 	for _, r := range file.Resources {
-		providers, err := c.providers(ctx, r.Providers)
+		providers, err := now.providers(ctx, r.Providers)
 		if err != nil {
-			c.Close()
-			return nil, fmt.Errorf("cannot use --encryption-provider-config %s: %w", config, err)
+			now.close()
+			return nil, err
 		}
 		for _, name := range r.Resources {
-			c.rules = append(c.rules, rule{schema.ParseGroupResource(name), providers})
+			now.rules = append(now.rules, rule{schema.ParseGroupResource(name), providers})
 		}
 	}
-	return c, nil
+	return now, nil
 }
 
-func (c *Cipher) providers(ctx context.Context, configs []apiserver.ProviderConfiguration) (all []provider, err error) {
+func (c *configured) providers(ctx context.Context, configs []apiserver.ProviderConfiguration) (all []provider, err error) {
 	add := func(kind string, keys []apiserver.Key, make func(prefix string, secret []byte) (provider, error)) error {
 		for _, k := range keys {
 			secret, err := base64.StdEncoding.DecodeString(k.Secret)
@@ -138,26 +195,41 @@ func (c *Cipher) providers(ctx context.Context, configs []apiserver.ProviderConf
 
 // Run follows the keys of KMS providers until ctx ends.
 func (c *Cipher) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for _, k := range c.kms {
-		wg.Go(func() { k.run(ctx) })
+	for {
+		now := c.state()
+		following, stop := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for _, k := range now.kms {
+			wg.Go(func() { k.run(following) })
+		}
+		select {
+		case <-ctx.Done():
+		case <-c.turned:
+		}
+		stop()
+		wg.Wait()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if now != c.state() {
+			now.close()
+		}
 	}
-	wg.Wait()
-	<-ctx.Done()
-	return ctx.Err()
 }
 
 // Healthy says why a KMS provider does not answer; nil when all do.
 func (c *Cipher) Healthy() error {
 	var errs []error
-	for _, k := range c.kms {
+	for _, k := range c.state().kms {
 		errs = append(errs, k.healthy())
 	}
 	return errors.Join(errs...)
 }
 
 // Close lets go of KMS providers.
-func (c *Cipher) Close() {
+func (c *Cipher) Close() { c.state().close() }
+
+func (c *configured) close() {
 	for _, k := range c.kms {
 		k.conn.Close()
 	}
@@ -175,7 +247,7 @@ func topic(key string) string {
 
 // of finds the providers of a key; the first of them seals. A rule for the
 // resource goes before one for its group, and that before one for all.
-func (c *Cipher) of(key string) []provider {
+func (c *configured) of(key string) []provider {
 	t := topic(key)
 	if found, ok := c.byTopic.Load(t); ok {
 		return found.([]provider)
@@ -195,13 +267,13 @@ func (c *Cipher) of(key string) []provider {
 
 // Covers implements store.Cipher.
 func (c *Cipher) Covers(key string) bool {
-	p := c.of(key)
+	p := c.state().of(key)
 	return len(p) > 0 && p[0] != provider(identity{})
 }
 
 // Seal implements store.Cipher.
 func (c *Cipher) Seal(key string, value []byte) ([]byte, error) {
-	p := c.of(key)
+	p := c.state().of(key)
 	if len(p) == 0 {
 		return value, nil
 	}
@@ -215,7 +287,8 @@ func (c *Cipher) Open(key string, stored []byte) ([]byte, bool, error) {
 	if topic(key) == "" {
 		return stored, false, nil
 	}
-	providers := c.of(key)
+	now := c.state()
+	providers := now.of(key)
 	if !bytes.HasPrefix(stored, []byte(sealedPrefix)) {
 		if len(providers) == 0 || providers[0] == provider(identity{}) {
 			return stored, false, nil
@@ -228,7 +301,7 @@ func (c *Cipher) Open(key string, stored []byte) ([]byte, bool, error) {
 		return nil, false, errors.New("it is stored in clear, and the encryption configuration has no provider identity to read that")
 	}
 	var errs []error
-	for i, p := range append(providers[:len(providers):len(providers)], c.extra...) {
+	for i, p := range append(providers[:len(providers):len(providers)], now.extra...) {
 		if p == provider(identity{}) || !bytes.HasPrefix(stored, p.prefix()) {
 			continue
 		}
@@ -255,7 +328,7 @@ func (identity) open(_, sealed []byte) (v []byte, _ bool, _ error) { return seal
 // bring everything stored under it. With drop, keys of before are deleted after
 // that: backups sealed with them can no longer be read.
 func (c *Cipher) Rotate(ctx context.Context, drop bool, rewrite func(context.Context) error) error {
-	if len(c.rules) == 0 || c.rules[0].providers[0] != provider(c.keys) {
+	if r := c.state().rules; len(r) == 0 || r[0].providers[0] != provider(c.keys) {
 		return errors.New("cannot rotate: an --encryption-provider-config is in use; put a new key first there and restart the server, which then seals everything with it")
 	}
 	c.keys.rotating.Lock()

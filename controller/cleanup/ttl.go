@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,12 +16,20 @@ import (
 
 type ttlController struct {
 	jobs *reconcile.View[*batchv1.Job]
+	late prometheus.Observer // may be nil
+}
+
+// NewTTLMetrics makes what measures how late finished Jobs are deleted, in seconds,
+// under upstream's name.
+func NewTTLMetrics() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ttl_after_finished_controller_job_deletion_duration_seconds", Buckets: prometheus.ExponentialBuckets(0.1, 2, 14),
+		Help: "The time it took to delete the job since it became eligible for deletion"})
 }
 
 // NewTTLAfterFinished returns the controller that deletes finished Jobs once
 // their ttlSecondsAfterFinished are over.
-func NewTTLAfterFinished(h *reconcile.Hub) reconcile.Controller {
-	return &ttlController{reconcile.ViewOf[*batchv1.Job](h)}
+func NewTTLAfterFinished(h *reconcile.Hub, late prometheus.Observer) reconcile.Controller {
+	return &ttlController{reconcile.ViewOf[*batchv1.Job](h), late}
 }
 
 func (c *ttlController) Name() string                { return "ttl-after-finished" }
@@ -45,9 +54,23 @@ func (c *ttlController) Reconcile(ctx context.Context, w client.Client, key obje
 		return reconcile.Result{After: wait}, nil
 	}
 	foreground := metav1.DeletePropagationForeground
-	return reconcile.Result{}, ignoreMissing(client.Delete[*batchv1.Job](ctx, w, key.Namespace, key.Name, metav1.DeleteOptions{
+	err = client.Delete[*batchv1.Job](ctx, w, key.Namespace, key.Name, metav1.DeleteOptions{
 		PropagationPolicy: &foreground, Preconditions: metav1.NewUIDPreconditions(string(live.UID)),
-	}))
+	})
+	if err == nil && c.late != nil {
+		c.late.Observe(time.Since(expiry(live)).Seconds())
+	}
+	return reconcile.Result{}, ignoreMissing(err)
+}
+
+// expiry is until when a finished Job with a time to live is kept.
+func expiry(j *batchv1.Job) (at time.Time) {
+	for _, c := range j.Status.Conditions {
+		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
+			return c.LastTransitionTime.Add(time.Duration(*j.Spec.TTLSecondsAfterFinished) * time.Second)
+		}
+	}
+	return at
 }
 
 // expiresIn says how long a finished Job is still kept; ok is false for one that
@@ -56,10 +79,6 @@ func expiresIn(j *batchv1.Job, now time.Time) (wait time.Duration, ok bool) {
 	if j.DeletionTimestamp != nil || j.Spec.TTLSecondsAfterFinished == nil {
 		return 0, false
 	}
-	for _, c := range j.Status.Conditions {
-		if (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue {
-			return max(0, c.LastTransitionTime.Add(time.Duration(*j.Spec.TTLSecondsAfterFinished)*time.Second).Sub(now)), true
-		}
-	}
-	return 0, false
+	at := expiry(j)
+	return max(0, at.Sub(now)), !at.IsZero()
 }

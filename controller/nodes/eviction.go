@@ -18,6 +18,7 @@ type evictionController struct {
 	nodes  *reconcile.View[*corev1.Node]
 	pods   *reconcile.View[*corev1.Pod]
 	events client.Recorder
+	m      *Metrics
 
 	mu sync.Mutex
 	// since is when NoExecute taints that bear no time were first seen, by
@@ -30,9 +31,9 @@ type taintID struct{ key, value string }
 
 // NewTaintEviction returns the controller that deletes pods from nodes with
 // NoExecute taints once they no longer tolerate them.
-func NewTaintEviction(h *reconcile.Hub, events client.Recorder) reconcile.Controller {
+func NewTaintEviction(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
 	c := &evictionController{
-		nodes: reconcile.ViewOf[*corev1.Node](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events,
+		nodes: reconcile.ViewOf[*corev1.Node](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events, m: m,
 		since: map[string]map[taintID]time.Time{}, due: map[object.Key]bool{},
 	}
 	indexNodes(c.pods)
@@ -137,6 +138,7 @@ func (c *evictionController) Reconcile(ctx context.Context, w client.Client, key
 	if err := podstate.Evict(ctx, w, p, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"); err != nil {
 		return reconcile.Result{}, err
 	}
+	c.m.evicted(time.Since(now))
 	c.announce(key, false)
 	return reconcile.Result{}, nil
 }

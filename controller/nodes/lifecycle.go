@@ -28,6 +28,7 @@ type lifecycleController struct {
 	pods   *reconcile.View[*corev1.Pod]
 	events client.Recorder
 	zones  *zones
+	m      *Metrics
 
 	mu    sync.Mutex
 	beats map[string]heartbeat
@@ -35,10 +36,10 @@ type lifecycleController struct {
 
 // NewLifecycle returns the controller that tells silent nodes from live ones and
 // taints nodes by their conditions.
-func NewLifecycle(h *reconcile.Hub, events client.Recorder) reconcile.Controller {
+func NewLifecycle(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
 	c := &lifecycleController{
 		nodes: reconcile.ViewOf[*corev1.Node](h), leases: reconcile.ViewOf[*coordinationv1.Lease](h), pods: reconcile.ViewOf[*corev1.Pod](h),
-		events: events, zones: newZones(), beats: map[string]heartbeat{},
+		events: events, zones: newZones(), m: m, beats: map[string]heartbeat{},
 	}
 	indexNodes(c.pods)
 	return c
@@ -178,6 +179,9 @@ func (c *lifecycleController) taint(ctx context.Context, w client.Client, n *cor
 	_, err = client.PatchOf[*corev1.Node](ctx, w, "", n.Name, client.Patch{Type: types.MergePatchType, Data: body})
 	if err = ignoreMissing(err); err != nil {
 		return 0, fmt.Errorf("cannot taint node: %w", err)
+	}
+	if evict {
+		c.m.evicting(zoneLabel(n))
 	}
 	return wait, nil
 }

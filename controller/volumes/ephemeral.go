@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,12 +20,46 @@ type ephemeralController struct {
 	pods   *reconcile.View[*corev1.Pod]
 	claims *reconcile.View[*corev1.PersistentVolumeClaim]
 	events client.Recorder
+	m      *EphemeralMetrics
+}
+
+// EphemeralMetrics count claims of ephemeral volumes under upstream's names.
+type EphemeralMetrics struct{ tries, failures prometheus.Counter }
+
+// NewEphemeralMetrics makes the metrics of one controller.
+func NewEphemeralMetrics() *EphemeralMetrics {
+	return &EphemeralMetrics{
+		prometheus.NewCounter(prometheus.CounterOpts{Name: "ephemeral_volume_controller_create_total", Help: "Number of PersistentVolumeClaims creation requests"}),
+		prometheus.NewCounter(prometheus.CounterOpts{Name: "ephemeral_volume_controller_create_failures_total", Help: "Number of PersistentVolumeClaims creation requests that failed"}),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *EphemeralMetrics) Describe(ch chan<- *prometheus.Desc) {
+	m.tries.Describe(ch)
+	m.failures.Describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (m *EphemeralMetrics) Collect(ch chan<- prometheus.Metric) {
+	m.tries.Collect(ch)
+	m.failures.Collect(ch)
+}
+
+func (m *EphemeralMetrics) created(err error) {
+	if m == nil {
+		return
+	}
+	m.tries.Inc()
+	if err != nil {
+		m.failures.Inc()
+	}
 }
 
 // NewEphemeral returns the controller that makes the claims of ephemeral
 // volumes. A claim belongs to its pod and goes with it.
-func NewEphemeral(h *reconcile.Hub, events client.Recorder) reconcile.Controller {
-	return &ephemeralController{pods: podView(h), claims: claimView(h), events: events}
+func NewEphemeral(h *reconcile.Hub, events client.Recorder, m *EphemeralMetrics) reconcile.Controller {
+	return &ephemeralController{pods: podView(h), claims: claimView(h), events: events, m: m}
 }
 
 func (e *ephemeralController) Name() string { return "ephemeral-volume" }
@@ -87,6 +122,7 @@ func (e *ephemeralController) claim(ctx context.Context, w client.Client, p *cor
 			},
 			Spec: *t.Spec.DeepCopy(),
 		})
+		e.m.created(err)
 		switch {
 		case apierrors.IsAlreadyExists(err):
 			if made, err = client.Get[*corev1.PersistentVolumeClaim](ctx, w, p.Namespace, name); err != nil {

@@ -58,7 +58,7 @@ func inCluster(t *testing.T, f func(*cluster)) {
 		log := slog.New(slog.DiscardHandler)
 		hub, e := reconcile.NewHub(c.c, log), reconcile.NewEngine(c.c, log, nil)
 		if err := e.Add(volumes.NewBinder(hub, c), volumes.NewClaimProtection(hub), volumes.NewVolumeProtection(hub), volumes.NewAttributesClassProtection(hub),
-			volumes.NewEphemeral(hub, c), volumes.NewLocal(hub, c), volumes.NewExpand(hub, c)); err != nil {
+			volumes.NewEphemeral(hub, c, nil), volumes.NewLocal(hub, c), volumes.NewExpand(hub, c)); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())

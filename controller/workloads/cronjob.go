@@ -27,11 +27,12 @@ type cronJobController struct {
 	crons  *reconcile.View[*batchv1.CronJob]
 	jobs   *reconcile.View[*batchv1.Job]
 	events client.Recorder
+	m      *Metrics
 }
 
 // NewCronJob returns the controller of CronJobs.
-func NewCronJob(h *reconcile.Hub, events client.Recorder) reconcile.Controller {
-	c := &cronJobController{crons: reconcile.ViewOf[*batchv1.CronJob](h), jobs: reconcile.ViewOf[*batchv1.Job](h), events: events}
+func NewCronJob(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
+	c := &cronJobController{crons: reconcile.ViewOf[*batchv1.CronJob](h), jobs: reconcile.ViewOf[*batchv1.Job](h), events: events, m: m}
 	reconcile.IndexOwners(c.jobs)
 	return c
 }
@@ -244,6 +245,7 @@ func (c *cronJobController) start(ctx context.Context, w client.Client, cj *batc
 		c.events.Eventf(cj, corev1.EventTypeWarning, "FailedCreate", "Error creating job: %v", err)
 		return nil, fmt.Errorf("cannot create job %s: %w", name, err)
 	}
+	c.m.started(made, due)
 	c.events.Eventf(cj, corev1.EventTypeNormal, "SuccessfulCreate", "Created job %v", made.Name)
 	return made, nil
 }

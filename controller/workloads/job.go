@@ -33,11 +33,12 @@ type jobController struct {
 	jobs   *reconcile.View[*batchv1.Job]
 	pods   *reconcile.View[*corev1.Pod]
 	events client.Recorder
+	m      *Metrics
 }
 
 // NewJob returns the controller of Jobs.
-func NewJob(h *reconcile.Hub, events client.Recorder) reconcile.Controller {
-	c := &jobController{jobs: reconcile.ViewOf[*batchv1.Job](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events}
+func NewJob(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
+	c := &jobController{jobs: reconcile.ViewOf[*batchv1.Job](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events, m: m}
 	reconcile.IndexOwners(c.pods)
 	gk := c.jobs.Definition().GVK().GroupKind()
 	c.pods.Index(trackedIndex, func(p *corev1.Pod) []string {
@@ -56,7 +57,15 @@ func (c *jobController) Inputs() []reconcile.Input {
 	return []reconcile.Input{
 		reconcile.Self(c.jobs),
 		reconcile.Owner(c.pods, c.jobs.Definition().GVK().GroupKind()),
+		reconcile.On(c.jobs, func(old, new *batchv1.Job, _ func(object.Key)) {
+			if old == nil && new != nil && managedElsewhere(new) {
+				c.m.elsewhere(new)
+			}
+		}),
 		reconcile.On(c.pods, func(old, new *corev1.Pod, enqueue func(object.Key)) {
+			if new != nil && tracked(new) && terminated(new) && (old == nil || !terminated(old)) {
+				c.m.ended()
+			}
 			if new == nil || metav1.GetControllerOfNoCopy(new) != nil {
 				return
 			}
@@ -73,6 +82,15 @@ func (c *jobController) Inputs() []reconcile.Input {
 			}
 		}),
 	}
+}
+
+// managedElsewhere tells whether a Job is left to another controller.
+func managedElsewhere(job *batchv1.Job) bool {
+	return job.Spec.ManagedBy != nil && *job.Spec.ManagedBy != batchv1.JobControllerName
+}
+
+func terminated(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
 }
 
 func (c *jobController) Outputs() []reconcile.Output {
@@ -93,13 +111,13 @@ func (c *jobController) Reconcile(ctx context.Context, w client.Client, key obje
 				return reconcile.Result{}, nil // will be adopted
 			}
 		}
-		return reconcile.Result{}, c.release(ctx, w, []*corev1.Pod{p})
+		return reconcile.Result{}, c.release(ctx, w, nil, []*corev1.Pod{p})
 	}
 	job, ok := c.jobs.Get(key.Namespace, key.Name)
 	if !ok {
-		return reconcile.Result{}, c.release(ctx, w, c.pods.By(trackedIndex, key.String()))
+		return reconcile.Result{}, c.release(ctx, w, nil, c.pods.By(trackedIndex, key.String()))
 	}
-	if m := job.Spec.ManagedBy; m != nil && *m != batchv1.JobControllerName {
+	if managedElsewhere(job) {
 		return reconcile.Result{}, nil
 	}
 	selector, err := metav1.LabelSelectorAsSelector(job.Spec.Selector)
@@ -117,21 +135,23 @@ func (c *jobController) Reconcile(ctx context.Context, w client.Client, key obje
 			others = append(others, p)
 		}
 	}
-	if err := c.release(ctx, w, others); err != nil {
+	if err := c.release(ctx, w, nil, others); err != nil {
 		return reconcile.Result{}, err
 	}
 	if job.DeletionTimestamp != nil {
-		return reconcile.Result{}, c.release(ctx, w, slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return !tracked(p) }))
+		return reconcile.Result{}, c.release(ctx, w, job, slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return !tracked(p) }))
 	}
-	plan := planJob(job, pods, time.Now())
-	if err := c.carryOut(ctx, w, job, &plan); err != nil {
+	began := time.Now()
+	plan := planJob(job, pods, began)
+	if err := c.carryOut(ctx, w, job, &plan, began); err != nil {
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{After: plan.after}, nil
 }
 
-func (c *jobController) carryOut(ctx context.Context, w client.Client, job *batchv1.Job, plan *jobPlan) error {
+func (c *jobController) carryOut(ctx context.Context, w client.Client, job *batchv1.Job, plan *jobPlan, began time.Time) (err error) {
 	made, podErr := c.writePods(ctx, w, job, plan)
+	defer func() { c.m.synced(job, plan, made, time.Since(began), err) }()
 	next := job.DeepCopy()
 	next.Status = plan.status
 	next.Status.Active += made
@@ -142,11 +162,12 @@ func (c *jobController) carryOut(ctx context.Context, w client.Client, job *batc
 			}
 			return errors.Join(podErr, fmt.Errorf("cannot update status: %w", err))
 		}
+		c.m.reported(job, &next.Status)
 	}
 	for _, e := range plan.events {
 		c.events.Eventf(job, e.kind, e.reason, "%s", e.message)
 	}
-	return errors.Join(podErr, c.release(ctx, w, plan.release))
+	return errors.Join(podErr, c.release(ctx, w, job, plan.release))
 }
 
 // writePods makes and deletes pods, and returns how many it made.
@@ -162,8 +183,13 @@ func (c *jobController) writePods(ctx context.Context, w client.Client, job *bat
 	if len(writes) == 0 {
 		return 0, nil
 	}
+	failed := 0
+	defer func() { c.m.created(job, &plan.status, int(made), failed) }()
 	for i, r := range w.Batch(ctx, writes) {
 		making := i < len(plan.create)
+		if making && r.Err != nil {
+			failed++
+		}
 		switch {
 		case making && r.Err == nil:
 			made++
@@ -222,8 +248,9 @@ func (c *jobController) pod(job *batchv1.Job, made jobPod) *corev1.Pod {
 	return p
 }
 
-// release takes the tracking finalizer off pods.
-func (c *jobController) release(ctx context.Context, w client.Client, pods []*corev1.Pod) error {
+// release takes the tracking finalizer off pods; job is that which counted them,
+// nil when none does.
+func (c *jobController) release(ctx context.Context, w client.Client, job *batchv1.Job, pods []*corev1.Pod) error {
 	var errs []error
 	for _, p := range pods {
 		kept := slices.DeleteFunc(slices.Clone(p.Finalizers), func(f string) bool { return f == batchv1.JobTrackingFinalizer })
@@ -234,6 +261,8 @@ func (c *jobController) release(ctx context.Context, w client.Client, pods []*co
 		_, err = w.Patch(ctx, c.pods.Definition(), p.Namespace, p.Name, client.Patch{Type: types.MergePatchType, Data: body})
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("cannot release pod %s: %w", object.KeyOf(p), err))
+		} else {
+			c.m.released(job, p)
 		}
 	}
 	return errors.Join(errs...)

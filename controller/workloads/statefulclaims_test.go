@@ -19,7 +19,7 @@ import (
 func TestOwnersOfClaims(t *testing.T) {
 	f := fake.New(object.NewScheme(kinds.All()...))
 	defer f.Close()
-	c := NewStatefulSet(reconcile.NewHub(f, nil), nil).(*statefulSetController)
+	c := NewStatefulSet(reconcile.NewHub(f, nil), nil, nil).(*statefulSetController)
 	const keep, drop = appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "s-1", UID: "pod"}}
 	yes := true

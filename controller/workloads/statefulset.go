@@ -28,13 +28,14 @@ type statefulSetController struct {
 	claims  *reconcile.View[*corev1.PersistentVolumeClaim]
 	history history
 	events  client.Recorder
+	m       *Metrics
 }
 
 // NewStatefulSet returns the controller of StatefulSets.
-func NewStatefulSet(h *reconcile.Hub, events client.Recorder) reconcile.Controller {
+func NewStatefulSet(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
 	c := &statefulSetController{
 		sets: reconcile.ViewOf[*appsv1.StatefulSet](h), pods: reconcile.ViewOf[*corev1.Pod](h),
-		claims: reconcile.ViewOf[*corev1.PersistentVolumeClaim](h), history: newHistory(h), events: events,
+		claims: reconcile.ViewOf[*corev1.PersistentVolumeClaim](h), history: newHistory(h), events: events, m: m,
 	}
 	reconcile.IndexOwners(c.pods)
 	return c
@@ -72,6 +73,7 @@ func (c *statefulSetController) Outputs() []reconcile.Output {
 func (c *statefulSetController) Reconcile(ctx context.Context, w client.Client, key object.Key) (reconcile.Result, error) {
 	set, ok := c.sets.Get(key.Namespace, key.Name)
 	if !ok {
+		c.m.gone(key.Namespace, key.Name)
 		return reconcile.Result{}, nil
 	}
 	selector, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
@@ -110,6 +112,7 @@ func (c *statefulSetController) Reconcile(ctx context.Context, w client.Client, 
 	status := *set.Status.DeepCopy()
 	status.CurrentRevision, status.UpdateRevision, status.CollisionCount = current.Name, update.Name, &collisions
 	plan := planStateful(set, pods, status, time.Now())
+	c.m.stateful(set, &plan.status)
 	manageErr := c.carryOut(ctx, w, set, &plan, current, update)
 	if manageErr == nil || len(plan.create) == 0 {
 		if err := c.writeStatus(ctx, w, set, plan.status); err != nil {
