@@ -51,7 +51,7 @@ func TestFilesThatChange(t *testing.T) {
 		return path
 	}
 	hook := file("hook.kubeconfig", "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: https://127.0.0.1:1}}]\ncontexts: [{name: a, context: {cluster: a}}]\ncurrent-context: a\n")
-	webhook := ", {type: Webhook, name: hook, webhook: {timeout: 1s, failurePolicy: Deny, subjectAccessReviewVersion: v1, matchConditionSubjectAccessReviewVersion: v1, connectionInfo: {type: KubeConfigFile, kubeConfigFile: " + hook + "}}}"
+	webhook := ", {type: Webhook, name: hook, webhook: {timeout: 1ms, failurePolicy: Deny, subjectAccessReviewVersion: v1, matchConditionSubjectAccessReviewVersion: v1, connectionInfo: {type: KubeConfigFile, kubeConfigFile: " + hook + "}}}"
 	key := func(name string) string {
 		return configHead + "EncryptionConfiguration\nresources: [{resources: [" + name + "], providers: [{aescbc: {keys: [{name: a, secret: MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=}]}}, {identity: {}}]}]\n"
 	}
