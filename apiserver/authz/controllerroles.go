@@ -39,7 +39,7 @@ func controllerRoles() []controllerRole {
 		role("deployment-controller", rule("get list watch update", "extensions apps", "deployments"), rule("update", "extensions apps", "deployments/status"),
 			rule("update", "extensions apps", "deployments/finalizers"), rule(renewed, "apps extensions", "replicasets"), rule("get list update watch", core, "pods"), events()),
 		role("device-taint-eviction-controller", rule("get list watch delete", core, "pods"), rule("patch update", core, "pods/status"), rule(read, "resource.k8s.io", "resourceclaims"),
-			rule(read, "resource.k8s.io", "resourceslices devicetaintrules"), rule(read, "resource.k8s.io", "deviceclasses"), events()),
+			rule(read, "resource.k8s.io", "resourceslices"), rule(read, "resource.k8s.io", "deviceclasses"), rule(read, "resource.k8s.io", "devicetaintrules"), events()),
 		role("disruption-controller", rule(read, "extensions apps", "deployments"), rule(read, "apps extensions", "replicasets"), rule(read, core, "replicationcontrollers"),
 			rule(read, "policy", "poddisruptionbudgets"), rule(read, "apps", "statefulsets"), rule("update", "policy", "poddisruptionbudgets/status"),
 			rule("patch update", core, "pods/status"), rule("get", "*", "*/scale"), events()),
