@@ -348,6 +348,7 @@ func (s *server) run(ctx context.Context) error {
 		part("tokens in Secrets", v.Run)
 	}
 	part("cluster-info", s.publishClusterInfo)
+	part("tokens in Secrets", s.trackLegacyTokens)
 	part("controllers", s.parts.Run)
 	part("scheduler", s.scheduler.Run)
 	if s.node != nil {

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"sagong/apiserver/authn"
 	"sagong/client"
 	"sagong/controller/identity"
 	"sagong/reconcile"
@@ -27,6 +28,30 @@ func (s *server) tokenControllers() []reconcile.Controller {
 		identity.NewTokenCleaner(bootstrap, time.Now),
 		identity.NewBootstrapSigner(s.hub, bootstrap, time.Now),
 	}
+}
+
+// legacyTracking is the ConfigMap that says since when the use of tokens in Secrets
+// is written down, for tools that look for tokens nobody uses.
+const legacyTracking = "kube-apiserver-legacy-service-account-token-tracking"
+
+func (s *server) trackLegacyTokens(ctx context.Context) error {
+	const since = "since"
+	have, err := client.Get[*corev1.ConfigMap](ctx, s.system, metav1.NamespaceSystem, legacyTracking)
+	today := map[string]string{since: time.Now().UTC().Format(authn.LegacyTokenDate)}
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = client.Create(ctx, s.system, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: legacyTracking}, Data: today})
+	case err == nil:
+		if _, bad := time.Parse(authn.LegacyTokenDate, have.Data[since]); bad != nil {
+			out := have.DeepCopy()
+			out.Data = today
+			_, err = client.Update(ctx, s.system, out)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("cannot say since when the use of tokens in Secrets is written down", "err", err)
+	}
+	return nil
 }
 
 // publishClusterInfo says in kube-public where the cluster is and by whose

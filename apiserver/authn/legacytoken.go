@@ -3,11 +3,13 @@ package authn
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/go-jose/go-jose/v4/jwt"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -53,9 +55,39 @@ func (s *ServiceAccounts) checkLegacy(ctx context.Context, token string, public 
 	if subtle.ConstantTimeCompare(secret.Data[corev1.ServiceAccountTokenKey], []byte(token)) != 1 {
 		return nil, errors.New("service account token does not match the one of its secret")
 	}
+	if since := secret.Labels[invalidSinceLabel]; since != "" {
+		return nil, fmt.Errorf("the token in secret %s/%s for service account %s/%s has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '%s' label from the secret to temporarily allow use of this token",
+			namespace, c.Secret, namespace, name, invalidSinceLabel)
+	}
 	sa, err := client.Get[*corev1.ServiceAccount](ctx, s.Objects, namespace, name)
 	if err != nil || sa.DeletionTimestamp != nil || string(sa.UID) != c.UID {
 		return nil, fmt.Errorf("service account %s/%s of the token has been deleted", namespace, name)
 	}
+	s.noteUse(ctx, secret)
 	return serviceaccount.UserInfo(namespace, name, c.UID), nil
+}
+
+// What is known of the use of such a token stands in labels of its Secret, as
+// upstream does.
+const (
+	lastUsedLabel     = "kubernetes.io/legacy-token-last-used"
+	invalidSinceLabel = "kubernetes.io/legacy-token-invalid-since"
+	// LegacyTokenDate is the form of the days in these labels.
+	LegacyTokenDate = "2006-01-02"
+)
+
+// noteUse writes down, once a day, that a token is used. That it could not be is
+// no reason to refuse the token.
+func (s *ServiceAccounts) noteUse(ctx context.Context, secret *corev1.Secret) {
+	now := s.Now().UTC()
+	today := now.Format(LegacyTokenDate)
+	// Another server's clock may be ahead.
+	if used := secret.Labels[lastUsedLabel]; used == today || used == now.AddDate(0, 0, 1).Format(LegacyTokenDate) {
+		return
+	}
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": secret.UID, "labels": map[string]string{lastUsedLabel: today}}})
+	if err != nil {
+		return
+	}
+	_, _ = client.PatchOf[*corev1.Secret](ctx, s.Objects, secret.Namespace, secret.Name, client.Patch{Type: types.MergePatchType, Data: body})
 }

@@ -15,6 +15,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 
 	"sagong/apiserver/authn"
@@ -63,6 +64,38 @@ func TestLegacyToken(t *testing.T) {
 	have = have.DeepCopy()
 	have.Data = map[string][]byte{corev1.ServiceAccountTokenKey: []byte(token)}
 	if _, err := client.Update(t.Context(), c, have); err != nil {
+		t.Fatal(err)
+	}
+	check(t.Context(), "")
+	// Its use is written down, once a day.
+	label := func(key string) (string, string) {
+		t.Helper()
+		have, err := client.Get[*corev1.Secret](t.Context(), c, "ns", "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return have.Labels[key], have.ResourceVersion
+	}
+	const used, since = "kubernetes.io/legacy-token-last-used", "kubernetes.io/legacy-token-invalid-since"
+	today, revision := label(used)
+	if _, err := time.Parse(time.DateOnly, today); err != nil {
+		t.Errorf("last used: %v", err)
+	}
+	accounts.Now = func() time.Time { return time.Now().AddDate(0, 0, -1) } // another server's clock is behind
+	check(t.Context(), "")
+	if _, now := label(used); now != revision {
+		t.Error("its use is written down again")
+	}
+	accounts.Now = func() time.Time { return time.Now().AddDate(0, 0, 2) }
+	check(t.Context(), "")
+	if later, _ := label(used); later <= today {
+		t.Errorf("last used %s, two days after %s", later, today)
+	}
+	if _, err := client.PatchOf[*corev1.Secret](t.Context(), c, "ns", "s", client.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"labels":{"` + since + `":"2026-01-01"}}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	check(t.Context(), "the token in secret ns/s for service account ns/bot has been marked invalid.")
+	if _, err := client.PatchOf[*corev1.Secret](t.Context(), c, "ns", "s", client.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"labels":{"` + since + `":null}}}`)}); err != nil {
 		t.Fatal(err)
 	}
 	check(t.Context(), "")
