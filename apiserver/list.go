@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"sagong/apiserver/resource"
 	"sagong/object"
@@ -62,54 +64,162 @@ func listMeta(l resource.List) metav1.ListMeta {
 // sendList joins a list from the items' stored or cached bytes.
 func (q *request) sendList(a accepted, t resource.Target, l resource.List) error {
 	v := t.WireVersion()
-	switch {
-	case a.as == asTable:
+	if a.as == asTable {
 		return q.sendTable(a, http.StatusOK, t, l)
+	}
+	if !a.text() {
+		q.auditList(t, l)
+	}
+	switch {
 	case a.as == asMetadata:
-		if a.format == object.Protobuf {
-			q.auditList(t, l)
-		}
 		return q.sendPartials(a, l)
 	case a.format == object.Protobuf:
-		q.auditList(t, l)
 		size, write, err := protobufList(v, l)
 		if err != nil {
 			return apierrors.NewInternalError(err)
 		}
 		q.stream(a, http.StatusOK, size, write)
 		return nil
+	case a.format == object.CBOR:
+		return q.sendCBOR(a, v.ListKind, v.GroupVersion().String(), l, func(dst []byte, it resource.Item) ([]byte, error) { return it.AppendCBOR(dst, v, false) })
 	}
 	return q.sendItems(a, http.StatusOK, jsonListHead(v.ListKind, v.GroupVersion().String(), l), l.Items, func(it resource.Item) ([]byte, error) { return it.JSON(v) })
 }
 
-// sendItems joins a list in JSON from b, how it begins, and its items. A long one
-// goes out while it is made: many who ask for it, or take it slowly, must not keep
-// as many copies.
+// joined is a list that is made of its items one by one.
+type joined struct {
+	head, between, tail []byte
+	item                func(dst []byte, it resource.Item) ([]byte, error)
+}
+
+// sendItems joins a list in JSON, or what is made of that, from b, how it begins,
+// and its items.
 func (q *request) sendItems(a accepted, code int, b []byte, items []resource.Item, render func(resource.Item) ([]byte, error)) error {
-	rest := items
-	add := func(b []byte) ([]byte, error) {
-		if err := resource.ConvertNext(items, len(items)-len(rest)); err != nil {
-			return b, err
-		}
-		p, err := render(rest[0])
+	list := joined{head: b, between: []byte(","), tail: []byte("]}\n"), item: func(dst []byte, it resource.Item) ([]byte, error) {
+		p, err := render(it)
+		return append(dst, p...), err
+	}}
+	switch {
+	case q.audited.WantsResponse():
+		b, err := list.all(items)
 		if err != nil {
-			return b, err
+			return asInternal(err)
 		}
-		if len(rest) < len(items) {
-			b = append(b, ',')
+		q.writeJSON(a, code, b)
+		return nil
+	case len(items) == 0:
+		q.writeJSON(a, code, append(b, list.tail...))
+		return nil
+	case a.format == object.YAML:
+		if err := list.asYAML(render); err != nil {
+			return apierrors.NewInternalError(err)
 		}
-		rest[0] = resource.Item{} // what it was decoded to is needed no more
-		rest = rest[1:]
-		return append(b, p...), nil
+	case a.pretty:
+		list.indented(render)
 	}
+	return q.join(a, code, list, items)
+}
+
+// sendCBOR joins a list in CBOR.
+func (q *request) sendCBOR(a accepted, kind, apiVersion string, l resource.List, item func([]byte, resource.Item) ([]byte, error)) error {
+	b := object.AppendCBORMap([]byte(object.SelfDescribed), 4)
+	for _, s := range [...]string{"kind", kind, "apiVersion", apiVersion, "metadata"} {
+		b = object.AppendCBORString(b, s)
+	}
+	b, err := object.AppendCBORPlain(b, listMeta(l))
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	b = object.AppendCBORArray(object.AppendCBORString(b, "items"), len(l.Items))
+	return q.join(a, http.StatusOK, joined{head: b, item: item}, l.Items)
+}
+
+// all is the list as a whole.
+func (j *joined) all(items []resource.Item) (b []byte, err error) {
+	b = j.head
+	for i := range items {
+		if b, err = j.add(b, items, i); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, j.tail...), nil
+}
+
+// add appends item n, which is needed no more then.
+func (j *joined) add(b []byte, items []resource.Item, n int) ([]byte, error) {
+	if err := resource.ConvertNext(items, n); err != nil {
+		return b, err
+	}
+	if n > 0 {
+		b = append(b, j.between...)
+	}
+	b, err := j.item(b, items[n])
+	items[n] = resource.Item{} // with what it was decoded to
+	return b, err
+}
+
+// indented makes of a list in JSON one for people to read.
+func (j *joined) indented(render func(resource.Item) ([]byte, error)) {
+	const deep = "    "
+	empty := indent(append(j.head, j.tail...))
+	j.head = append(bytes.TrimSuffix(empty, []byte("]\n}")), "\n"+deep...)
+	j.between, j.tail = []byte(",\n"+deep), []byte("\n  ]\n}")
+	j.item = func(dst []byte, it resource.Item) ([]byte, error) {
+		p, err := render(it)
+		if err != nil {
+			return dst, err
+		}
+		out := bytes.NewBuffer(dst)
+		err = json.Indent(out, p, deep, "  ")
+		return out.Bytes(), err
+	}
+}
+
+// asYAML makes of a list in JSON one in YAML, whose keys are in their order.
+func (j *joined) asYAML(render func(resource.Item) ([]byte, error)) error {
+	empty, err := yaml.JSONToYAML(append(j.head, j.tail...))
+	if err != nil {
+		return err
+	}
+	const none = ": []\n" // of items or rows
+	at := bytes.LastIndex(empty, []byte(none))
+	if at < 0 {
+		return errors.New("a list has no place for its items")
+	}
+	j.tail = bytes.Clone(empty[at+len(none):])
+	j.head, j.between = append(empty[:at], ":\n"...), nil
+	j.item = func(dst []byte, it resource.Item) ([]byte, error) {
+		p, err := render(it)
+		if err != nil {
+			return dst, err
+		}
+		if p, err = yaml.JSONToYAML(p); err != nil {
+			return dst, err
+		}
+		before := "- "
+		for line := range bytes.Lines(p) {
+			if len(line) > 1 {
+				dst = append(dst, before...)
+			}
+			dst, before = append(dst, line...), "  "
+		}
+		return dst, nil
+	}
+	return nil
+}
+
+// join sends a list. A long one goes out while it is made: many who ask for it, or
+// take it slowly, must not keep as many copies.
+func (q *request) join(a accepted, code int, list joined, items []resource.Item) error {
+	b, n := list.head, 0
 	var err error
-	for whole := a.format != object.JSON || a.pretty || q.audited.WantsResponse(); len(rest) > 0 && (whole || len(b) <= compressAbove); {
-		if b, err = add(b); err != nil {
+	for ; n < len(items) && len(b) <= compressAbove; n++ {
+		if b, err = list.add(b, items, n); err != nil {
 			return asInternal(err)
 		}
 	}
-	if len(rest) == 0 {
-		q.writeJSON(a, code, append(b, "]}\n"...))
+	if n == len(items) {
+		q.write(a, code, append(b, list.tail...))
 		return nil
 	}
 	q.stream(a, code, -1, func(w io.Writer) {
@@ -117,13 +227,13 @@ func (q *request) sendItems(a accepted, code int, b []byte, items []resource.Ite
 			if _, err := w.Write(b); err != nil {
 				return
 			}
-			if len(rest) == 0 {
-				_, _ = io.WriteString(w, "]}\n")
+			if n == len(items) {
+				_, _ = w.Write(list.tail)
 				return
 			}
 			q.ticket.Resume(q.r.Context())
-			for b = b[:0]; len(rest) > 0 && len(b) <= chunk; {
-				if b, err = add(b); err != nil {
+			for b = b[:0]; n < len(items) && len(b) <= chunk; n++ {
+				if b, err = list.add(b, items, n); err != nil {
 					q.s.log.Error("cannot make an item of a list", "path", q.info.Path, "err", err)
 					panic(http.ErrAbortHandler) // it has begun
 				}
@@ -220,7 +330,14 @@ func protobufList(v *object.Version, l resource.List) (int, func(io.Writer), err
 
 // partial is one object reduced to its metadata.
 func partial(it resource.Item, a accepted) ([]byte, error) {
-	if a.format == object.Protobuf {
+	switch a.format {
+	case object.CBOR:
+		p, err := partialObject(it, a.version, true)
+		if err != nil {
+			return nil, err
+		}
+		return object.AppendCBOR(nil, p)
+	case object.Protobuf:
 		msg, err := partialMessage(it)
 		if err != nil {
 			return nil, err
@@ -247,6 +364,19 @@ func partialJSON(it resource.Item, version string) ([]byte, error) {
 	out = append(out, `","metadata":`...)
 	out = append(out, b...)
 	return append(out, '}'), nil
+}
+
+// partialObject is the PartialObjectMetadata itself: it says its kind when whole.
+func partialObject(it resource.Item, version string, whole bool) (*metav1.PartialObjectMetadata, error) {
+	m, err := it.Meta()
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	p := &metav1.PartialObjectMetadata{ObjectMeta: *metadataOf(m)}
+	if whole {
+		p.TypeMeta = metav1.TypeMeta{Kind: "PartialObjectMetadata", APIVersion: metav1.GroupName + "/" + version}
+	}
+	return p, nil
 }
 
 // partialMessage is the PartialObjectMetadata message: its only field is the
@@ -287,27 +417,75 @@ func metadataOf(m metav1.Object) *metav1.ObjectMeta {
 }
 
 func (q *request) sendPartials(a accepted, l resource.List) error {
-	if a.format != object.Protobuf {
-		return q.sendItems(a, http.StatusOK, jsonListHead("PartialObjectMetadataList", metav1.GroupName+"/"+a.version, l), l.Items, func(it resource.Item) ([]byte, error) { return partialJSON(it, a.version) })
+	const kind = "PartialObjectMetadataList"
+	apiVersion := metav1.GroupName + "/" + a.version
+	switch a.format {
+	case object.CBOR:
+		return q.sendCBOR(a, kind, apiVersion, l, func(dst []byte, it resource.Item) ([]byte, error) {
+			p, err := partialObject(it, a.version, true)
+			if err != nil {
+				return dst, err
+			}
+			return object.AppendCBORValue(dst, p)
+		})
+	case object.Protobuf:
+		size, write, err := partialsList(apiVersion, kind, l)
+		if err != nil {
+			return asInternal(err)
+		}
+		q.stream(a, http.StatusOK, size, write)
+		return nil
 	}
+	return q.sendItems(a, http.StatusOK, jsonListHead(kind, apiVersion, l), l.Items, func(it resource.Item) ([]byte, error) { return partialJSON(it, a.version) })
+}
+
+// partialsList is protobufList of metadata. Its length must be known before the
+// first byte, so what takes no more than a look into stored bytes is made twice,
+// rather than kept.
+func partialsList(apiVersion, kind string, l resource.List) (int, func(io.Writer), error) {
+	type part struct {
+		n   int
+		msg []byte // nil: made when it is its turn
+	}
+	parts := make([]part, len(l.Items))
 	meta := listMeta(l)
 	m, err := meta.Marshal()
 	if err != nil {
-		return apierrors.NewInternalError(err)
+		return 0, nil, err
 	}
-	msg := object.AppendBytesField(nil, 1, m)
-	for i := range l.Items {
+	n := object.FieldLen(len(m))
+	var scratch []byte
+	for i, it := range l.Items {
 		if err := resource.ConvertNext(l.Items, i); err != nil {
-			return apierrors.NewInternalError(err)
+			return 0, nil, err
 		}
-		p, err := partialMessage(l.Items[i])
-		l.Items[i] = resource.Item{}
-		if err != nil {
-			return err
+		it = l.Items[i]
+		if raw, ok := it.StoredMetaIn(&scratch); ok {
+			parts[i].n = object.FieldLen(len(raw)) + object.RevisionFieldLen(it.Revision())
+		} else {
+			if parts[i].msg, err = partialMessage(it); err != nil {
+				return 0, nil, err
+			}
+			parts[i].n, l.Items[i] = len(parts[i].msg), resource.Item{}
 		}
-		msg = object.AppendBytesField(msg, 2, p)
+		n += object.FieldLen(parts[i].n)
 	}
-	b := object.AppendEnvelope(make([]byte, 0, len(msg)+80), metav1.GroupName+"/"+a.version, "PartialObjectMetadataList", len(msg))
-	q.write(a, http.StatusOK, append(b, msg...))
-	return nil
+	return object.EnvelopeLen(apiVersion, kind, n), func(w io.Writer) {
+		out := bufio.NewWriterSize(w, 64<<10)
+		head := object.AppendEnvelope(nil, apiVersion, kind, n)
+		_, _ = out.Write(object.AppendBytesField(head, 1, m))
+		for i, p := range parts {
+			_, _ = out.Write(object.AppendFieldHeader(out.AvailableBuffer(), 2, p.n))
+			if p.msg == nil {
+				raw, _ := l.Items[i].StoredMetaIn(&scratch)
+				_, _ = out.Write(object.AppendFieldHeader(out.AvailableBuffer(), 1, len(raw)))
+				_, _ = out.Write(raw)
+				p.msg = object.AppendRevision(out.AvailableBuffer(), l.Items[i].Revision())
+			}
+			if _, err := out.Write(p.msg); err != nil {
+				return
+			}
+		}
+		_ = out.Flush()
+	}, nil
 }

@@ -17,6 +17,8 @@ const (
 	mediaJSON     = "application/json"
 	mediaYAML     = "application/yaml"
 	mediaProtobuf = "application/vnd.kubernetes.protobuf"
+	mediaCBOR     = "application/cbor"
+	mediaCBORs    = "application/cbor-seq" // of watches
 )
 
 // shape says what a client wants objects turned into.
@@ -47,6 +49,10 @@ func (a accepted) contentType(watch bool) string {
 		return mediaProtobuf
 	case a.format == object.YAML:
 		return mediaYAML
+	case a.format == object.CBOR && watch:
+		return mediaCBORs
+	case a.format == object.CBOR:
+		return mediaCBOR
 	}
 	return mediaJSON
 }
@@ -55,7 +61,10 @@ func (a accepted) contentType(watch bool) string {
 var formats = []struct {
 	object.Format
 	media, subtype string
-}{{object.JSON, mediaJSON, "json"}, {object.YAML, mediaYAML, "yaml"}, {object.Protobuf, mediaProtobuf, "vnd.kubernetes.protobuf"}}
+}{{object.JSON, mediaJSON, "json"}, {object.YAML, mediaYAML, "yaml"}, {object.Protobuf, mediaProtobuf, "vnd.kubernetes.protobuf"}, {object.CBOR, mediaCBOR, "cbor"}}
+
+// text reports whether the format is JSON, or made of it.
+func (a accepted) text() bool { return a.format == object.JSON || a.format == object.YAML }
 
 // negotiate chooses the response's encoding from the Accept header. protobuf
 // says whether the kind has that form, shaped whether Table and
@@ -116,7 +125,7 @@ func (a *accepted) allows(params map[string]string, protobuf, shaped bool) bool 
 	switch as {
 	case "Table":
 		a.as = asTable
-		return a.format != object.Protobuf
+		return a.text()
 	case "PartialObjectMetadata", "PartialObjectMetadataList":
 		a.as = asMetadata // has every form whatever the kind
 		return true
@@ -138,9 +147,9 @@ func wantsPretty(r *http.Request) bool {
 
 // notAcceptable names the forms that there are, though not every kind has each.
 func notAcceptable(watch bool) error {
-	types := mediaJSON + ", " + mediaYAML + ", " + mediaProtobuf
+	types := mediaJSON + ", " + mediaYAML + ", " + mediaProtobuf + ", " + mediaCBOR
 	if watch {
-		types = mediaJSON + ";stream=watch, " + mediaProtobuf + ";stream=watch"
+		types = mediaJSON + ";stream=watch, " + mediaProtobuf + ";stream=watch, " + mediaCBORs
 	}
 	return &statusError{metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
@@ -163,9 +172,11 @@ func bodyFormat(r *http.Request) (object.Format, error) {
 			return object.YAML, nil
 		case mediaProtobuf:
 			return object.Protobuf, nil // for a kind without that form, decoding says so
+		case mediaCBOR:
+			return object.CBOR, nil
 		}
 	}
-	return 0, unsupportedMedia([]string{mediaJSON, mediaYAML, mediaProtobuf})
+	return 0, unsupportedMedia([]string{mediaJSON, mediaYAML, mediaProtobuf, mediaCBOR})
 }
 
 func unsupportedMedia(types []string) error {

@@ -9,9 +9,26 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
 	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
+	"k8s.io/apiserver/pkg/features"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/client-go/kubernetes/scheme"
 )
+
+// upstreamCodecs are those of an API server that serves CBOR.
+func upstreamCodecs(t *testing.T) serializer.CodecFactory {
+	gate := string(features.CBORServingAndStorage)
+	set := func(on bool) {
+		if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{gate: on}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(true)
+	t.Cleanup(func() { set(false) })
+	return serializer.NewCodecFactory(scheme.Scheme, serializer.WithSerializer(cbor.NewSerializerInfo))
+}
 
 // scope is what upstream asks a kind's handler.
 type scope struct{ protobuf, shaped bool }
@@ -23,7 +40,7 @@ func (s scope) AllowsMediaTypeTransform(_, subtype string, as *schema.GroupVersi
 	case !s.shaped || as.Group != metav1.GroupName || as.Version != "v1" && as.Version != "v1beta1":
 		return false
 	case as.Kind == "Table":
-		return subtype != "vnd.kubernetes.protobuf"
+		return subtype == "json" || subtype == "yaml"
 	}
 	return as.Kind == "PartialObjectMetadata" || as.Kind == "PartialObjectMetadataList"
 }
@@ -34,6 +51,7 @@ func (s scope) AllowsStreamSchema(v string) bool  { return v == "watch" }
 // TestNegotiationIsUpstreams: every Accept header has the outcome that it has with
 // upstream's own negotiation.
 func TestNegotiationIsUpstreams(t *testing.T) {
+	codecs := upstreamCodecs(t)
 	headers := []string{
 		"application/vnd.kubernetes.protobuf, */*", "*/*, application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json",
 		"application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
@@ -61,15 +79,17 @@ func TestNegotiationIsUpstreams(t *testing.T) {
 			protobuf, watch, shaped := i&1 == 0, i&2 != 0, i&4 != 0
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Accept", h)
-			opts, info, err := negotiation.NegotiateOutputMediaType(r, scheme.Codecs, scope{protobuf, shaped})
+			opts, info, err := negotiation.NegotiateOutputMediaType(r, codecs, scope{protobuf, shaped})
 			if watch {
-				_, err = negotiation.NegotiateOutputMediaTypeStream(r, scheme.Codecs, scope{protobuf, shaped})
+				_, err = negotiation.NegotiateOutputMediaTypeStream(r, codecs, scope{protobuf, shaped})
 			}
 			want := fmt.Sprint(err)
 			if err == nil {
 				want = info.MediaType
 				if watch && want == mediaProtobuf {
 					want += ";stream=watch"
+				} else if watch && want == mediaCBOR {
+					want = mediaCBORs
 				}
 				if opts.Convert != nil {
 					want += " as " + strings.TrimSuffix(opts.Convert.Kind, "List") + " " + opts.Convert.Version
@@ -100,6 +120,7 @@ func TestNegotiationIsUpstreams(t *testing.T) {
 }
 
 func TestBodyFormatIsUpstreams(t *testing.T) {
+	codecs := upstreamCodecs(t)
 	for _, h := range []string{
 		"", "application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/yaml", "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf;x=y",
 		"application/cbor", "application/cbor-seq", "text/plain", "application/", "/", ";", "application/json;;", "application/x-www-form-urlencoded", "*/*",
@@ -107,7 +128,7 @@ func TestBodyFormatIsUpstreams(t *testing.T) {
 		r := httptest.NewRequest("POST", "/", nil)
 		r.Header.Set("Content-Type", h)
 		want := ""
-		info, err := negotiation.NegotiateInputSerializer(r, false, scheme.Codecs)
+		info, err := negotiation.NegotiateInputSerializer(r, false, codecs)
 		if err != nil {
 			want = err.Error()
 		} else {

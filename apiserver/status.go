@@ -68,7 +68,15 @@ func (q *request) fail(err error) {
 // status is what a built-in object that is not of a stored kind is sent as:
 // Status, Scale, a review.
 func (q *request) other(a accepted, code int, o runtime.Object) {
-	if a.format == object.Protobuf {
+	switch a.format {
+	case object.CBOR:
+		q.auditOther(o)
+		if b, err := object.AppendCBOR(nil, o); err == nil {
+			q.write(a, code, b)
+			return
+		}
+		a.format = object.JSON
+	case object.Protobuf:
 		q.auditOther(o)
 		if b, err := object.Marshal(o); err == nil {
 			gvk := o.GetObjectKind().GroupVersionKind()

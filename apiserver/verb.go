@@ -102,9 +102,9 @@ func (q *request) readPatch(t resource.Target) (resource.Patch, *metav1.PatchOpt
 		}
 	}
 	p.Type = types.PatchType(media)
-	accepts := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}
+	accepts := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType)}
 	if t.Custom() {
-		accepts = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType)}
+		accepts = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType)}
 	}
 	known := false
 	for _, a := range accepts {
@@ -123,8 +123,17 @@ func (q *request) readPatch(t resource.Target) (resource.Patch, *metav1.PatchOpt
 	if p.Data, err = q.readBody(); err != nil {
 		return p, o, err
 	}
-	if p.Type != types.ApplyYAMLPatchType && !json.Valid(p.Data) {
-		return p, o, apierrors.NewBadRequest("invalid JSON patch")
+	switch p.Type {
+	case types.ApplyYAMLPatchType:
+	case types.ApplyCBORPatchType: // says the same in other bytes
+		if p.Data, err = object.CBORToJSON(p.Data); err != nil {
+			return p, o, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		p.Type = types.ApplyYAMLPatchType
+	default:
+		if !json.Valid(p.Data) {
+			return p, o, apierrors.NewBadRequest("invalid JSON patch")
+		}
 	}
 	q.audited.Patch(p.Data)
 	return p, o, nil
@@ -276,15 +285,24 @@ func (q *request) item(a accepted, code int, t resource.Target, it resource.Item
 		if err != nil {
 			return err
 		}
-		if a.format == object.Protobuf {
+		if a.text() {
+			q.writeJSON(a, code, append(b, '\n'))
+		} else {
 			q.auditItem(t, it)
 			q.write(a, code, b)
-		} else {
-			q.writeJSON(a, code, append(b, '\n'))
 		}
 		return nil
 	}
-	if a.format == object.Protobuf {
+	switch a.format {
+	case object.CBOR:
+		q.auditItem(t, it)
+		b, err := it.AppendCBOR(nil, v, true)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		q.write(a, code, b)
+		return nil
+	case object.Protobuf:
 		q.auditItem(t, it)
 		value, tail, err := it.Protobuf(v)
 		if err != nil {

@@ -224,6 +224,23 @@ func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
 		o.scratch = appendFrameHead(o.scratch[:0], string(kind), gvk.GroupVersion().String(), gvk.Kind, len(value)+len(tail))
 		return o.pieces(o.scratch, value, tail)
 	}
+	if o.a.format == object.CBOR {
+		b := appendCBOREvent(o.scratch[:0], string(kind))
+		var err error
+		if o.a.as == asMetadata {
+			var p *metav1.PartialObjectMetadata
+			if p, err = partialObject(it, o.a.version, true); err == nil {
+				b, err = object.AppendCBOR(b, p)
+			}
+		} else {
+			b, err = it.AppendCBOR(b, o.v, true)
+		}
+		if err != nil {
+			return err
+		}
+		o.scratch = b
+		return o.pieces(b)
+	}
 	b := append(o.scratch[:0], `{"type":"`...)
 	b = append(b, kind...)
 	b = append(b, `","object":`...)
@@ -280,6 +297,13 @@ func appendFrameHead(b []byte, kind, apiVersion, name string, n int) []byte {
 	return object.AppendEnvelope(b, apiVersion, name, n)
 }
 
+// appendCBOREvent begins a WatchEvent in CBOR, whose object must follow.
+func appendCBOREvent(b []byte, kind string) []byte {
+	b = object.AppendCBORMap(append(b, object.SelfDescribed...), 2)
+	b = object.AppendCBORString(object.AppendCBORString(b, "type"), kind)
+	return object.AppendCBORString(b, "object")
+}
+
 func (o *watchWriter) frame(kind, apiVersion, name string, msg []byte) error {
 	return o.pieces(appendFrameHead(nil, kind, apiVersion, name, len(msg)), msg)
 }
@@ -300,6 +324,15 @@ func (o *watchWriter) bookmark(r object.Revision, end bool) error {
 			return err
 		}
 		return o.frame(string(client.Bookmark), gvk.GroupVersion().String(), gvk.Kind, object.AppendBytesField(nil, 1, raw))
+	}
+	if o.a.format == object.CBOR {
+		b, err := object.AppendCBOR(appendCBOREvent(nil, string(client.Bookmark)), &metav1.PartialObjectMetadata{
+			TypeMeta: metav1.TypeMeta{Kind: gvk.Kind, APIVersion: gvk.GroupVersion().String()}, ObjectMeta: meta,
+		})
+		if err != nil {
+			return err
+		}
+		return o.pieces(b)
 	}
 	var obj any = struct {
 		metav1.TypeMeta `json:",inline"`
@@ -331,6 +364,13 @@ func (o *watchWriter) bookmark(r object.Revision, end bool) error {
 // failure ends the stream with an ERROR event.
 func (o *watchWriter) failure(err error) error {
 	s := statusOf(err)
+	if o.a.format == object.CBOR {
+		b, err := object.AppendCBOR(appendCBOREvent(nil, "ERROR"), &s)
+		if err != nil {
+			return err
+		}
+		return o.pieces(b)
+	}
 	if o.a.format == object.Protobuf {
 		raw, err := s.Marshal()
 		if err != nil {

@@ -21,6 +21,7 @@ const (
 	JSON Format = iota
 	YAML
 	Protobuf
+	CBOR
 )
 
 // Decoded is a body that was read.
@@ -56,6 +57,9 @@ func DecodeInto(into runtime.Object, data []byte, f Format, strict bool) (Decode
 		}
 		clearKind(into)
 		return d, nil
+	case CBOR:
+		err := d.decodeCBOR(into, data, strict)
+		return d, err
 	case YAML:
 		convert := yaml.YAMLToJSON
 		if strict {
@@ -101,14 +105,20 @@ func (d *Decoded) decodeJSON(into runtime.Object, data []byte, strict bool) erro
 	} else if err := kjson.UnmarshalCaseSensitivePreserveInts(data, target); err != nil {
 		return err
 	}
-	if custom && u.Object == nil {
-		return errors.New("body is not an object")
+	if custom {
+		return d.custom(u, strict)
 	}
 	d.GVK = into.GetObjectKind().GroupVersionKind()
-	if !custom {
-		clearKind(into)
-		return nil
+	clearKind(into)
+	return nil
+}
+
+// custom looks at an object of a custom kind that was read.
+func (d *Decoded) custom(u *unstructured.Unstructured, strict bool) error {
+	if u.Object == nil {
+		return errors.New("body is not an object")
 	}
+	d.GVK = u.GroupVersionKind()
 	unknown, err := knownMetadata(u)
 	if strict {
 		d.Strict = append(d.Strict, unknown...)
@@ -168,9 +178,12 @@ func clearKind(o runtime.Object) { o.GetObjectKind().SetGroupVersionKind(schema.
 
 // KindOf reads only what kind a body says it is. Errors are in upstream's words.
 func KindOf(data []byte, f Format) (schema.GroupVersionKind, error) {
-	if f == Protobuf {
+	switch f {
+	case Protobuf:
 		gvk, _, err := OpenEnvelope(data)
 		return gvk, err
+	case CBOR:
+		return cborKind(data)
 	}
 	if f == YAML {
 		var err error

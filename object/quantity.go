@@ -26,6 +26,11 @@ const (
 // are such numbers, the body is read with a letter in each: a text does not mind.
 func boundQuantities(into runtime.Object, data []byte, f Format, decode func(runtime.Object, []byte) error) error {
 	data, long := longNumbers(data, f)
+	return boundQuantitiesAt(into, data, long, decode)
+}
+
+// boundQuantitiesAt is boundQuantities where the places of such numbers are known.
+func boundQuantitiesAt(into runtime.Object, data []byte, long []int, decode func(runtime.Object, []byte) error) error {
 	if len(long) == 0 {
 		return nil
 	}
@@ -131,7 +136,7 @@ func unescapeNumbers(data []byte) []byte {
 			continue
 		}
 		if i+5 < len(data) && string(data[i+1:i+4]) == "u00" {
-			if c := hex(data[i+4])<<4 | hex(data[i+5]); isNumeral(c) || c|0x20 == 'e' {
+			if c := hexDigit(data[i+4])<<4 | hexDigit(data[i+5]); isNumeral(c) || c|0x20 == 'e' {
 				out = append(out, c)
 				i += 5
 				continue
@@ -143,8 +148,8 @@ func unescapeNumbers(data []byte) []byte {
 	return out
 }
 
-// hex is the value of a hexadecimal digit, 15 of anything else.
-func hex(c byte) byte {
+// hexDigit is the value of a hexadecimal digit, 15 of anything else.
+func hexDigit(c byte) byte {
 	switch {
 	case isDigit(c):
 		return c - '0'

@@ -15,6 +15,7 @@ import (
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 
@@ -34,8 +35,9 @@ type Discovery struct {
 }
 
 type document struct {
-	body []byte
-	etag string
+	object runtime.Object
+	body   []byte // in JSON
+	etag   string
 }
 
 // New describes what is in the scheme. address is "host:port" of the server.
@@ -50,56 +52,40 @@ func (d *Discovery) Changed() {
 	d.docs = nil
 }
 
-const (
-	plainType      = "application/json"
-	aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-)
-
 // ServeHTTP answers /api, /apis and what lies one and two elements below; other
 // paths, and groups that do not exist, are 404.
 func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimSuffix(r.URL.Path, "/")
-	contentType := plainType
-	if (path == "/api" || path == "/apis") && wantsAggregated(r.Header.Get("Accept")) {
+	form, contentType, whole, ok := negotiate(r.Header.Get("Accept"), path == "/api" || path == "/apis")
+	if whole {
 		path += "#aggregated"
-		contentType = aggregatedType
 	}
-	doc, ok := d.document(path)
-	if !ok {
+	doc, known := d.document(path)
+	if !known {
 		http.NotFound(w, r)
 		return
 	}
 	w.Header().Add("Vary", "Accept")
-	w.Header().Set("Content-Type", contentType)
+	if !ok {
+		notAcceptable(w)
+		return
+	}
 	if doc.etag != "" {
 		w.Header().Set("ETag", doc.etag)
 		w.Header().Set("Cache-Control", "public")
 		if r.Header.Get("If-None-Match") == doc.etag {
+			w.Header().Set("Content-Type", contentType)
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
 	}
-	_, _ = w.Write(doc.body)
-}
-
-func wantsAggregated(accept string) bool {
-	for item := range strings.SplitSeq(accept, ",") {
-		params := map[string]string{}
-		for i, p := range strings.Split(item, ";") {
-			if i > 0 {
-				k, v, _ := strings.Cut(strings.TrimSpace(p), "=")
-				params[k] = v
-			}
-		}
-		if params["g"] == "apidiscovery.k8s.io" && params["as"] == "APIGroupDiscoveryList" && params["v"] == "v2" {
-			return true
-		}
-		// The first type that can be served decides.
-		if media := strings.TrimSpace(strings.SplitN(item, ";", 2)[0]); media == plainType && params["as"] == "" || media == "*/*" {
-			return false
-		}
+	body, err := doc.in(form)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
 	}
-	return false
+	w.Header().Set("Content-Type", contentType)
+	_, _ = w.Write(body)
 }
 
 func (d *Discovery) document(path string) (document, bool) {
@@ -159,19 +145,19 @@ func (d *Discovery) render() map[string]document {
 		stale[schema.GroupVersion{Group: f.Group, Version: f.Version}] = f.Stale
 	}
 	docs := map[string]document{}
-	put := func(path string, v any, etag bool) {
+	put := func(path string, v runtime.Object, etag bool) {
 		body, err := json.Marshal(v)
 		if err != nil {
 			panic(fmt.Sprintf("discovery: cannot encode %s: %v", path, err))
 		}
-		doc := document{body: body}
+		doc := document{object: v, body: body}
 		if etag {
 			sum := sha512.Sum512(body)
 			doc.etag = fmt.Sprintf("\"%X\"", sum)
 		}
 		docs[path] = doc
 	}
-	put("/api", metav1.APIVersions{
+	put("/api", &metav1.APIVersions{
 		TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}, Versions: versions[""],
 		ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{{ClientCIDR: "0.0.0.0/0", ServerAddress: d.address}},
 	}, false)
@@ -194,7 +180,7 @@ func (d *Discovery) render() map[string]document {
 			if g == "" {
 				path = "/api/" + v
 			}
-			put(path, metav1.APIResourceList{
+			put(path, &metav1.APIResourceList{
 				TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: gv.String(), APIResources: s.resources,
 			}, false)
 		}
@@ -207,11 +193,11 @@ func (d *Discovery) render() map[string]document {
 		named.Items = append(named.Items, agg)
 		single := group
 		single.TypeMeta = metav1.TypeMeta{Kind: "APIGroup", APIVersion: "v1"}
-		put("/apis/"+g, single, false)
+		put("/apis/"+g, &single, false)
 	}
-	put("/apis", list, false)
-	put("/api#aggregated", core, true)
-	put("/apis#aggregated", named, true)
+	put("/apis", &list, false)
+	put("/api#aggregated", &core, true)
+	put("/apis#aggregated", &named, true)
 	return docs
 }
 

@@ -2,12 +2,24 @@ package discovery
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"net/http/httptest"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
+	"k8s.io/apiserver/pkg/endpoints/handlers/negotiation"
+	"k8s.io/apiserver/pkg/features"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
+	"k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/yaml"
 
 	"sagong/kinds"
 	"sagong/object"
@@ -38,7 +50,7 @@ func TestBothFormsSayTheSame(t *testing.T) {
 	for _, root := range []string{"/api", "/apis"} {
 		var list apidiscoveryv2.APIGroupDiscoveryList
 		w := get(t, d, root, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json", &list)
-		if w.Header().Get("Content-Type") != aggregatedType || w.Header().Get("ETag") == "" {
+		if w.Header().Get("Content-Type") != "application/json"+asWhole || w.Header().Get("ETag") == "" {
 			t.Errorf("%s: headers %v", root, w.Header())
 		}
 		for _, g := range list.Items {
@@ -88,3 +100,88 @@ func TestPreferredVersionIsTheNewest(t *testing.T) {
 		t.Errorf("autoscaling: %+v", g)
 	}
 }
+
+// TestForms: documents come in every form, chosen as upstream's handlers choose.
+func TestForms(t *testing.T) {
+	gate := string(features.CBORServingAndStorage)
+	if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{gate: true}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{gate: false}) })
+	codecs := serializer.NewCodecFactory(scheme.Scheme, serializer.WithSerializer(cbor.NewSerializerInfo))
+	d := New(object.NewScheme(kinds.All()...), "192.0.2.1:6443")
+	random := rand.New(rand.NewPCG(3, 4))
+	pick := func(s ...string) string { return s[random.IntN(len(s))] }
+	headers := []string{"", "application/json, application/json" + asWhole, "text/html", "application/cbor" + asWhole + ",application/json"}
+	for range 3000 {
+		var clauses []string
+		for range 1 + random.IntN(3) {
+			c := pick("application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor", "*/*", "application/*", "text/plain")
+			for range random.IntN(3) {
+				c += pick(asWhole, ";as=APIGroupDiscoveryList", ";g=apidiscovery.k8s.io", ";v=v2", ";as=Table;g=meta.k8s.io;v=v1", ";q=0.5", ";stream=watch", ";sv=v1", ";profile=nopeer")
+			}
+			clauses = append(clauses, c)
+		}
+		headers = append(headers, strings.Join(clauses, ","))
+	}
+	for _, accept := range headers {
+		for _, path := range []string{"/apis", "/apis/apps"} {
+			var restrict negotiation.EndpointRestrictions = negotiation.DefaultEndpointRestrictions
+			if m, ok := negotiation.NegotiateMediaTypeOptions(accept, codecs.SupportedMediaTypes(), wholeOnly{}); ok && path == "/apis" && m.Convert != nil {
+				restrict = wholeOnly{}
+			}
+			r := httptest.NewRequest("GET", path, nil)
+			r.Header.Set("Accept", accept)
+			m, info, err := negotiation.NegotiateOutputMediaType(r, codecs, restrict)
+			want := "none"
+			if err == nil {
+				if want = info.MediaType; m.Convert != nil {
+					want += asWhole
+				}
+			}
+			_, got, _, ok := negotiate(accept, path == "/apis")
+			if !ok {
+				got = "none"
+			}
+			if got != want {
+				t.Fatalf("%s, %q: %s\nwant %s", path, accept, got, want)
+			}
+		}
+	}
+	var refused metav1.Status
+	if w := get(t, d, "/apis", "text/html", &refused); w.Code != 406 || refused.Message != "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	for _, path := range []string{"/api", "/apis", "/apis/apps", "/apis/apps/v1", "/api#", "/apis#"} {
+		path, whole := strings.CutSuffix(path, "#")
+		as := ""
+		if whole {
+			as = asWhole
+		}
+		var want, got any
+		get(t, d, path, "application/json"+as, &want)
+		if err := yaml.Unmarshal(get(t, d, path, "application/yaml"+as, nil).Body.Bytes(), &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("YAML of %s: %v %v", path, err, got)
+		}
+		b, err := object.CBORToJSON(get(t, d, path, "application/cbor"+as, nil).Body.Bytes())
+		if err != nil || json.Unmarshal(b, &got) != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("CBOR of %s: %v %v", path, err, got)
+		}
+		into := map[string]runtime.Object{"/api": &metav1.APIVersions{}, "/apis": &metav1.APIGroupList{}, "/apis/apps": &metav1.APIGroup{}, "/apis/apps/v1": &metav1.APIResourceList{}}[path]
+		if whole {
+			into = &apidiscoveryv2.APIGroupDiscoveryList{}
+		}
+		if _, err := object.DecodeInto(into, get(t, d, path, "application/vnd.kubernetes.protobuf"+as, nil).Body.Bytes(), object.Protobuf, false); err != nil {
+			t.Errorf("protobuf of %s: %v", path, err)
+		}
+	}
+}
+
+// wholeOnly allows what upstream allows who asks for the aggregated form.
+type wholeOnly struct{}
+
+func (wholeOnly) AllowsMediaTypeTransform(_, _ string, as *schema.GroupVersionKind) bool {
+	return as != nil && *as == schema.GroupVersionKind{Group: "apidiscovery.k8s.io", Version: "v2", Kind: "APIGroupDiscoveryList"}
+}
+func (wholeOnly) AllowsServerVersion(string) bool  { return false }
+func (wholeOnly) AllowsStreamSchema(s string) bool { return s == "watch" }

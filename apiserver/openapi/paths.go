@@ -98,12 +98,12 @@ func (o operations) ref(model string) map[string]any {
 	return map[string]any{"$ref": refPrefix + model}
 }
 
-func (o operations) responses(model string) map[string]any {
+func (o operations) responses(model string, types []string) map[string]any {
 	ok := map[string]any{"description": "OK"}
 	if model != "" {
 		if o.v3 {
 			content := map[string]any{}
-			for _, t := range o.encodings() {
+			for _, t := range types {
 				content[t] = map[string]any{"schema": o.ref(model)}
 			}
 			ok["content"] = content
@@ -115,11 +115,15 @@ func (o operations) responses(model string) map[string]any {
 }
 
 // encodings are those of answers. Kinds made at run time have no protobuf form,
-// but for the objects that they share with others.
-func (o operations) encodings() []string {
-	all := []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
+// but for the objects that they share with others, and upstream says nothing of the
+// one in CBOR. Lists are watches, too.
+func (o operations) encodings(list bool) []string {
+	all := []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor"}
 	if o.def.Dynamic != nil {
 		return all[:2]
+	}
+	if list {
+		all = append(all, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch", "application/cbor-seq")
 	}
 	return all
 }
@@ -130,7 +134,7 @@ func (o operations) patches() []string {
 	if o.def.Dynamic != nil {
 		return []string{"application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"}
 	}
-	return []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
+	return []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml", "application/apply-patch+cbor"}
 }
 
 func (o operations) body(op map[string]any, model string, types ...string) {
@@ -182,9 +186,10 @@ func (o operations) item(what string, verbs ...string) map[string]any {
 		default:
 			continue
 		}
+		types := o.encodings(action == "list")
 		op := map[string]any{
 			"operationId": o.id(action, what), "tags": []string{o.tag()}, "parameters": []any{},
-			"description": o.describe(action), "responses": o.responses(answer),
+			"description": o.describe(action), "responses": o.responses(answer, types),
 			"x-kubernetes-action": action, "x-kubernetes-group-version-kind": o.extension(),
 		}
 		var params []any
@@ -223,7 +228,7 @@ func (o operations) item(what string, verbs ...string) map[string]any {
 			}
 		}
 		if !o.v3 {
-			op["produces"] = o.encodings()
+			op["produces"] = types
 			op["schemes"] = []string{"https"}
 		}
 		item[method] = op

@@ -392,6 +392,23 @@ func (i Item) ProtobufIn(v *object.Version, buf *[]byte) (value []byte, tail []b
 	return b, nil, err
 }
 
+// AppendCBOR appends the object in version v as CBOR: a whole document, or as it
+// stands in lists.
+func (i Item) AppendCBOR(dst []byte, v *object.Version, whole bool) ([]byte, error) {
+	o, err := i.Object()
+	if err != nil {
+		return dst, err
+	}
+	shown, err := v.InVersion(o, whole)
+	if err != nil {
+		return dst, err
+	}
+	if whole {
+		return object.AppendCBOR(dst, shown)
+	}
+	return object.AppendCBORValue(dst, shown)
+}
+
 // jsonCache bounds the JSON kept on records: the oldest is dropped first.
 type jsonCache struct {
 	mu    sync.Mutex
@@ -454,8 +471,14 @@ func Tag(r *store.Record) string {
 // StoredMeta is the metadata's message as stored, without the revision; ok is
 // false when there is none and the object must be encoded.
 func (i Item) StoredMeta() ([]byte, bool) {
+	return i.StoredMetaIn(new([]byte))
+}
+
+// StoredMetaIn is StoredMeta for one who comes to the next item when done with
+// this one: stored bytes that have to be expanded are in buf.
+func (i Item) StoredMetaIn(buf *[]byte) ([]byte, bool) {
 	if i.rec == nil || i.k.Custom() {
 		return nil, false
 	}
-	return object.ProtobufField(i.rec.Value(), 1)
+	return object.ProtobufField(i.rec.ValueIn(buf), 1)
 }
