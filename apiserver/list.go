@@ -32,7 +32,7 @@ func (q *request) list(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	o, err := q.listQuery(t.Definition, false)
+	o, err := q.listQuery(t.WireVersion(), false)
 	if err != nil {
 		return err
 	}

@@ -74,11 +74,11 @@ type listQuery struct {
 	initial   *bool // sendInitialEvents
 }
 
-func (q *request) listQuery(d *object.Definition, watch bool) (listQuery, error) {
+func (q *request) listQuery(version *object.Version, watch bool) (listQuery, error) {
 	v := q.r.URL.Query()
 	var o listQuery
 	var err error
-	if o.Selector, err = object.ParseSelector(d, v.Get("labelSelector"), v.Get("fieldSelector")); err != nil {
+	if o.Selector, err = version.ParseSelector(v.Get("labelSelector"), v.Get("fieldSelector")); err != nil {
 		return o, apierrors.NewBadRequest(err.Error())
 	}
 	limit, err := integer(v, "limit")

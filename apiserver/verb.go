@@ -209,8 +209,8 @@ func (q *request) delete(t resource.Target) error {
 		return err
 	}
 	code := http.StatusOK
-	if !gone && (o.OrphanDependents != nil && !*o.OrphanDependents || o.PropagationPolicy != nil && *o.PropagationPolicy == metav1.DeletePropagationForeground) {
-		code = http.StatusAccepted
+	if !gone && o.OrphanDependents != nil && !*o.OrphanDependents {
+		code = http.StatusAccepted // upstream says so of no other way to ask
 	}
 	if gone && !returnsDeleted(t.Definition) {
 		m, err := it.Meta()
@@ -252,7 +252,7 @@ func (q *request) deleteCollection(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	lq, err := q.listQuery(t.Definition, false)
+	lq, err := q.listQuery(t.WireVersion(), false)
 	if err != nil {
 		return err
 	}

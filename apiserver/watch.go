@@ -28,7 +28,7 @@ func (q *request) watch(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	o, err := q.listQuery(t.Definition, true)
+	o, err := q.listQuery(t.WireVersion(), true)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/apiserver/aggregator"
+	"sagong/apiserver/openapi"
 	"sagong/apiserver/webhookclient"
 	"sagong/client"
 )
@@ -17,7 +18,7 @@ import (
 func (s *server) openAggregator(changed func()) {
 	s.aggregator = aggregator.New(aggregator.Options{
 		Hub: s.hub, Resolver: webhookclient.Services{Client: s.system}, Certificate: s.ids.proxyClient.GetClientCertificate,
-		Changed: changed, Log: s.log.With("room", "api"),
+		Changed: changed, ServeV2: openapi.ServeV2, Log: s.log.With("room", "api"),
 	})
 }
 

@@ -38,6 +38,7 @@ import (
 	"sagong/client/direct"
 	"sagong/config"
 	"sagong/controller"
+	"sagong/controller/cleanup"
 	"sagong/controller/identity"
 	"sagong/crd"
 	"sagong/kinds"
@@ -275,6 +276,9 @@ func (s *server) openComponents() error {
 		Hub: s.hub, Events: s.events, Log: s.log.With("room", "controller"),
 		ClusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), NodeCIDRBits: c.NodeMaskSize, RootCA: s.ids.ca.CertPEM,
 		ReadAPI: s.readMetricsAPI, Metrics: s.metrics.registry,
+		EmptyElsewhere: func(ctx context.Context, namespace string) cleanup.Elsewhere {
+			return cleanup.Elsewhere(s.aggregator.Empty(ctx, namespace))
+		},
 	})
 	if err != nil {
 		return err

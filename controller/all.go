@@ -2,6 +2,7 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -34,6 +35,9 @@ type Deps struct {
 	// RootCA is the PEM of the authorities that sign the API server's
 	// certificates, published to every namespace.
 	RootCA []byte
+	// EmptyElsewhere deletes what other API servers keep in a namespace; nil when
+	// there are none.
+	EmptyElsewhere func(ctx context.Context, namespace string) cleanup.Elsewhere
 	// ReadAPI reads custom and external metrics for autoscalers; nil when nobody
 	// serves them.
 	ReadAPI scaling.ReadAPI
@@ -79,7 +83,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		identity.NewServiceAccount(d.Hub),
 		identity.NewRootCA(d.Hub, d.RootCA),
 		identity.NewClusterRoleAggregation(d.Hub),
-		cleanup.NewNamespace(d.Hub),
+		cleanup.NewNamespace(d.Hub, d.EmptyElsewhere),
 		cleanup.NewGarbageCollector(events("garbage-collector-controller"), d.Log),
 		cleanup.NewPodGarbageCollector(d.Hub),
 		cleanup.NewTTLAfterFinished(d.Hub, late),

@@ -35,7 +35,9 @@ var filled = randfill.NewWithSeed(7).NilChance(.2).NumElements(1, 2).MaxDepth(9)
 	func(j *apiextensionsv1.JSON, _ randfill.Continue) { j.Raw = []byte(`{"a":[1,2.5]}`) },
 	func(f *metav1.FieldsV1, _ randfill.Continue) { f.Raw = []byte(`{"f:metadata":{"f:labels":{}}}`) },
 	func(t *metav1.Time, c randfill.Continue) { *t = metav1.Unix(c.Int63n(1<<32), 0) },
-	func(t *metav1.MicroTime, c randfill.Continue) { *t = metav1.MicroTime{Time: time.UnixMicro(c.Int63n(1 << 50))} },
+	func(t *metav1.MicroTime, c randfill.Continue) {
+		*t = metav1.MicroTime{Time: time.UnixMicro(c.Int63n(1 << 50))}
+	},
 )
 
 // TestCBORRoundTrip: objects of every kind, filled at random, survive the way

@@ -66,9 +66,7 @@ type Definition struct {
 	// Fields returns the field-selector fields of an object besides
 	// metadata.name and metadata.namespace. Nil when there are none.
 	Fields func(Object) fields.Set
-	// FieldNames lists the keys of Fields: a selector on any other is refused
-	// with upstream's "field label not supported".
-	FieldNames []string
+	FieldLabels
 
 	// Columns are what kubectl get prints, in order; nil means Name and Age.
 	Columns []Column
@@ -145,6 +143,22 @@ type ServedVersion struct {
 	From func(runtime.Object) (Object, error)
 	// Columns when they differ; nil means the Definition's.
 	Columns []Column
+	// FieldNames when they differ; nil means the Definition's.
+	FieldNames []string
+}
+
+// FieldLabels are what field selectors may name.
+type FieldLabels struct {
+	// FieldNames lists the keys of Fields. A selector may name those, metadata.name
+	// and, of objects in namespaces, metadata.namespace.
+	FieldNames []string
+	// FieldAliases are older names of FieldNames.
+	FieldAliases map[string]string
+	// NoNamespaceField leaves metadata.namespace out.
+	NoNamespaceField bool
+	// UnknownField is a format of the error for any other field, where it is not
+	// "field label not supported: %s".
+	UnknownField string
 }
 
 // Scale maps a kind to autoscaling/v1 Scale.
@@ -207,7 +221,8 @@ type Kind[T Object] struct {
 	ScaleSet             func(T, int32)
 	Subresources         []Subresource
 	Fields               func(T) fields.Set
-	FieldNames           []string
+	FieldLabels          FieldLabels
+	FieldNames           []string // those of FieldLabels, when there is nothing else
 	Columns              []TypedColumn[T]
 	TTL                  func(T) time.Duration
 
@@ -242,11 +257,14 @@ func (k Kind[T]) Definition() *Definition {
 		Namespaced: k.Namespaced, Verbs: k.Verbs, Virtual: k.Virtual,
 		New: func() Object { return k.New() }, NewList: k.NewList, Served: k.Served,
 		Status: k.Status, Generation: k.Generation, Lazy: k.Lazy,
-		Subresources: k.Subresources, FieldNames: k.FieldNames,
+		Subresources: k.Subresources, FieldLabels: k.FieldLabels,
 		Hooks: Hooks{
 			NameRule: k.NameRule, AllowCreateOnUpdate: k.AllowCreateOnUpdate,
 			RefuseUnconditionalUpdate: k.RefuseUnconditionalUpdate, DefaultPropagation: k.DefaultPropagation,
 		},
+	}
+	if k.FieldNames != nil {
+		d.FieldNames = k.FieldNames
 	}
 	if d.Singular == "" {
 		d.Singular = lower(k.Kind)

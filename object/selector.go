@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
@@ -20,8 +21,22 @@ type Selector struct {
 }
 
 // ParseSelector reads the string forms of a list's labelSelector and
-// fieldSelector. Unknown fields are refused in upstream's words.
+// fieldSelector, which names fields as this version does. Unknown fields are
+// refused in upstream's words.
+func (v *Version) ParseSelector(label, field string) (Selector, error) {
+	names := v.codec.def.FieldNames
+	if v.served != nil && v.served.FieldNames != nil {
+		names = v.served.FieldNames
+	}
+	return parseSelector(v.codec.def, names, label, field)
+}
+
+// ParseSelector does the same in the version in which objects are kept.
 func ParseSelector(d *Definition, label, field string) (Selector, error) {
+	return parseSelector(d, d.FieldNames, label, field)
+}
+
+func parseSelector(d *Definition, names []string, label, field string) (Selector, error) {
 	s := Selector{def: d}
 	if label != "" {
 		l, err := labels.Parse(label)
@@ -40,12 +55,26 @@ func ParseSelector(d *Definition, label, field string) (Selector, error) {
 		return s, err
 	}
 	s.fields = f.Requirements()
-	for _, r := range s.fields {
+	// A kind without labels of its own has those of all, in whatever scope.
+	plain := names == nil
+	if plain {
+		_, custom := d.New().(*unstructured.Unstructured)
+		plain = !custom
+	}
+	for i, r := range s.fields {
+		if alias := d.FieldAliases[r.Field]; alias != "" {
+			r.Field = alias
+			s.fields[i] = r
+		}
 		switch {
 		case r.Field == "metadata.name":
-		case r.Field == "metadata.namespace" && d.Namespaced:
-		case slices.Contains(d.FieldNames, r.Field) && d.Fields != nil:
+		case r.Field == "metadata.namespace" && (plain || d.Namespaced && !d.NoNamespaceField):
+		case slices.Contains(names, r.Field) && d.Fields != nil:
 			s.custom = true
+		case plain:
+			return s, fmt.Errorf("%q is not a known field selector: only %q, %q", r.Field, "metadata.name", "metadata.namespace")
+		case d.UnknownField != "":
+			return s, fmt.Errorf(d.UnknownField, r.Field)
 		default:
 			return s, fmt.Errorf("field label not supported: %s", r.Field)
 		}

@@ -37,6 +37,9 @@ type Options struct {
 	Dial webhookclient.Dial
 	// Changed is told when what is served elsewhere is not what it was.
 	Changed func()
+	// ServeV2 answers with an OpenAPI v2 document, given as JSON, in the form that a
+	// request asks for; nil leaves other servers out of it.
+	ServeV2 func(w http.ResponseWriter, r *http.Request, doc []byte)
 	Log     *slog.Logger
 }
 
@@ -46,6 +49,8 @@ type Aggregator struct {
 	services *reconcile.View[*apiregistrationv1.APIService]
 	targets  *reconcile.View[*corev1.Service]
 	slices   *reconcile.View[*discoveryv1.EndpointSlice]
+
+	merged merged
 
 	mu     sync.RWMutex
 	routes map[schema.GroupVersion]*route

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	openapi_v2 "github.com/google/gnostic-models/openapiv2"
+	protobuf "google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +30,7 @@ import (
 	"sagong/apiserver"
 	"sagong/apiserver/aggregator"
 	"sagong/apiserver/discovery"
+	"sagong/apiserver/openapi"
 	"sagong/apiserver/resource"
 	"sagong/apiserver/webhookclient"
 	"sagong/client"
@@ -43,11 +46,14 @@ import (
 type cluster struct {
 	*testing.T
 	client.Client
-	url      string
-	bundle   []byte // of the other server's authority
-	port     int
-	proxyCA  *pki.Authority
+	url     string
+	bundle  []byte // of the other server's authority
+	port    int
+	proxyCA *pki.Authority
+	*aggregator.Aggregator
+	changed  chan struct{} // the aggregator noticed something
 	answered atomic.Int64
+	flunders sync.Map // names of those in the namespace "full"; true: they stay
 	last     atomic.Pointer[http.Request]
 }
 
@@ -60,10 +66,37 @@ func (c *cluster) serve(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(metav1.APIResourceList{
 			TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: "wardle.example.com/v1alpha1",
 			APIResources: []metav1.APIResource{
-				{Name: "flunders", SingularName: "flunder", Namespaced: true, Kind: "Flunder", Verbs: []string{"get", "list", "create"}},
+				{Name: "flunders", SingularName: "flunder", Namespaced: true, Kind: "Flunder", Verbs: []string{"get", "list", "create", "delete"}},
 				{Name: "flunders/status", Namespaced: true, Kind: "Flunder", Verbs: []string{"get"}},
 			},
 		})
+	case "/apis/wardle.example.com/v1alpha1/namespaces/full/flunders":
+		list := metav1.PartialObjectMetadataList{}
+		c.flunders.Range(func(name, stays any) bool {
+			m := metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: name.(string), UID: "u"}}
+			if stays.(bool) {
+				m.Finalizers = []string{"example.com/held"}
+			}
+			list.Items = append(list.Items, m)
+			return true
+		})
+		_ = json.NewEncoder(w).Encode(list)
+	case "/apis/wardle.example.com/v1alpha1/namespaces/full/flunders/a", "/apis/wardle.example.com/v1alpha1/namespaces/full/flunders/b":
+		name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+		if stays, ok := c.flunders.Load(name); r.Method == http.MethodDelete && ok && !stays.(bool) {
+			c.flunders.Delete(name)
+		}
+		_ = json.NewEncoder(w).Encode(metav1.Status{Status: "Success"})
+	case "/openapi/v2":
+		w.Header().Set("Etag", `"one"`)
+		if r.Header.Get("If-None-Match") == `"one"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		fmt.Fprint(w, `{"swagger":"2.0","info":{"title":"other","version":"1"},"paths":{
+			"/apis/wardle.example.com/v1alpha1/flunders":{"get":{"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/Flunder"}}}}},
+			"/apis/apps/v1/deployments":{"get":{"responses":{"200":{"description":"evil"}}}}},
+			"definitions":{"Flunder":{"description":"a flunder","type":"object","properties":{"x":{"$ref":"#/definitions/Clash"}}},"Clash":{"description":"theirs","type":"string"}}}`)
 	case "/openapi/v3":
 		fmt.Fprint(w, `{"paths":{"apis/wardle.example.com/v1alpha1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1alpha1?hash=X"},"evil":{"serverRelativeURL":"/evil"}}}`)
 	case "/apis/wardle.example.com/v1alpha1/namespaces/ns/flunders/away":
@@ -130,15 +163,28 @@ func start(t *testing.T) *cluster {
 	log := slog.New(slog.DiscardHandler)
 	hub := reconcile.NewHub(c.Client, log)
 	disc := discovery.New(scheme, "127.0.0.1:6443")
+	c.changed = make(chan struct{}, 1)
 	a := aggregator.New(aggregator.Options{
-		Hub: hub, Resolver: webhookclient.Services{Client: c.Client}, Certificate: proxy.GetClientCertificate, Changed: disc.Changed, Log: log,
+		Changed: func() {
+			disc.Changed()
+			select {
+			case c.changed <- struct{}{}:
+			default:
+			}
+		},
+		Hub: hub, Resolver: webhookclient.Services{Client: c.Client}, Certificate: proxy.GetClientCertificate, Log: log, ServeV2: openapi.ServeV2,
 		Dial: func(ctx context.Context, network, at string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, strings.Replace(at, "10.0.0.1", "127.0.0.1", 1))
 		},
 	})
 	disc.Include(a.Foreign)
 	api := apiserver.New(apiserver.Options{Engine: e, Authenticator: byHeader{}, Discovery: disc, Delegate: a.Delegate})
-	api.Handle("/openapi/", a.OpenAPI(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	c.Aggregator = a
+	api.Handle("/openapi/", a.OpenAPI(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/openapi/v2" {
+			fmt.Fprint(w, `{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1"},"paths":{"/apis/apps/v1/deployments":{"get":{"responses":{"200":{"description":"ours","schema":{"$ref":"#/definitions/Clash"}}}}}},"definitions":{"Clash":{"description":"ours","type":"string"}}}`)
+			return
+		}
 		fmt.Fprint(w, `{"paths":{"api/v1":{"serverRelativeURL":"/x"}}}`)
 	})))
 	parts := reconcile.NewEngine(c.Client, log, nil)
@@ -414,4 +460,99 @@ func FuzzResources(f *testing.F) {
 			t.Errorf("%d", w.Code)
 		}
 	})
+}
+
+// inForce waits until the aggregator itself has seen that the other server is there.
+func (c *cluster) inForce() {
+	for len(c.Foreign()) == 0 || c.Foreign()[0].Stale {
+		select {
+		case <-c.changed:
+		case <-c.Context().Done():
+			c.Fatal("the other server was never there")
+		}
+	}
+}
+
+// TestEmptyNamespace: what another server keeps in a namespace is deleted, and what
+// stays is counted, with what holds it; a server that is away is named.
+func TestEmptyNamespace(t *testing.T) {
+	c := start(t)
+	if got := c.Empty(t.Context(), "full"); len(got.Counts)+len(got.Unknown)+len(got.Failures) > 0 {
+		t.Errorf("nobody else serves anything: %+v", got)
+	}
+	c.register(c.bundle)
+	c.available("v1alpha1.wardle.example.com", "ServiceNotFound")
+	if got := c.Empty(t.Context(), "full"); fmt.Sprint(got.Unknown) != "[wardle.example.com/v1alpha1]" {
+		t.Errorf("%+v", got)
+	}
+	c.service()
+	c.available("v1alpha1.wardle.example.com", "Passed")
+	c.inForce()
+	c.flunders.Store("a", false)
+	c.flunders.Store("b", true)
+	got := c.Empty(t.Context(), "full")
+	if fmt.Sprint(got) != "{map[flunders.wardle.example.com:1] map[example.com/held:1] [] []}" {
+		t.Errorf("%+v", got)
+	}
+	if user := c.last.Load().Header.Get("X-Remote-User"); user != "system:serviceaccount:kube-system:namespace-controller" {
+		t.Errorf("asked as %s", user)
+	}
+	if got := c.Empty(t.Context(), "empty"); len(got.Failures) > 0 || len(got.Counts) > 0 {
+		t.Errorf("%+v", got)
+	}
+	c.flunders.Store("b", false)
+	if got := c.Empty(t.Context(), "full"); fmt.Sprint(got) != "{map[] map[] [] []}" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestOpenAPIv2: the paths of another server's version are in the document with
+// what they refer to, under new names where ours mean something else.
+func TestOpenAPIv2(t *testing.T) {
+	c := start(t)
+	get := func(accept string) string {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", c.url+"/openapi/v2", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", accept)
+		req.Header.Set("Authorization", "me")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatal(err, resp.StatusCode, string(b))
+		}
+		return string(b)
+	}
+	if b := get("application/json"); strings.Contains(b, "wardle") {
+		t.Errorf("%s", b)
+	}
+	c.service()
+	c.register(c.bundle)
+	c.available("v1alpha1.wardle.example.com", "Passed")
+	c.inForce()
+	for range 2 { // the second time nothing is sent again
+		b := get("application/json")
+		for _, want := range []string{`"/apis/wardle.example.com/v1alpha1/flunders"`, `"Flunder"`, `"#/definitions/Clash_v2"`, `"ours"`, `"theirs"`} {
+			if !strings.Contains(b, want) {
+				t.Errorf("%s\nlacks %s", b, want)
+			}
+		}
+		if strings.Contains(b, "evil") {
+			t.Errorf("%s", b)
+		}
+	}
+	doc, err := openapi_v2.ParseDocument([]byte(get("application/json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var proto openapi_v2.Document
+	if err := protobuf.Unmarshal([]byte(get("application/com.github.proto-openapi.spec.v2@v1.0+protobuf")), &proto); err != nil || len(proto.Paths.Path) != len(doc.Paths.Path) {
+		t.Errorf("%v %d paths", err, len(proto.GetPaths().GetPath()))
+	}
 }

@@ -18,6 +18,10 @@ import (
 func (a *Aggregator) OpenAPI(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		path := strings.TrimSuffix(req.URL.Path, "/")
+		if path == "/openapi/v2" && a.hasV2() {
+			a.serveV2(w, req, next)
+			return
+		}
 		if path == "/openapi/v3" {
 			if extra := a.documents(req.Context()); len(extra) > 0 {
 				index(w, req, next, extra)

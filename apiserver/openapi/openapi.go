@@ -62,9 +62,7 @@ const (
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimSuffix(r.URL.Path, "/")
-	// Older clients write the protobuf type with a dot for the @.
-	wantProto := strings.Contains(strings.ReplaceAll(r.Header.Get("Accept"), "@", "."), "proto-openapi.spec.") &&
-		strings.Contains(r.Header.Get("Accept"), "+protobuf")
+	wantProto := wantsProto(r)
 	var body []byte
 	var err error
 	contentType := jsonType
@@ -99,6 +97,32 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	send(w, r, contentType, body)
+}
+
+// ServeV2 answers with another OpenAPI v2 document, given as JSON, in the form
+// that a request asks for.
+func ServeV2(w http.ResponseWriter, r *http.Request, doc []byte) {
+	contentType := jsonType
+	if wantsProto(r) {
+		contentType = v2Proto
+		var err error
+		if doc, err = asProtoV2(doc); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	send(w, r, contentType, doc)
+}
+
+// wantsProto says whether a client takes the protobuf form. Older ones write its
+// type with a dot for the @.
+func wantsProto(r *http.Request) bool {
+	accept := r.Header.Get("Accept")
+	return strings.Contains(strings.ReplaceAll(accept, "@", "."), "proto-openapi.spec.") && strings.Contains(accept, "+protobuf")
+}
+
+func send(w http.ResponseWriter, r *http.Request, contentType string, body []byte) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Add("Vary", "Accept, Accept-Encoding")
 	w.Header().Set("ETag", etag(body))
@@ -455,6 +479,10 @@ func (h *Handler) v2(asProto bool) ([]byte, error) {
 	if !asProto {
 		return doc, nil
 	}
+	return asProtoV2(doc)
+}
+
+func asProtoV2(doc []byte) ([]byte, error) {
 	parsed, err := openapiv2.ParseDocument(doc)
 	if err != nil {
 		return nil, fmt.Errorf("cannot encode OpenAPI v2: %w", err)

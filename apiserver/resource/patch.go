@@ -111,7 +111,7 @@ func (e *Engine) patch(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 		}
 		return obj, nil
 	}
-	return e.change(c, t, ch, updateOptions{options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, current: true}, created)
+	return e.change(c, t, ch, updateOptions{options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, current: true, patch: true}, created)
 }
 
 // wholeObject is an object's JSON in version v, with kind and apiVersion.
@@ -290,7 +290,7 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 	}
 	return e.change(c, t, ch, updateOptions{
 		options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager,
-		create: t.Subresource == "", tracked: true, current: true, uid: applied.GetUID(),
+		create: t.Subresource == "", tracked: true, current: true, patch: true, uid: applied.GetUID(),
 	}, created), nil
 }
 

@@ -49,7 +49,9 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 	}
 	ch := func(_ context.Context, old object.Object) (object.Object, error) {
 		if s.UID != "" && s.UID != old.GetUID() {
-			return nil, apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", s.UID, old.GetUID()))
+			gr := t.gr()
+			gr.Resource += "/scale"
+			return nil, apierrors.NewConflict(gr, t.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", s.UID, old.GetUID()))
 		}
 		if s.ResourceVersion != "" && s.ResourceVersion != old.GetResourceVersion() {
 			return nil, apierrors.NewConflict(t.gr(), t.Name, errors.New(modifiedText))

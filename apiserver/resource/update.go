@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -33,11 +34,13 @@ type updateOptions struct {
 	create bool
 	// unconditional writes win over others: a change is made again on the new
 	// state. It is so when the caller named no resourceVersion.
-	uid types.UID // precondition, empty for none
+	uid types.UID // of what is applied, empty for none
 	rev string    // precondition, empty for none
 	// current means that a change which names no resourceVersion carries that of
 	// the object it was made from (patches): it is tried again on a newer one.
 	current bool
+	// patch means that the object was made from the present one.
+	patch bool
 	// scale means that the write came through the scale subresource, which the
 	// managed fields name.
 	scale bool
@@ -70,7 +73,6 @@ func (e *Engine) replace(c Caller, t Target, obj object.Object, o *metav1.Update
 	}
 	return e.change(c, t, ch, updateOptions{
 		options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, create: t.Subresource == "" && t.AllowCreateOnUpdate,
-		uid: "",
 	}, created)
 }
 
@@ -91,8 +93,11 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 			if chErr != nil {
 				return step{}, chErr
 			}
-			if o.uid != "" || obj.GetUID() != "" && !o.tracked && obj.GetResourceVersion() != "" {
-				return step{}, apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", obj.GetUID()))
+			switch {
+			case o.uid != "":
+				return step{}, apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", o.uid))
+			case obj.GetUID() != "" && !o.tracked:
+				return step{}, otherUID(t, obj.GetUID(), "")
 			}
 			if obj.GetName() == "" {
 				obj.SetName(t.Name)
@@ -181,12 +186,10 @@ func checkUpdate(t Target, o updateOptions, obj, old object.Object) error {
 	if err := sameName(t, obj); err != nil {
 		return err
 	}
-	uid := o.uid
-	if uid == "" {
-		uid = obj.GetUID()
-	}
-	if uid != "" && uid != old.GetUID() {
-		return apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
+	// In a whole object the identifier is a precondition; of a patch it is a change,
+	// which validation refuses.
+	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() && !o.patch {
+		return otherUID(t, uid, old.GetUID())
 	}
 	if o.rev != "" && o.rev != old.GetResourceVersion() {
 		return apierrors.NewConflict(t.gr(), t.Name, errors.New(modifiedText))
@@ -206,6 +209,38 @@ func checkUpdate(t Target, o updateOptions, obj, old object.Object) error {
 		return apierrors.NewConflict(t.gr(), t.Name, errors.New(modifiedText))
 	}
 	return nil
+}
+
+// otherUID is upstream's answer to a write meant for another object of the name,
+// with the key that it has in upstream's storage.
+func otherUID(t Target, uid, present types.UID) error {
+	key := "/registry/" + t.upstreamPrefix()
+	if t.Namespaced {
+		key += "/" + t.Namespace
+	}
+	return apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf(
+		"StorageError: invalid object, Code: 4, Key: %s/%s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
+		key, t.Name, uid, present))
+}
+
+// upstreamPrefix is where upstream keeps objects of a kind.
+func (k *Kind) upstreamPrefix() string {
+	switch k.GR() {
+	case schema.GroupResource{Resource: "replicationcontrollers"}:
+		return "controllers"
+	case schema.GroupResource{Resource: "endpoints"}:
+		return "services/endpoints"
+	case schema.GroupResource{Resource: "services"}:
+		return "services/specs"
+	case schema.GroupResource{Resource: "nodes"}:
+		return "minions"
+	case schema.GroupResource{Group: "networking.k8s.io", Resource: "ingresses"}:
+		return "ingress"
+	}
+	if k.Custom() || k.Group == "apiextensions.k8s.io" || k.Group == "apiregistration.k8s.io" {
+		return k.Group + "/" + k.Resource
+	}
+	return k.Resource
 }
 
 // prepareUpdate does everything between the new object and its bytes.
@@ -258,15 +293,19 @@ func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, 
 
 // keepSystemFields puts back what no client may change.
 func keepSystemFields(obj, old object.Object) {
-	obj.SetUID(old.GetUID())
+	if obj.GetUID() == "" {
+		obj.SetUID(old.GetUID())
+	}
 	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	obj.SetGeneration(old.GetGeneration())
 	obj.SetSelfLink("")
-	if obj.GetGenerateName() == "" {
-		obj.SetGenerateName(old.GetGenerateName())
+	// To set them where they are not is no update, and validation says so.
+	if at := old.GetDeletionTimestamp(); at != nil {
+		obj.SetDeletionTimestamp(at)
 	}
-	obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
-	obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	if grace := old.GetDeletionGracePeriodSeconds(); grace != nil && obj.GetDeletionGracePeriodSeconds() == nil {
+		obj.SetDeletionGracePeriodSeconds(grace)
+	}
 }
 
 // encodeUpdate encodes obj and counts the generation up when the spec changed.

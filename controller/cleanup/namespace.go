@@ -6,6 +6,7 @@ package cleanup
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sagong/client"
 	"sagong/object"
@@ -24,16 +26,26 @@ type namespaceController struct {
 	namespaces *reconcile.View[*corev1.Namespace]
 	pods       *reconcile.View[*corev1.Pod]
 
+	elsewhere func(ctx context.Context, namespace string) Elsewhere
+
 	mu sync.Mutex
 	// awaited is how many pods of a namespace being deleted have yet to end. A pass
 	// over a namespace for each of ten thousand would cost more than their end.
 	awaited map[string]int
 }
 
+// Elsewhere is what other API servers still keep in a namespace.
+type Elsewhere struct {
+	Counts, Finalizers map[string]int        // of objects, by "flunders.example.com" and by finalizer
+	Unknown            []schema.GroupVersion // their servers cannot be asked what they serve
+	Failures           []string
+}
+
 // NewNamespace returns the controller that empties namespaces being deleted and
-// then lets them go.
-func NewNamespace(h *reconcile.Hub) reconcile.Controller {
+// then lets them go. elsewhere deletes what other API servers keep; it may be nil.
+func NewNamespace(h *reconcile.Hub, elsewhere func(ctx context.Context, namespace string) Elsewhere) reconcile.Controller {
 	return &namespaceController{
+		elsewhere:  elsewhere,
 		namespaces: reconcile.ViewOf[*corev1.Namespace](h), pods: reconcile.ViewOf[*corev1.Pod](h), awaited: map[string]int{},
 	}
 }
@@ -123,7 +135,7 @@ func (c *namespaceController) Reconcile(ctx context.Context, w client.Client, ke
 		}
 		next = written.DeepCopy()
 	}
-	if len(left.failures) > 0 || left.total() > 0 {
+	if len(left.failures) > 0 || len(left.unknown) > 0 || left.total() > 0 {
 		return reconcile.Result{After: left.patience(time.Since(ns.DeletionTimestamp.Time))}, nil
 	}
 	next.Spec.Finalizers = slices.DeleteFunc(next.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
@@ -136,6 +148,7 @@ type leftovers struct {
 	counts     map[string]int // by "pods." or "deployments.apps"
 	finalizers map[string]int
 	failures   []string
+	unknown    []schema.GroupVersion // of other servers
 }
 
 func (l *leftovers) total() (n int) {
@@ -170,7 +183,15 @@ func (c *namespaceController) empty(ctx context.Context, w client.Client, name s
 			return nil, err
 		}
 	}
-	return left, nil
+	if c.elsewhere != nil {
+		e := c.elsewhere(ctx, name)
+		maps.Copy(left.counts, e.Counts)
+		for f, n := range e.Finalizers {
+			left.finalizers[f] += n
+		}
+		left.failures, left.unknown = append(left.failures, e.Failures...), e.Unknown
+	}
+	return left, ctx.Err()
 }
 
 // deletable says whether objects of a kind are stored and can be listed and
@@ -243,6 +264,14 @@ func (l *leftovers) conditions() []corev1.NamespaceCondition {
 		{Type: corev1.NamespaceDeletionContentFailure, Status: corev1.ConditionFalse, Reason: "ContentDeleted", Message: "All content successfully deleted, may be waiting on finalization"},
 		{Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionFalse, Reason: "ContentRemoved", Message: "All content successfully removed"},
 		{Type: corev1.NamespaceFinalizersRemaining, Status: corev1.ConditionFalse, Reason: "ContentHasNoFinalizers", Message: "All content-preserving finalizers finished"},
+	}
+	if len(l.unknown) > 0 {
+		stale := make([]string, len(l.unknown))
+		for i, gv := range l.unknown {
+			stale[i] = fmt.Sprintf("%s: stale GroupVersion discovery: %s", gv, gv)
+		}
+		out[0].Status, out[0].Reason = corev1.ConditionTrue, "DiscoveryFailed"
+		out[0].Message = fmt.Sprintf("Discovery failed for some groups, %d failing: unable to retrieve the complete list of server APIs: %s", len(stale), strings.Join(stale, ", "))
 	}
 	if len(l.failures) > 0 {
 		slices.Sort(l.failures)

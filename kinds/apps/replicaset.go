@@ -2,12 +2,10 @@ package apps
 
 import (
 	"context"
-	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sagong/kinds/fill"
@@ -28,10 +26,6 @@ func ReplicaSet() *object.Definition {
 			return scaleOf(r.Spec.Replicas, r.Status.Replicas, r.Spec.Selector)
 		},
 		ScaleSet: func(r *appsv1.ReplicaSet, n int32) { r.Spec.Replicas = &n },
-		Fields: func(r *appsv1.ReplicaSet) fields.Set {
-			return fields.Set{"status.replicas": strconv.Itoa(int(r.Status.Replicas))}
-		},
-		FieldNames: []string{"status.replicas"},
 		Columns: []object.TypedColumn[*appsv1.ReplicaSet]{
 			object.NameColumn[*appsv1.ReplicaSet](),
 			object.IntColumn("Desired", spec["replicas"], func(r *appsv1.ReplicaSet) int64 { return int64(valueOf(r.Spec.Replicas)) }),

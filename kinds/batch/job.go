@@ -27,7 +27,7 @@ func Job() *object.Definition {
 		Fields: func(j *batchv1.Job) fields.Set {
 			return fields.Set{"status.successful": strconv.Itoa(int(j.Status.Succeeded))}
 		},
-		FieldNames: []string{"status.successful"},
+		FieldLabels: object.FieldLabels{FieldNames: []string{"status.successful"}, UnknownField: "field label %q not supported for batchv1.Job"},
 		Columns: []object.TypedColumn[*batchv1.Job]{
 			object.NameColumn[*batchv1.Job](),
 			object.StringColumn("Status", "Status of the job.", jobStatus),

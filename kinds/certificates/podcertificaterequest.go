@@ -25,7 +25,7 @@ func PodCertificateRequest() *object.Definition {
 		Fields: func(r *certificatesv1.PodCertificateRequest) fields.Set {
 			return fields.Set{"spec.signerName": r.Spec.SignerName, "spec.podName": r.Spec.PodName, "spec.nodeName": string(r.Spec.NodeName)}
 		},
-		FieldNames: []string{"spec.signerName", "spec.podName", "spec.nodeName"},
+		FieldLabels: object.FieldLabels{FieldNames: []string{"spec.signerName", "spec.podName", "spec.nodeName"}, NoNamespaceField: true},
 		Columns: []object.TypedColumn[*certificatesv1.PodCertificateRequest]{
 			object.NameColumn[*certificatesv1.PodCertificateRequest](),
 			object.StringColumn("PodName", spec["podName"], func(r *certificatesv1.PodCertificateRequest) string { return r.Spec.PodName }),

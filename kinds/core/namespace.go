@@ -27,9 +27,9 @@ func Namespace() *object.Definition {
 			{Name: "finalize", Version: "v1", Kind: "Namespace", Verbs: []string{"update"}},
 		},
 		Fields: func(n *corev1.Namespace) fields.Set {
-			return fields.Set{"status.phase": string(n.Status.Phase), "name": n.Name}
+			return fields.Set{"status.phase": string(n.Status.Phase)}
 		},
-		FieldNames: []string{"status.phase", "name"},
+		FieldNames: []string{"status.phase"},
 		Columns: []object.TypedColumn[*corev1.Namespace]{
 			object.NameColumn[*corev1.Namespace](),
 			object.StringColumn("Status", "The status of the namespace", func(n *corev1.Namespace) string { return string(n.Status.Phase) }),

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sagong/kinds/fill"
@@ -20,10 +19,8 @@ func PersistentVolume() *object.Definition {
 	spec, status := corev1.PersistentVolumeSpec{}.SwaggerDoc(), corev1.PersistentVolumeStatus{}.SwaggerDoc()
 	return object.Kind[*corev1.PersistentVolume]{
 		Version: "v1", Kind: "PersistentVolume", Resource: "persistentvolumes", ShortNames: []string{"pv"}, Status: true,
-		New:        func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },
-		NewList:    func() runtime.Object { return &corev1.PersistentVolumeList{} },
-		Fields:     func(v *corev1.PersistentVolume) fields.Set { return fields.Set{"name": v.Name} },
-		FieldNames: []string{"name"},
+		New:     func() *corev1.PersistentVolume { return &corev1.PersistentVolume{} },
+		NewList: func() runtime.Object { return &corev1.PersistentVolumeList{} },
 		Columns: []object.TypedColumn[*corev1.PersistentVolume]{
 			object.NameColumn[*corev1.PersistentVolume](),
 			object.StringColumn("Capacity", spec["capacity"], func(v *corev1.PersistentVolume) string { return storageOf(v.Spec.Capacity) }),

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sagong/kinds/fill"
@@ -18,10 +17,8 @@ func PersistentVolumeClaim() *object.Definition {
 	return object.Kind[*corev1.PersistentVolumeClaim]{
 		Version: "v1", Kind: "PersistentVolumeClaim", Resource: "persistentvolumeclaims", ShortNames: []string{"pvc"},
 		Namespaced: true, Status: true,
-		New:        func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
-		NewList:    func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
-		Fields:     func(c *corev1.PersistentVolumeClaim) fields.Set { return fields.Set{"name": c.Name} },
-		FieldNames: []string{"name"},
+		New:     func() *corev1.PersistentVolumeClaim { return &corev1.PersistentVolumeClaim{} },
+		NewList: func() runtime.Object { return &corev1.PersistentVolumeClaimList{} },
 		Columns: []object.TypedColumn[*corev1.PersistentVolumeClaim]{
 			object.NameColumn[*corev1.PersistentVolumeClaim](),
 			object.StringColumn("Status", status["phase"], func(c *corev1.PersistentVolumeClaim) string {

@@ -35,9 +35,12 @@ func Pod() *object.Definition {
 			{Name: "resize", Version: "v1", Kind: "Pod", Verbs: podWrite},
 		},
 		Fields: podFields,
-		FieldNames: []string{
-			"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
-			"spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+		FieldLabels: object.FieldLabels{
+			FieldNames: []string{
+				"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
+				"spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+			},
+			FieldAliases: map[string]string{"spec.host": "spec.nodeName"},
 		},
 		Columns:              podColumns(),
 		BeforeDelete:         podGrace,

@@ -19,9 +19,12 @@ func ResourceSlice() *object.Definition {
 			}
 			return fields.Set{resourcev1.ResourceSliceSelectorNodeName: node, resourcev1.ResourceSliceSelectorDriver: s.Spec.Driver, resourcev1.ResourceSliceSelectorPoolName: s.Spec.Pool.Name}
 		},
-		FieldNames: []string{resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName},
-		New:        func() *resourcev1.ResourceSlice { return &resourcev1.ResourceSlice{} },
-		NewList:    func() runtime.Object { return &resourcev1.ResourceSliceList{} },
+		FieldLabels: object.FieldLabels{
+			FieldNames:   []string{resourcev1.ResourceSliceSelectorNodeName, resourcev1.ResourceSliceSelectorDriver, resourcev1.ResourceSliceSelectorPoolName},
+			UnknownField: "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: %s",
+		},
+		New:     func() *resourcev1.ResourceSlice { return &resourcev1.ResourceSlice{} },
+		NewList: func() runtime.Object { return &resourcev1.ResourceSliceList{} },
 		Columns: []object.TypedColumn[*resourcev1.ResourceSlice]{
 			object.NameColumn[*resourcev1.ResourceSlice](),
 			object.StringColumn("Node", resourcev1.ResourceSliceSpec{}.SwaggerDoc()["nodeName"], func(s *resourcev1.ResourceSlice) string {
