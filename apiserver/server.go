@@ -80,6 +80,7 @@ type Server struct {
 
 	impersonation impersonation
 	stalls        stalls
+	rounds        rounds
 
 	mu       sync.RWMutex
 	exact    map[string]http.Handler
@@ -108,6 +109,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{Options: o, engine: o.Engine, log: o.Log, exact: map[string]http.Handler{}, prefixes: map[string]http.Handler{}}
 	s.stalls.limit = o.StallLimit
+	s.rounds.every = o.BookmarkEvery
 	s.closing, s.drain = context.WithCancel(context.Background())
 	s.serveBuiltin()
 	return s

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -127,14 +128,21 @@ func (q *request) watch(t resource.Target) error {
 
 // follow copies events to the client. Each batch is flushed once.
 func (q *request) follow(ctx context.Context, w *resource.Watch, out *watchWriter, bookmarks bool, told object.Revision) {
+	beat, stop := ctx, func() {}
+	var wake atomic.Pointer[context.CancelFunc]
+	if bookmarks {
+		defer q.s.rounds.join(func() {
+			if cancel := wake.Load(); cancel != nil {
+				(*cancel)()
+			}
+		})()
+	}
 	for {
-		beat := ctx
-		stop := func() {}
 		if bookmarks {
-			// A little apart, so that many watches do not wake at once.
-			every := q.s.BookmarkEvery
-			every += time.Duration(rand.Int64N(int64(every)/10 + 1))
-			beat, stop = context.WithTimeout(ctx, every)
+			var cancel context.CancelFunc
+			beat, cancel = context.WithCancel(ctx)
+			stop = cancel
+			wake.Store(&cancel)
 		}
 		var err error
 		for err == nil {
@@ -157,7 +165,7 @@ func (q *request) follow(ctx context.Context, w *resource.Watch, out *watchWrite
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(err, context.Canceled):
 			if r := w.Revision(); r > told {
 				told = r
 				if out.bookmark(r, false) != nil || out.done() != nil {
