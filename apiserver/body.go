@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"sagong/apiserver/resource"
@@ -91,6 +92,21 @@ func (q *request) decodeLeniently(t resource.Target, into runtime.Object, want s
 		// Either it does not say, or what it says is no version.
 		if _, unreadable := object.KindOf(data, f); unreadable != nil {
 			return nil, unrecognized(want, unreadable, data)
+		}
+	}
+	if t.Custom() && isCustom(into) {
+		// A map has no type of which to be without saying so.
+		text := string(data)
+		if f == object.CBOR {
+			if text, err = direct.Diagnose(data); err != nil {
+				text = hex.EncodeToString(data)
+			}
+		}
+		switch {
+		case d.GVK.Kind == "":
+			return nil, unrecognized(want, runtime.NewMissingKindErr(text), data)
+		case d.GVK.Version == "":
+			return nil, wrongKind(d.GVK, want, runtime.NewMissingVersionErr(text))
 		}
 	}
 	if err := sameKind(t, withDefaults(d.GVK, want), want); err != nil {
