@@ -25,8 +25,9 @@ const (
 	// little then, and what a server holds at rest is what its machine must have.
 	busyCollectorPercent, quietCollectorPercent = 50, 30
 	// quietCollector is the time between two collections from which on a server
-	// is quiet.
-	quietCollector = 15 * time.Second
+	// is quiet. Thousands of nodes that renew their leases are: with 5,000 a second
+	// makes 15 MB of garbage.
+	quietCollector = 6 * time.Second
 )
 
 // tuneCollector lets a small heap grow further between two collections than Go

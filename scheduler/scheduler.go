@@ -26,6 +26,10 @@ import (
 // Name is the scheduler that pods name unless they name another.
 const Name = corev1.DefaultSchedulerName
 
+// plansKept is how long plans are kept while nothing is placed: those of a large
+// cluster take 25 MB, and a millisecond each to make anew.
+const plansKept = time.Minute
+
 // batchSize bounds how many pods are placed and bound together.
 const batchSize = 512
 
@@ -138,6 +142,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer func() { s.cfg.Metrics.show(s.queue, len(s.gated)) }()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var placed time.Time // at last; zero when there are no plans since
 	for {
 		s.drain()
 		next := s.queue.due(s.cfg.Now())
@@ -146,18 +151,34 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			placed = s.cfg.Now()
 			continue
 		}
-		timer.Reset(time.Hour)
+		wait := time.Hour
 		if !next.IsZero() {
-			timer.Reset(max(next.Sub(s.cfg.Now()), time.Millisecond))
+			wait = max(next.Sub(s.cfg.Now()), time.Millisecond)
 		}
+		if !placed.IsZero() {
+			if left := placed.Add(plansKept).Sub(s.cfg.Now()); left > 0 {
+				wait = min(wait, left)
+			} else {
+				placed = time.Time{}
+				s.dropPlans()
+			}
+		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.signal:
 		case <-timer.C:
 		}
+	}
+}
+
+func (s *Scheduler) dropPlans() {
+	for _, p := range s.profiles {
+		p.plans = planCache{}
 	}
 }
 

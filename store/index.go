@@ -13,9 +13,8 @@ import (
 // first, so an update touches neither the hash nor the tree.
 type item struct {
 	key  string
-	head atomic.Pointer[Record] // newest published version, nil before the first
+	head atomic.Pointer[Record] // newest published version; nil before the first, while it is not in the tree
 	tip  *Record                // newest decided version; the committer's alone
-	tree bool                   // is in the tree; the committer's alone
 }
 
 // at returns the newest version not above rev, nil if there is none. The caller
@@ -90,10 +89,9 @@ func (x *index) ensure(key string) *item {
 
 // publishLocked makes rec the newest version of it.
 func (x *index) publishLocked(it *item, rec *Record) {
-	it.head.Store(rec)
+	fresh := it.head.Swap(rec) == nil
 	x.retagLocked(it, rec)
-	if !it.tree {
-		it.tree = true
+	if fresh {
 		x.keys[it.key[:x.topic(it.key)]]++
 		x.copy = nil
 		x.live.Set(it)
@@ -106,8 +104,7 @@ func (x *index) removeLocked(it *item) {
 	s.mu.Lock()
 	delete(s.items, it.key)
 	s.mu.Unlock()
-	if it.tree {
-		it.tree = false
+	if it.head.Load() != nil {
 		if topic := it.key[:x.topic(it.key)]; x.keys[topic] > 1 {
 			x.keys[topic]--
 		} else {

@@ -89,7 +89,6 @@ func (l *loading) record(r wal.Record) error {
 	}
 	it.tip = rec
 	it.head.Store(it.tip)
-	it.tree = true
 	x.keys[it.key[:x.topic(it.key)]]++
 	x.live.Load(it)
 	return nil

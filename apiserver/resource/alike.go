@@ -3,6 +3,7 @@ package resource
 import (
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -17,6 +18,8 @@ type alike struct {
 
 	mu    sync.Mutex
 	known map[alikeKey]example
+
+	pods podParts
 }
 
 type alikeKey struct {
@@ -50,6 +53,9 @@ func keyOf(k *Kind, o object.Object) alikeKey {
 func (a *alike) share(k *Kind, o object.Object, size int, owned bool) bool {
 	if size < leastShared {
 		return false
+	}
+	if p, ok := o.(*corev1.Pod); ok {
+		defer a.pods.share(p)
 	}
 	a.mu.Lock()
 	e, ok := a.known[keyOf(k, o)]

@@ -27,6 +27,7 @@ type Batch struct {
 	first int64
 	count int
 	body  []byte
+	small int // how many in a row did not need a large body
 }
 
 // Header is what a batch says of itself.
@@ -106,15 +107,25 @@ func (b *Batch) head(flags byte, key string, create int64) {
 	b.count++
 }
 
-// keepBuffer is the largest buffer that Reset keeps for the next batch.
-const keepBuffer = 16 << 20
+const (
+	// keepBuffer is the largest buffer that Reset keeps for the next batch.
+	keepBuffer = 16 << 20
+	// A buffer larger than smallBuffer is let go when so many batches in a row did
+	// not need it.
+	smallBuffer, fewBatches = 256 << 10, 256
+)
 
 // Reset empties the batch.
 func (b *Batch) Reset() {
-	b.count, b.body = 0, b.body[:0]
-	if cap(b.body) > keepBuffer {
+	if len(b.body) > smallBuffer {
+		b.small = 0
+	} else {
+		b.small++
+	}
+	if cap(b.body) > keepBuffer || cap(b.body) > smallBuffer && b.small > fewBatches {
 		b.body = nil
 	}
+	b.count, b.body = 0, b.body[:0]
 }
 
 // Len is the number of changes in the batch.
