@@ -66,6 +66,11 @@ func TestMetrics(t *testing.T) {
 	for _, begin := range []string{
 		`scheduler_schedule_attempts_total{profile="default-scheduler",result="unschedulable"} `, `scheduler_preemption_attempts_total `,
 		`scheduler_queue_incoming_pods_total{event="ScheduleAttemptFailure",queue="unschedulable"} `, `scheduler_pod_scheduling_sli_duration_seconds_count{attempts="1"} `,
+		`scheduler_framework_extension_point_duration_seconds_count{extension_point="PreFilter",profile="default-scheduler",status="Success"} `,
+		`scheduler_framework_extension_point_duration_seconds_count{extension_point="Filter",profile="default-scheduler",status="Success"} `,
+		`scheduler_framework_extension_point_duration_seconds_count{extension_point="Score",profile="default-scheduler",status="`,
+		`scheduler_framework_extension_point_duration_seconds_count{extension_point="Bind",profile="default-scheduler",status="Success"} `,
+		`scheduler_framework_extension_point_duration_seconds_count{extension_point="PostFilter",profile="default-scheduler",status="Unschedulable"} `,
 	} {
 		if !strings.Contains(text, "\n"+begin) || strings.Contains(text, "\n"+begin+"0\n") {
 			t.Errorf("none: %s", begin)
