@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -208,7 +209,7 @@ func (a *Agent) admit(p *corev1.Pod) *pod.Verdict {
 			return refuse("OutOfpods", "Node didn't have enough resource: pods, requested: 1, used: %d, capacity: %d", pods, limit)
 		}
 		for n, q := range pod.Requests(p) {
-			if q.IsZero() {
+			if q.IsZero() || byClaim(p, n) {
 				continue
 			}
 			have, known := alloc[n]
@@ -227,6 +228,12 @@ func (a *Agent) admit(p *corev1.Pod) *pod.Verdict {
 		}
 		return nil
 	})
+}
+
+// byClaim tells whether a pod gets an extended resource as devices of a claim.
+func byClaim(p *corev1.Pod, name corev1.ResourceName) bool {
+	s := p.Status.ExtendedResourceClaimStatus
+	return s != nil && slices.ContainsFunc(s.RequestMappings, func(r corev1.ContainerExtendedResourceRequest) bool { return r.ResourceName == string(name) })
 }
 
 // scalar is the number that texts give: millicores for CPU.

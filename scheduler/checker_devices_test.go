@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -341,18 +342,25 @@ type deviceWorld struct {
 	// admins are about, who share devices with others: by upstream they are held to
 	// the counters of devices in parts, which the plain definition is not.
 	admins bool
+	took   map[string]map[corev1.ResourceName]int // extended resources by pod
 }
 
 func newDeviceWorld(t *testing.T, seed uint64) *deviceWorld {
-	w := &deviceWorld{world: newWorld(t, seed), facts: &deviceFacts{claims: map[string]*resourcev1.ResourceClaim{}}}
-	w.devices = plugins.NewDevices(plugins.Deps{Now: w.s.cfg.Now, Post: func(f func()) { f() }})
-	w.rule = plugins.DynamicResources{Devices: w.devices}
+	w := &deviceWorld{facts: &deviceFacts{claims: map[string]*resourcev1.ResourceClaim{}}, took: map[string]map[corev1.ResourceName]int{}}
+	w.devices = plugins.NewDevices(plugins.Deps{Now: func() time.Time { return epoch }, Post: func(f func()) { f() }})
+	w.world = newWorld(t, seed, func(s *plugins.Shared) { s.Devices = w.devices })
 	w.s.queue.claims = w.devices.ClassKey
-	p := w.s.profiles[Name]
-	p.rules = append(p.rules, w.rule)
-	p.filters["DynamicResources"], p.weights["DynamicResources"] = true, 2
+	rules := w.s.profiles[Name].rules
+	w.rule = rules[slices.IndexFunc(rules, func(r plugins.Plugin) bool { return r.Name() == "DynamicResources" })].(plugins.DynamicResources)
 	for _, c := range []string{"a", "b"} {
-		w.devices.ClassChanged(nil, deviceClass(c, fmt.Sprintf(`device.attributes["d"].?kind.orValue("") == %q`, c)))
+		class := deviceClass(c, fmt.Sprintf(`device.attributes["d"].?kind.orValue("") == %q`, c))
+		if c == "a" {
+			class.Spec.ExtendedResourceName = new("example.com/a")
+		}
+		w.devices.ClassChanged(nil, class)
+	}
+	for _, n := range w.plain.nodes {
+		w.plug(n.Name)
 	}
 	w.devices.ClassChanged(nil, deviceClass("any", ""))
 	w.admins = w.chance(3)
@@ -447,6 +455,145 @@ func (w *deviceWorld) claim() *resourcev1.ResourceClaim {
 	}
 	w.set(nil, c)
 	return c
+}
+
+// plug gives some nodes the resource of class a by a device plugin, as devices
+// are not on offer there: pods that ask for it take what the node has.
+func (w *deviceWorld) plug(name string) {
+	n := w.plain.node(name)
+	if n == nil || !w.chance(3) {
+		return
+	}
+	n = n.DeepCopy()
+	n.Status.Allocatable["example.com/a"] = *resource.NewQuantity(int64(w.IntN(3)), resource.DecimalSI)
+	w.setNode(n)
+}
+
+// asks has a pod ask for extended resources that devices stand for, in some of
+// its containers, and returns how many devices of which class that takes.
+func (w *deviceWorld) asks(p *corev1.Pod) map[corev1.ResourceName]int {
+	demand := func() int { return w.IntN(3) }
+	total := map[corev1.ResourceName]int{}
+	name := corev1.ResourceName(w.pick("example.com/a", "deviceclass.resource.kubernetes.io/a", "deviceclass.resource.kubernetes.io/b"))
+	give := func(c *corev1.Container, k int) {
+		if k > 0 {
+			c.Resources.Requests = corev1.ResourceList{name: *resource.NewQuantity(int64(k), resource.DecimalSI)}
+			c.Resources.Limits = c.Resources.Requests
+		}
+	}
+	first, side, main, second := demand(), demand(), demand(), demand()
+	p.Spec.InitContainers = []corev1.Container{{Name: "first"}, {Name: "side", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}, {Name: "second"}}
+	give(&p.Spec.InitContainers[0], first)
+	give(&p.Spec.InitContainers[1], side)
+	give(&p.Spec.InitContainers[2], second)
+	give(&p.Spec.Containers[0], main)
+	if most := max(first, side+second, side+main); most > 0 {
+		total[name] = most
+	}
+	return total
+}
+
+// needs is the claim that a pod with extended resources needs on a node: nil,
+// and whether the node's own will do, where it has such.
+func (w *deviceWorld) needs(total map[corev1.ResourceName]int, n *corev1.Node) (claim *resourcev1.ResourceClaim, own bool) {
+	for name, k := range total {
+		if have := n.Status.Allocatable[name]; !have.IsZero() {
+			for _, p := range w.plain.on(n.Name) {
+				have.Sub(*resource.NewQuantity(int64(w.took[p.Name][name]), resource.DecimalSI))
+			}
+			return nil, have.Value() >= int64(k)
+		}
+		c := deviceClaim("asked", resourcev1.DeviceRequest{Name: "r", Exactly: exactly(string(name[len(name)-1:]), int64(k))})
+		return c, true
+	}
+	return nil, true
+}
+
+// Extended resources that classes stand for, in random clusters of which some
+// nodes have them as device plugins give them: each pod gets what it asks for
+// from its node or from devices, whatever its containers share, and none waits
+// that could have it.
+func TestExtendedResourcesHoldAgainstThePlainDefinition(t *testing.T) {
+	placed, refused, plugged := 0, 0, 0
+	each(t, func(t *testing.T, seed uint64) {
+		w := newDeviceWorld(t, seed)
+		for range 25 {
+			switch w.IntN(8) {
+			case 0:
+				w.disturb()
+			case 1:
+				w.offer()
+			case 2:
+				w.plug(fmt.Sprint("n", 1+w.IntN(5)))
+			case 3: // somebody is gone, and so is the claim
+				if name := w.anyClaim(); name != "" {
+					c := w.facts.claims[name]
+					delete(w.facts.claims, name)
+					w.devices.ClaimChanged(c, nil)
+				}
+			}
+			w.n++
+			p := testPod(fmt.Sprint("user-", w.n), priority(0))
+			total := w.asks(p)
+			n, no := w.s.placeOne(p)
+			for _, m := range w.plain.nodes {
+				if no == nil && m.Name != n.Name || !w.plain.may(p, m) {
+					continue
+				}
+				c, ok := w.needs(total, m)
+				if c != nil {
+					w.facts.claims["asked"] = c
+					ok = w.facts.possible([]string{"asked"}, m)
+					delete(w.facts.claims, "asked")
+				}
+				if ok != (no == nil) {
+					t.Fatalf("seed %d: pod %s with %v on %s: %v by the definition, but %v", seed, p.Name, total, m.Name, ok, no)
+				}
+			}
+			if no != nil {
+				refused++
+				continue
+			}
+			placed++
+			c, _ := w.needs(total, n.Object)
+			w.plain.pods[p.Name], w.plain.at[p.Name], w.took[p.Name] = p, n.Name, total
+			if refused := w.rule.Reserve(w.s.profiles[Name].kept(w.s.queue.put(p, epoch)).c, p, n); refused != nil {
+				t.Fatalf("seed %d: pod %s was placed on %s and then refused: %v", seed, p.Name, n.Name, refused.Reasons)
+			}
+			promise := "for extended resources of " + p.UID
+			a := w.devices.Promised(promise)
+			if (a == nil) != (c == nil) {
+				t.Fatalf("seed %d: pod %s on %s gets %v for the claim %v", seed, p.Name, n.Name, a, c)
+			}
+			if a == nil {
+				plugged++
+				continue
+			}
+			one := a.DeepCopy() // as if all containers had one request
+			for i := range one.Devices.Results {
+				one.Devices.Results[i].Request = "r"
+			}
+			if text := w.facts.wrong(c, one, n.Object); text != "" {
+				t.Fatalf("seed %d: pod %s on %s: %s", seed, p.Name, n.Name, text)
+			}
+			if w.chance(5) {
+				w.rule.Unreserve(p, n.Name)
+				w.s.state.Remove(p.UID)
+				delete(w.plain.pods, p.Name)
+				delete(w.plain.at, p.Name)
+				if w.devices.Promised(promise) != nil {
+					t.Fatalf("seed %d: what was taken back is still promised", seed)
+				}
+				continue
+			}
+			c.Name, c.UID, c.Status.Allocation = "for-"+p.Name, promise, one
+			w.set(nil, c)
+			w.rule.Bound(p)
+		}
+	})
+	if *seed == 0 && (placed < int(*seeds) || refused < int(*seeds) || plugged < int(*seeds)/4) {
+		t.Errorf("%d placed, %d of them by plugins, %d refused: the test proves little", placed, plugged, refused)
+	}
 }
 
 // anyClaim names one of the claims.

@@ -98,7 +98,7 @@ func (q *queue) put(p *corev1.Pod, now time.Time) *queued {
 
 // class is the class of a pod as its claims are now.
 func (q *queue) class(p *corev1.Pod) (key string, base int) {
-	if len(p.Spec.ResourceClaims) == 0 || q.claims == nil {
+	if q.claims == nil || !plugins.MayClaim(p) {
 		return classKey(p, "")
 	}
 	return classKey(p, q.claims(p))
@@ -187,7 +187,7 @@ func (q *queue) fail(x *queued, helps plugins.Change, now time.Time) {
 // reclass looks again at what class a pod in flight is of: its claims may have
 // got something meanwhile.
 func (q *queue) reclass(x *queued) {
-	if len(x.pod.Spec.ResourceClaims) > 0 && x.place == inFlight {
+	if x.place == inFlight && plugins.MayClaim(x.pod) {
 		x.class, x.base = q.class(x.pod)
 	}
 }

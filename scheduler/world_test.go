@@ -28,7 +28,7 @@ type world struct {
 	n     int
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+func newWorld(t *testing.T, seed uint64, change ...func(*plugins.Shared)) *world {
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 7)), t: t, plain: &cluster{
 		pods: map[string]*corev1.Pod{}, at: map[string]string{}, nominees: map[string]*corev1.Pod{},
 		namespaces: map[string]map[string]string{"a": {"team": "x"}, "b": {"team": "y"}, "c": {"team": "x"}},
@@ -36,6 +36,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 	c := configuration.Default()
 	shared := plugins.Share(plugins.Deps{})
 	shared.Namespaces = func(name string) labels.Set { return w.plain.namespaces[name] }
+	for _, f := range change {
+		f(shared)
+	}
+	c.Profiles[0].Args.Devices.FilterTimeout.Duration = 0
 	p, err := newProfile(&c.Profiles[0], shared)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/dynamic-resource-allocation/resourceclaim"
 
 	"sagong/apiserver/authz"
 	"sagong/apiserver/resource"
@@ -110,6 +111,8 @@ func (n NodeRestriction) pod(ctx context.Context, a *resource.Attributes, node s
 			return forbidden(a, "node %q cannot update labels through pod status", node)
 		case !equality.Semantic.DeepEqual(old.Status.ResourceClaimStatuses, now.Status.ResourceClaimStatuses):
 			return forbidden(a, "node %q cannot update resource claim statues", node)
+		case !resourceclaim.PodExtendedStatusEqual(old.Status.ExtendedResourceClaimStatus, now.Status.ExtendedResourceClaimStatus):
+			return forbidden(a, "node %q cannot update extended resource claim statues", node)
 		}
 		return nil
 	case "eviction":

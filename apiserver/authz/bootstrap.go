@@ -137,7 +137,8 @@ func BootstrapClusterRoles() []*rbacv1.ClusterRole {
 			rule(read, "storage.k8s.io", "csistoragecapacities"), rule(read, "storage.k8s.io", "volumeattachments"),
 			rule(read, "resource.k8s.io", "deviceclasses"), rule("get list patch update watch", "resource.k8s.io", "resourceclaims"),
 			rule("get list patch update watch", "resource.k8s.io", "resourceclaims/status"), rule("get list patch update watch", core, "pods/finalizers"),
-			rule(read, "resource.k8s.io", "resourceslices"), rule(read, "resource.k8s.io", "devicetaintrules"), rule("patch update", "resource.k8s.io", "resourceclaims/binding")),
+			rule(read, "resource.k8s.io", "resourceslices"), rule(read, "resource.k8s.io", "devicetaintrules"), rule("patch update", "resource.k8s.io", "resourceclaims/binding"),
+			rule("create delete", "resource.k8s.io", "resourceclaims")),
 		aggregated("admin", nil), aggregated("edit", to("admin")), aggregated("view", to("edit")),
 		labelled(clusterRole("system:aggregated-metrics-reader", rule(read, "metrics.k8s.io", "pods nodes")), map[string]string{
 			"rbac.authorization.k8s.io/aggregate-to-admin": "true", "rbac.authorization.k8s.io/aggregate-to-edit": "true", "rbac.authorization.k8s.io/aggregate-to-view": "true",

@@ -97,6 +97,9 @@ func References(p *corev1.Pod, f func(resource, name string)) {
 			use("resourceclaims", *c.ResourceClaimName)
 		}
 	}
+	if c := p.Status.ExtendedResourceClaimStatus; c != nil {
+		use("resourceclaims", c.ResourceClaimName)
+	}
 }
 
 // driverSecret is the Secret by which a volume in a pod is mounted.

@@ -212,6 +212,8 @@ func validatePodStatus(p, old *corev1.Pod) (errs field.ErrorList) {
 		}
 	}
 	errs = append(errs, validateStatusIPs(&p.Status)...)
+	errs = append(errs, validateClaimStatuses(p, path.Child("resourceClaimStatuses"))...)
+	errs = append(errs, validateExtendedClaim(p, path.Child("extendedResourceClaimStatus"))...)
 	for _, l := range []struct {
 		name     string
 		now, was []corev1.ContainerStatus
@@ -221,6 +223,7 @@ func validatePodStatus(p, old *corev1.Pod) (errs field.ErrorList) {
 		{"initContainerStatuses", p.Status.InitContainerStatuses, old.Status.InitContainerStatuses, old.Spec.InitContainers},
 	} {
 		errs = append(errs, stayTerminated(l.now, l.was, l.specs, old.Spec.RestartPolicy, path.Child(l.name))...)
+		errs = append(errs, validateHealth(l.now, l.specs, p.Status.ExtendedResourceClaimStatus, path.Child(l.name))...)
 	}
 	return errs
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	dra "k8s.io/kubelet/pkg/apis/dra/v1"
@@ -246,6 +247,37 @@ func TestDevicesArePreparedOnceAndReleasedLast(t *testing.T) {
 				t.Errorf("released devices: %v", err)
 			}
 		})
+	}
+}
+
+// What a pod gets for its extended resources comes from the claim that its status
+// names.
+func TestDevicesForExtendedResources(t *testing.T) {
+	p := pod("p")
+	p.Spec.ResourceClaims = nil
+	p.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{ResourceClaimName: "c", RequestMappings: []corev1.ContainerExtendedResourceRequest{
+		{ContainerName: "a", ResourceName: "example.com/gpu", RequestName: "gpu"}, {ContainerName: "b", ResourceName: "example.com/nic", RequestName: "nic"},
+	}}
+	c := claim(p)
+	c.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(p, corev1.SchemeGroupVersion.WithKind("Pod"))}
+	n := newNode(t, c)
+	d, _ := n.drive(registration.DRAPlugin, dra.DRAPluginService)
+	if err := n.m.Prepare(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{"a": {"example.com/gpu=gpu-0"}, "b": nil} {
+		x := &corev1.Container{Name: name, Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"example.com/gpu": resource.MustParse("1")}}}
+		if ids, err := n.m.Devices(p, x); err != nil || !slices.Equal(ids, want) {
+			t.Errorf("container %s: %v, %v", name, ids, err)
+		}
+	}
+	if err := n.m.Unprepare(t.Context(), p.UID); err != nil || d.called() != "prepare c, unprepare c" {
+		t.Errorf("%s, %v", d.called(), err)
+	}
+	other := pod("other")
+	other.Spec, other.Status = p.Spec, p.Status
+	if err := n.m.Prepare(t.Context(), other); err == nil || !strings.Contains(err.Error(), "was not created for Pod default/other") {
+		t.Errorf("another pod's: %v", err)
 	}
 }
 

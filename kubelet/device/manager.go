@@ -124,9 +124,6 @@ func (m *Manager) save() error {
 // Prepare has the drivers prepare the devices of a pod's claims. It may be
 // called again at any time, and asks only for what is missing.
 func (m *Manager) Prepare(ctx context.Context, p *corev1.Pod) error {
-	if len(p.Spec.ResourceClaims) == 0 {
-		return nil
-	}
 	var list []*claim
 	for i := range p.Spec.ResourceClaims {
 		name, own, err := resourceclaim.Name(p, &p.Spec.ResourceClaims[i])
@@ -143,6 +140,16 @@ func (m *Manager) Prepare(ctx context.Context, p *corev1.Pod) error {
 		if !slices.Contains(list, c) {
 			list = append(list, c)
 		}
+	}
+	if x := p.Status.ExtendedResourceClaimStatus; x != nil {
+		c, err := m.enter(ctx, p, x.ResourceClaimName, true)
+		if err != nil {
+			return err
+		}
+		list = append(list, c)
+	}
+	if len(list) == 0 {
+		return nil
 	}
 	// In one order for all, so that pods which share claims do not wait for each
 	// other.
@@ -319,30 +326,19 @@ func (m *Manager) Retain(ctx context.Context, pods map[types.UID]bool) error {
 }
 
 // Devices returns the names, in CDI, of the devices that a container of a pod
-// gets through its claims.
+// gets through its claims and for its extended resources.
 func (m *Manager) Devices(p *corev1.Pod, c *corev1.Container) ([]string, error) {
 	var ids []string
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, want := range c.Resources.Claims {
-		i := slices.IndexFunc(p.Spec.ResourceClaims, func(x corev1.PodResourceClaim) bool { return x.Name == want.Name })
-		if i < 0 {
-			continue // validation has looked
-		}
-		name, _, err := resourceclaim.Name(p, &p.Spec.ResourceClaims[i])
-		if err != nil {
-			return nil, err
-		}
-		if name == nil {
-			continue
-		}
-		x := m.find(p, *name)
+	for _, w := range wants(p, c) {
+		x := m.find(p, w.claim)
 		if x == nil {
-			return nil, fmt.Errorf("unable to get resource for namespace: %s, claim: %s", p.Namespace, *name)
+			return nil, fmt.Errorf("unable to get resource for namespace: %s, claim: %s", p.Namespace, w.claim)
 		}
 		for _, driver := range slices.Sorted(maps.Keys(x.Drivers)) {
 			for _, d := range x.Drivers[driver].Devices {
-				if !meant(d.Requests, want.Request) {
+				if !meant(d.Requests, w.request) {
 					continue
 				}
 				for _, id := range d.CDI {
@@ -354,6 +350,41 @@ func (m *Manager) Devices(p *corev1.Pod, c *corev1.Container) ([]string, error) 
 		}
 	}
 	return ids, nil
+}
+
+// want is a part of a claim that a container has.
+type want struct {
+	claim   string // its name
+	request string // "" for all
+	name    corev1.ResourceName
+}
+
+// wants lists what a container has of its pod's claims. name is what the status
+// of the container calls it.
+func wants(p *corev1.Pod, c *corev1.Container) (list []want) {
+	for _, r := range c.Resources.Claims {
+		i := slices.IndexFunc(p.Spec.ResourceClaims, func(x corev1.PodResourceClaim) bool { return x.Name == r.Name })
+		if i < 0 {
+			continue // validation has looked
+		}
+		name, _, err := resourceclaim.Name(p, &p.Spec.ResourceClaims[i])
+		if err != nil || name == nil {
+			continue // none was made: Prepare has looked
+		}
+		called := "claim:" + r.Name
+		if r.Request != "" {
+			called += "/" + r.Request
+		}
+		list = append(list, want{*name, r.Request, corev1.ResourceName(called)})
+	}
+	if s := p.Status.ExtendedResourceClaimStatus; s != nil {
+		for _, r := range s.RequestMappings {
+			if q := c.Resources.Requests[corev1.ResourceName(r.ResourceName)]; r.ContainerName == c.Name && !q.IsZero() {
+				list = append(list, want{s.ResourceClaimName, r.RequestName, corev1.ResourceName("claim:" + s.ResourceClaimName + "/" + r.RequestName)})
+			}
+		}
+	}
+	return list
 }
 
 func (m *Manager) find(p *corev1.Pod, name string) *claim {

@@ -37,7 +37,7 @@ func (e *DevicesError) Error() string {
 func (e *DevicesError) Unwrap() error { return e.Err }
 
 func (d devicesStep) SetUp(ctx context.Context, p *Pod) error {
-	if len(p.Spec.ResourceClaims) == 0 {
+	if len(p.Spec.ResourceClaims) == 0 && p.Status.ExtendedResourceClaimStatus == nil {
 		return nil
 	}
 	if d.s.Devices == nil {
@@ -58,7 +58,7 @@ func (d devicesStep) TearDown(ctx context.Context, id Ident) error {
 
 // inject gives a container what its claims got.
 func (s *Steps) inject(r *Run) error {
-	if len(r.Member.Resources.Claims) == 0 {
+	if len(r.Member.Resources.Claims) == 0 && r.Pod.Status.ExtendedResourceClaimStatus == nil {
 		return nil
 	}
 	if s.Devices == nil {

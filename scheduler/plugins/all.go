@@ -68,7 +68,9 @@ func (s *Shared) All(a *Args) ([]Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := append(slices.Clone(notServed), NodeUnschedulable{}, NodeName{}, TaintToleration{}, affinity, NodePorts{}, NewNodeResourcesFit(&a.Fit))
+	fit, balanced := NewNodeResourcesFit(&a.Fit), NewBalancedAllocation(&a.Balanced)
+	fit.devices, balanced.devices = s.Devices, s.Devices
+	all := append(slices.Clone(notServed), NodeUnschedulable{}, NodeName{}, TaintToleration{}, affinity, NodePorts{}, fit)
 	if v := s.Volumes; v != nil {
 		limit := time.Duration(*a.VolumeBinding.BindTimeoutSeconds) * time.Second
 		all = append(all, VolumeRestrictions{v}, NodeVolumeLimits{v}, VolumeBinding{v, limit}, VolumeZone{v})
@@ -79,6 +81,6 @@ func (s *Shared) All(a *Args) ([]Plugin, error) {
 	return append(all,
 		NewPodTopologySpread(a.Spread.DefaultConstraints, a.Spread.DefaultingType != configv1.ListDefaulting, s.Owners),
 		NewInterPodAffinity(s.Namespaces, s.NamespacesVersion, *a.Affinity.HardPodAffinityWeight, a.Affinity.IgnorePreferredTermsOfExistingPods),
-		NewBalancedAllocation(&a.Balanced), ImageLocality{},
+		balanced, ImageLocality{},
 	), nil
 }

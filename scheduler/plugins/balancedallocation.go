@@ -11,11 +11,14 @@ import (
 
 // BalancedAllocation prefers nodes whose resources fill up alike, and most of
 // all those that the pod makes more alike.
-type BalancedAllocation struct{ resources []configv1.ResourceSpec }
+type BalancedAllocation struct {
+	resources []configv1.ResourceSpec
+	devices   *Devices // that stand for extended resources; may be nil
+}
 
 // NewBalancedAllocation makes the rule from complete arguments.
 func NewBalancedAllocation(a *configv1.NodeResourcesBalancedAllocationArgs) BalancedAllocation {
-	return BalancedAllocation{a.Resources}
+	return BalancedAllocation{resources: a.Resources}
 }
 
 // Name implements Plugin.
@@ -47,7 +50,7 @@ func (b BalancedAllocation) Scorer(c *Class, _ *state.State) func(*state.Node) i
 		var before, after [8]float64
 		k := 0
 		for i := range b.resources {
-			capacity, taken, with := amounts(c, n, corev1.ResourceName(b.resources[i].Name), false)
+			capacity, taken, with := amounts(c, n, b.devices, corev1.ResourceName(b.resources[i].Name), false)
 			if capacity == 0 || k == len(before) {
 				continue
 			}

@@ -43,11 +43,15 @@ type Devices struct {
 	known   map[state.Claim]*resourcev1.ResourceClaim
 	changes map[types.UID]uint64 // by claim: how often it changed
 	named   map[string]*resourcev1.DeviceClass
-	taints  map[string]*resourcev1.DeviceTaintRule
-	offered map[string]*resourcev1.ResourceSlice // by name, as the drivers wrote them
-	pools   map[pool]*offer
-	onNode  map[string]map[pool]bool // pools by node that alone can reach some of their slices
-	shared  map[pool]bool            // pools with slices for more than one node
+	// resources are those that classes stand for; mapping changes with them.
+	resources map[corev1.ResourceName]*resourcev1.DeviceClass
+	mapping   uint64
+	specials  map[types.UID][]state.Claim // by pod: those made for its extended resources
+	taints    map[string]*resourcev1.DeviceTaintRule
+	offered   map[string]*resourcev1.ResourceSlice // by name, as the drivers wrote them
+	pools     map[pool]*offer
+	onNode    map[string]map[pool]bool // pools by node that alone can reach some of their slices
+	shared    map[pool]bool            // pools with slices for more than one node
 
 	// taken is by claim what it has or was promised; used adds that up.
 	taken   map[types.UID]*resourcev1.AllocationResult
@@ -82,12 +86,17 @@ type reservation struct {
 	allocation *resourcev1.AllocationResult // to be written; nil when the claim has one
 	flight     *flight
 	wrote      bool // something, to be taken back if the pod is not bound; mu
+
+	// Of a claim for the pod's extended resources: what it is to be, and what
+	// each container gets of it. Until it is made, key has no name.
+	make     *resourcev1.ResourceClaim
+	mappings []corev1.ContainerExtendedResourceRequest
 }
 
 // NewDevices follows the hub's objects, if there is a hub.
 func NewDevices(d Deps) *Devices {
 	v := &Devices{
-		deps: d, cel: devicecel.NewCache(100, selectors), known: map[state.Claim]*resourcev1.ResourceClaim{}, changes: map[types.UID]uint64{}, named: map[string]*resourcev1.DeviceClass{},
+		deps: d, cel: devicecel.NewCache(100, selectors), known: map[state.Claim]*resourcev1.ResourceClaim{}, changes: map[types.UID]uint64{}, named: map[string]*resourcev1.DeviceClass{}, specials: map[types.UID][]state.Claim{},
 		taints: map[string]*resourcev1.DeviceTaintRule{}, offered: map[string]*resourcev1.ResourceSlice{}, pools: map[pool]*offer{},
 		onNode: map[string]map[pool]bool{}, shared: map[pool]bool{}, taken: map[types.UID]*resourcev1.AllocationResult{}, flights: map[types.UID]*flight{},
 		used: structured.AllocatedState{
@@ -171,6 +180,12 @@ func (d *Devices) ClassChanged(old, new *resourcev1.DeviceClass) {
 		d.named[new.Name] = new
 	}
 	d.version++
+	if d.mapResources() {
+		d.mapping++
+		if d.deps.Changed != nil {
+			d.deps.Changed(ResourceMapped)
+		}
+	}
 	d.changed()
 }
 
@@ -331,6 +346,9 @@ func (d *Devices) ClaimChanged(old, new *resourcev1.ResourceClaim) {
 		c = old
 	}
 	key := state.Claim{Namespace: c.Namespace, Name: c.Name}
+	if special(c) {
+		d.noteSpecial(ownerOf(c), key, new != nil)
+	}
 	if new == nil {
 		delete(d.known, key)
 		delete(d.changes, c.UID)

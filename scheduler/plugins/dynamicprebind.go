@@ -14,6 +14,7 @@ import (
 
 	"sagong/client"
 	"sagong/object"
+	"sagong/scheduler/state"
 )
 
 // mostTries is how often a write that others overtake is tried again.
@@ -34,9 +35,19 @@ func (r DynamicResources) PreBind(ctx context.Context, p *corev1.Pod, node strin
 	r.mu.Unlock()
 	waits := false
 	for _, x := range list {
+		if x.make != nil && x.key.Name == "" {
+			if err := r.create(ctx, p, x); err != nil {
+				return err
+			}
+		}
 		c, err := r.bind(ctx, p, x)
 		if err != nil {
 			return err
+		}
+		if x.make != nil {
+			if err := r.tellPod(ctx, p, x); err != nil {
+				return err
+			}
 		}
 		if c.Status.Allocation != nil {
 			waits = waits || slices.ContainsFunc(c.Status.Allocation.Devices.Results, func(a resourcev1.DeviceRequestAllocationResult) bool { return len(a.BindingConditions) > 0 })
@@ -99,7 +110,7 @@ func (r DynamicResources) write(ctx context.Context, p *corev1.Pod, x *reservati
 	switch {
 	case err != nil && x.allocation != nil:
 		r.mu.Lock()
-		x.wrote = !refused(err)
+		x.wrote = x.make != nil || !refused(err)
 		r.mu.Unlock()
 		return nil, fmt.Errorf("add allocation and reservation to claim %s: %w", name, err)
 	case err != nil:
@@ -234,4 +245,104 @@ func (r DynamicResources) clear(ctx context.Context, pod types.UID, x *reservati
 		return 0, err
 	}
 	return object.RevisionOf(c), nil
+}
+
+// create makes the claim for a pod's extended resources. What was promised to it
+// before it had a UID is the claim's from then on.
+func (r DynamicResources) create(ctx context.Context, p *corev1.Pod, x *reservation) error {
+	c := x.make.DeepCopy()
+	c.UID = ""
+	c, err := client.Create(ctx, r.deps.Client, c)
+	if err != nil {
+		return fmt.Errorf("create claim for extended resources %s/%s: %w", p.Namespace, x.make.GenerateName, err)
+	}
+	r.mu.Lock()
+	x.key.Name, x.uid, x.wrote = c.Name, c.UID, true
+	r.mu.Unlock()
+	// This comes before the scheduler sees the claim with its allocation.
+	r.deps.Post(func() {
+		if r.flights[unmade(p.UID)] != x.flight {
+			return
+		}
+		delete(r.flights, unmade(p.UID))
+		r.take(unmade(p.UID), nil)
+		r.flights[c.UID] = x.flight
+		r.take(c.UID, x.flight.allocation)
+	})
+	return nil
+}
+
+// tellPod notes in a pod's status which claim its extended resources come from.
+func (r DynamicResources) tellPod(ctx context.Context, p *corev1.Pod, x *reservation) error {
+	for try := 1; ; try++ {
+		now, err := client.Get[*corev1.Pod](ctx, r.deps.Client, p.Namespace, p.Name)
+		if err == nil && now.UID != p.UID {
+			err = apierrors.NewNotFound(corev1.Resource("pods"), p.Name)
+		}
+		if err == nil {
+			now = now.DeepCopy()
+			now.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{RequestMappings: x.mappings, ResourceClaimName: x.key.Name}
+			_, err = client.UpdateStatus(ctx, r.deps.Client, now)
+		}
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || try == mostTries {
+			return fmt.Errorf("update pod %s/%s ExtendedResourceClaimStatus: %w", p.Namespace, p.Name, err)
+		}
+	}
+}
+
+// discard deletes the claim that was made for the extended resources of a pod
+// which is not bound. What it has is anybody's once that is seen.
+func (r DynamicResources) discard(p *corev1.Pod, x *reservation) {
+	r.clearing.Go(func() {
+		r.deleteSpecial(p, x.key, x.uid)
+		r.deps.Post(func() {
+			if r.flights[x.uid] != x.flight || x.flight == nil {
+				return
+			}
+			x.flight.written = max(x.flight.written, 1)
+			if c := r.known[x.key]; c != nil && c.UID == x.uid {
+				r.settle(c)
+			}
+			r.version++
+			r.changed()
+		})
+	})
+}
+
+// discardStale deletes the claims that earlier attempts left for a pod.
+func (r DynamicResources) discardStale(p *corev1.Pod) {
+	for _, key := range r.specials[p.UID] {
+		if c := r.known[key]; c != nil {
+			r.clearing.Go(func() { r.deleteSpecial(p, key, c.UID) })
+		}
+	}
+}
+
+func (r DynamicResources) deleteSpecial(p *corev1.Pod, key state.Claim, uid types.UID) {
+	ctx := context.Background()
+	var err error
+	for range mostTries {
+		var c *resourcev1.ResourceClaim
+		if c, err = client.Get[*resourcev1.ResourceClaim](ctx, r.deps.Client, key.Namespace, key.Name); err != nil || c.UID != uid {
+			break
+		}
+		if slices.Contains(c.Finalizers, resourcev1.Finalizer) {
+			c = c.DeepCopy()
+			c.Finalizers = slices.DeleteFunc(c.Finalizers, func(f string) bool { return f == resourcev1.Finalizer })
+			if _, err = client.Update(ctx, r.deps.Client, c); apierrors.IsConflict(err) {
+				continue
+			}
+			if err != nil {
+				break
+			}
+		}
+		err = client.Delete[*resourcev1.ResourceClaim](ctx, r.deps.Client, key.Namespace, key.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(uid))})
+		break
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		r.deps.Log.Warn("cannot delete the claim for extended resources", "claim", key.Namespace+"/"+key.Name, "pod", p.Namespace+"/"+p.Name, "err", err)
+	}
 }

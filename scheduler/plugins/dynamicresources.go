@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,6 +53,9 @@ func Waits(p *corev1.Pod) bool {
 // ClassKey is equal for pods whose claims place alike: claims of a pod's own
 // that have nothing yet by what they ask for, others by what they are.
 func (d *Devices) ClassKey(p *corev1.Pod) string {
+	if len(d.specials[p.UID]) > 0 {
+		return string(p.UID) // what an earlier attempt left concerns this pod alone
+	}
 	var b strings.Builder
 	for i := range p.Spec.ResourceClaims {
 		name, own, err := resourceclaim.Name(p, &p.Spec.ResourceClaims[i])
@@ -106,9 +110,11 @@ func (d *Devices) claimsOf(p *corev1.Pod) ([]*resourcev1.ResourceClaim, *No) {
 // deviceFilter judges nodes for the claims of a class.
 type deviceFilter struct {
 	r         DynamicResources
+	pod       *corev1.Pod // one of the class
 	claims    []*resourcev1.ResourceClaim
 	allocated []*allocatedClaim
 	wanted    []*resourcev1.ResourceClaim
+	extended  *extended       // nil when no resource that a class stands for is asked for
 	tied      bool            // to the state of these very claims
 	ranked    bool            // some request has alternatives
 	ranks     map[int32]int64 // by slot: how early in their lists the alternatives stand
@@ -124,10 +130,19 @@ func (r DynamicResources) Begin(c *Class, s *state.State) (NodeFilter, *No) {
 	r.state = s
 	c.devices = nil
 	claims, no := r.claimsOf(c.Pod)
-	if no != nil || len(claims) == 0 {
+	if no != nil {
 		return nil, no
 	}
-	f := &deviceFilter{r: r, claims: claims, ranks: map[int32]int64{}, tied: r.ClassKey(c.Pod) == string(c.Pod.UID)}
+	x := r.extendedOf(c)
+	if len(claims) == 0 && x == nil {
+		for name := range c.Hard.Other {
+			if mayBeDevices(name) {
+				return mapped{r.Devices}, nil
+			}
+		}
+		return nil, nil
+	}
+	f := &deviceFilter{r: r, pod: c.Pod, claims: claims, extended: x, ranks: map[int32]int64{}, tied: r.ClassKey(c.Pod) == string(c.Pod.UID)}
 	for _, x := range claims {
 		if x.Status.Allocation != nil {
 			if len(x.Status.ReservedFor) >= resourcev1.ResourceClaimReservedForMaxSize && !resourceclaim.IsReservedForPod(c.Pod, x, false) {
@@ -182,6 +197,9 @@ func (f *deviceFilter) Version() uint64 {
 			v += f.r.changes[c.UID]
 		}
 	}
+	if f.extended != nil && f.extended.stale && len(f.r.specials[f.pod.UID]) == 0 {
+		v++ // what was left over is gone
+	}
 	return v
 }
 
@@ -194,7 +212,17 @@ var (
 // Filter implements NodeFilter. The end of pods frees no device at once, so no
 // refusal is one that pre-emption could turn round.
 func (f *deviceFilter) Filter(n *state.Node) *No {
-	results, no := f.r.find(f.wanted, n)
+	wanted := f.wanted
+	if f.extended != nil {
+		c, no := f.extended.on(f.r.Devices, f.pod, n)
+		if no != nil {
+			return no
+		}
+		if c != nil {
+			wanted = append(slices.Clip(wanted), c)
+		}
+	}
+	results, no := f.r.find(wanted, n)
 	if no != nil {
 		return no
 	}
@@ -207,7 +235,7 @@ func (f *deviceFilter) Filter(n *state.Node) *No {
 		}
 	}
 	if f.ranked {
-		f.ranks[int32(n.Slot)] = rankOf(f.wanted, results)
+		f.ranks[int32(n.Slot)] = rankOf(wanted, results)
 	}
 	return nil
 }
@@ -306,13 +334,17 @@ func (r DynamicResources) overdue(c *resourcev1.ResourceClaim) bool {
 
 // Reserve implements Reserver: it promises devices of the node to the claims of
 // this very pod.
-func (r DynamicResources) Reserve(_ *Class, p *corev1.Pod, n *state.Node) *No {
-	if len(p.Spec.ResourceClaims) == 0 {
-		return nil
-	}
+func (r DynamicResources) Reserve(c *Class, p *corev1.Pod, n *state.Node) *No {
 	claims, no := r.claimsOf(p)
 	if no != nil {
 		return no
+	}
+	made, no := r.reserveExtended(c, p, n)
+	if no != nil {
+		return no
+	}
+	if len(claims) == 0 && made == nil {
+		return nil
 	}
 	var list []*reservation
 	var wanted []*resourcev1.ResourceClaim
@@ -330,6 +362,10 @@ func (r DynamicResources) Reserve(_ *Class, p *corev1.Pod, n *state.Node) *No {
 				return notAvailable
 			}
 		}
+	}
+	if made != nil {
+		list = append(list, made)
+		wanted = append(wanted, made.make)
 	}
 	results, no := r.find(wanted, n)
 	if no != nil {
@@ -364,6 +400,10 @@ func (r DynamicResources) Unreserve(p *corev1.Pod, _ string) {
 		r.mu.Lock()
 		wrote := x.wrote
 		r.mu.Unlock()
+		if wrote && x.make != nil {
+			r.discard(p, x)
+			continue
+		}
 		if f := x.flight; f != nil && !wrote && r.flights[x.uid] == f {
 			delete(r.flights, x.uid)
 			var has *resourcev1.AllocationResult
@@ -384,7 +424,8 @@ func (r DynamicResources) Unreserve(p *corev1.Pod, _ string) {
 // devices keep it from some node, gives them back.
 func (r DynamicResources) Unblock(p *corev1.Pod) string {
 	claims, _ := r.claimsOf(p)
-	if len(claims) == 0 {
+	backed := r.backs(p)
+	if len(claims) == 0 && !backed {
 		return ""
 	}
 	for _, c := range claims {
@@ -392,6 +433,10 @@ func (r DynamicResources) Unblock(p *corev1.Pod) string {
 			r.giveBack(p, &reservation{key: state.Claim{Namespace: c.Namespace, Name: c.Name}, uid: c.UID, allocation: c.Status.Allocation})
 			return "deallocation of ResourceClaim completed"
 		}
+	}
+	if backed && len(r.specials[p.UID]) > 0 {
+		r.discardStale(p)
+		return "deletion of ResourceClaim completed"
 	}
 	return "still not schedulable"
 }

@@ -18,6 +18,7 @@ type NodeResourcesFit struct {
 	strategy  func(requested, capacity int64) int64
 	roundOff  bool // whether parts that score nothing do not count
 	resources []configv1.ResourceSpec
+	devices   *Devices // that stand for extended resources; may be nil
 }
 
 // NewNodeResourcesFit makes the rule from complete arguments.
@@ -38,7 +39,7 @@ func NewNodeResourcesFit(a *configv1.NodeResourcesFitArgs) *NodeResourcesFit {
 func (*NodeResourcesFit) Name() string { return "NodeResourcesFit" }
 
 // Helps implements Plugin.
-func (*NodeResourcesFit) Helps() Change { return NodeChanged | PodGone | PodChanged }
+func (*NodeResourcesFit) Helps() Change { return NodeChanged | PodGone | PodChanged | ResourceMapped }
 
 // The reasons that are the same for all: most pods that wait, wait for these.
 var (
@@ -72,7 +73,7 @@ func (f *NodeResourcesFit) Filter(c *Class, n *state.Node) *No {
 		say(&No{[]string{"Insufficient ephemeral-storage"}, want.Ephemeral > have.Ephemeral})
 	}
 	for name, q := range want.Other {
-		if q > 0 && q > have.Other[name]-used.Other[name] && !f.ignores(name) {
+		if q > 0 && q > have.Other[name]-used.Other[name] && !f.ignores(name) && !f.devices.given(name, n) {
 			say(&No{[]string{"Insufficient " + string(name)}, q > have.Other[name]})
 		}
 	}
@@ -115,7 +116,7 @@ func (f *NodeResourcesFit) Scorer(c *Class, _ *state.State) func(*state.Node) in
 		var sum, weights int64
 		for i := range f.resources {
 			r := &f.resources[i]
-			capacity, _, with := amounts(c, n, corev1.ResourceName(r.Name), true)
+			capacity, _, with := amounts(c, n, f.devices, corev1.ResourceName(r.Name), true)
 			if capacity == 0 {
 				continue
 			}
@@ -140,7 +141,7 @@ func (f *NodeResourcesFit) Scorer(c *Class, _ *state.State) func(*state.Node) in
 // much would be with the pod; zeros for what the pod does not ask for unless
 // every pod takes some of it. compared counts defaults for pods that ask for
 // none.
-func amounts(c *Class, n *state.Node, name corev1.ResourceName, compared bool) (capacity, taken, with int64) {
+func amounts(c *Class, n *state.Node, d *Devices, name corev1.ResourceName, compared bool) (capacity, taken, with int64) {
 	switch name {
 	case corev1.ResourceCPU:
 		if compared {
@@ -158,6 +159,11 @@ func amounts(c *Class, n *state.Node, name corev1.ResourceName, compared bool) (
 	want := c.Hard.Other[name]
 	if want == 0 {
 		return 0, 0, 0
+	}
+	if d.given(name, n) {
+		if capacity, taken = d.totals(d.classFor(name), n.Object); capacity > 0 {
+			return capacity, taken, taken + want
+		}
 	}
 	return n.Capacity.Other[name], n.Used.Other[name], n.Used.Other[name] + want
 }

@@ -22,6 +22,7 @@ const (
 	VolumeChanged
 	NamespaceChanged
 	ClaimChanged
+	ResourceMapped // a device class stands for other extended resources
 )
 
 // Plugin is one rule.

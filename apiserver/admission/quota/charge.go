@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	kresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
@@ -64,7 +65,7 @@ func (c *charge) rise(a *account) corev1.ResourceList {
 func (c *charge) reserve(a *account, n int) { add(a.reserved, c.delta(a), n) }
 
 // measureOf finds how a write uses quotas; false when it does not.
-func measureOf(a *resource.Attributes) (measure, bool) {
+func (l *Ledger) measureOf(a *resource.Attributes) (measure, bool) {
 	create, update := a.Operation == resource.Create, a.Operation == resource.Update
 	d := a.Definition
 	switch d.GR() {
@@ -74,6 +75,8 @@ func measureOf(a *resource.Attributes) (measure, bool) {
 		return services, (create || update) && a.Subresource == ""
 	case claimResource:
 		return claims, (create || update) && a.Subresource == ""
+	case deviceResource:
+		return l.devices(), create && a.Subresource == ""
 	}
 	if !create || a.Subresource != "" || ignored(d) {
 		return measure{}, false
@@ -96,7 +99,7 @@ func (l *Ledger) Validate(ctx context.Context, a *resource.Attributes) error {
 	if s == nil && !l.limits(a.Definition.GR()) {
 		return nil
 	}
-	m, ok := measureOf(a)
+	m, ok := l.measureOf(a)
 	if !ok {
 		return nil
 	}
@@ -304,6 +307,8 @@ func (l *Ledger) passed(c *charge) object.Revision {
 		return l.services.Revision()
 	case *corev1.PersistentVolumeClaim:
 		return l.claims.Revision()
+	case *resourcev1.ResourceClaim:
+		return l.claimsOf.Revision()
 	}
 	if c.counter != nil {
 		return object.Revision(c.counter.seen.Load())

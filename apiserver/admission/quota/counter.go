@@ -140,7 +140,7 @@ func (c *counters) known(hard corev1.ResourceList) map[corev1.ResourceName]bool 
 			known[name] = k != nil && k.listed
 			continue
 		}
-		known[name] = pods.names(name) || services.names(name) || claims.names(name)
+		known[name] = pods.names(name) || services.names(name) || claims.names(name) || deviceNames(name)
 	}
 	return known
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	limits "k8s.io/apiserver/pkg/admission/plugin/resourcequota/apis/resourcequota"
@@ -32,6 +33,8 @@ type Ledger struct {
 	pods     *reconcile.View[*corev1.Pod]
 	services *reconcile.View[*corev1.Service]
 	claims   *reconcile.View[*corev1.PersistentVolumeClaim]
+	claimsOf *reconcile.View[*resourcev1.ResourceClaim] // of devices
+	standing sync.Map                                   // by device class: the extended resource that it stands for
 	counters counters
 	limited  []limits.LimitedResource
 
@@ -46,9 +49,10 @@ type Ledger struct {
 // space is a namespace that has quotas.
 type space struct {
 	mu       sync.Mutex
-	accounts []*account              // by name
-	charges  map[types.UID][]*charge // of writes that the views do not show yet
-	dying    map[types.UID]*dyingPod // pods that are being deleted
+	accounts []*account                        // by name
+	charges  map[types.UID][]*charge           // of writes that the views do not show yet
+	dying    map[types.UID]*dyingPod           // pods that are being deleted
+	kept     map[types.UID]corev1.ResourceList // what was booked, of measures that say so
 }
 
 // account is one quota: what it allows, what is used, what is reserved.
@@ -68,15 +72,20 @@ func New(h *reconcile.Hub, now func() time.Time) *Ledger {
 		hub: h, now: now,
 		quotas: reconcile.ViewOf[*corev1.ResourceQuota](h), pods: reconcile.ViewOf[*corev1.Pod](h),
 		services: reconcile.ViewOf[*corev1.Service](h), claims: reconcile.ViewOf[*corev1.PersistentVolumeClaim](h),
-		spaces: map[string]*space{}, charges: map[*resource.Attributes]*charge{},
+		claimsOf: reconcile.ViewOf[*resourcev1.ResourceClaim](h),
+		spaces:   map[string]*space{}, charges: map[*resource.Attributes]*charge{},
 	}
 	l.counters.init(l)
 	l.pods.Index("namespace", func(p *corev1.Pod) []string { return []string{p.Namespace} })
 	l.services.Index("namespace", func(s *corev1.Service) []string { return []string{s.Namespace} })
 	l.claims.Index("namespace", func(c *corev1.PersistentVolumeClaim) []string { return []string{c.Namespace} })
+	l.claimsOf.Index("namespace", func(c *resourcev1.ResourceClaim) []string { return []string{c.Namespace} })
+	l.claimsOf.Index(byPod, podOf)
+	reconcile.ViewOf[*resourcev1.DeviceClass](h).OnChange(l.classChanged)
 	follow(l, l.pods, pods)
 	follow(l, l.services, services)
 	follow(l, l.claims, claims)
+	follow(l, l.claimsOf, l.devices())
 	l.quotas.OnChange(func(old, new *corev1.ResourceQuota) {
 		if new == nil {
 			l.close(old)
@@ -98,7 +107,7 @@ func (l *Ledger) space(namespace string) *space {
 
 // synced waits until the ledger knows all there was at the start.
 func (l *Ledger) synced(ctx context.Context) error {
-	for _, wait := range []func(context.Context) error{l.quotas.Synced, l.pods.Synced, l.services.Synced, l.claims.Synced} {
+	for _, wait := range []func(context.Context) error{l.quotas.Synced, l.pods.Synced, l.services.Synced, l.claims.Synced, l.claimsOf.Synced} {
 		if err := wait(ctx); err != nil {
 			return err
 		}
@@ -137,6 +146,7 @@ func (l *Ledger) book(s *space, m measure, was, is object.Object) {
 	var uid types.UID
 	if was != nil {
 		uid, before = was.GetUID(), s.usage(m, was, now)
+		delete(s.kept, uid)
 	}
 	if is != nil {
 		uid = is.GetUID()
@@ -144,6 +154,7 @@ func (l *Ledger) book(s *space, m measure, was, is object.Object) {
 		after = s.usage(m, is, now)
 	} else {
 		delete(s.dying, uid)
+		delete(s.kept, uid)
 	}
 	for _, a := range s.accounts {
 		changed := false
@@ -171,7 +182,15 @@ func (s *space) usage(m measure, o object.Object, now time.Time) corev1.Resource
 		}
 		return m.usage(o, d.at)
 	}
-	return m.usage(o, now)
+	if !m.kept {
+		return m.usage(o, now)
+	}
+	l, ok := s.kept[o.GetUID()]
+	if !ok {
+		l = m.usage(o, now)
+		s.kept[o.GetUID()] = l
+	}
+	return l
 }
 
 func (l *Ledger) tell(key object.Key) {
@@ -186,7 +205,7 @@ func (l *Ledger) open(q *corev1.ResourceQuota) {
 	key := object.KeyOf(q)
 	s := l.space(q.Namespace)
 	if s == nil {
-		s = &space{charges: map[types.UID][]*charge{}, dying: map[types.UID]*dyingPod{}}
+		s = &space{charges: map[types.UID][]*charge{}, dying: map[types.UID]*dyingPod{}, kept: map[types.UID]corev1.ResourceList{}}
 	} else if a := s.find(key.Name); a != nil && a.uid == q.UID && equality.Semantic.DeepEqual(a.spec, q.Spec) {
 		return
 	}
@@ -201,7 +220,9 @@ func (l *Ledger) open(q *corev1.ResourceQuota) {
 	}
 	l.pods.Still(func() {
 		l.services.Still(func() {
-			l.claims.Still(func() { l.counters.still(func() { l.count(s, a) }) })
+			l.claims.Still(func() {
+				l.claimsOf.Still(func() { l.counters.still(func() { l.count(s, a) }) })
+			})
 		})
 	})
 	l.tell(key)
@@ -224,6 +245,9 @@ func (l *Ledger) count(s *space, a *account) {
 	}
 	for _, o := range l.claims.By("namespace", ns) {
 		tally(s, a, claims, o, now)
+	}
+	for _, o := range l.claimsOf.By("namespace", ns) {
+		tally(s, a, l.devices(), o, now)
 	}
 	l.counters.tally(a)
 	for _, list := range s.charges {

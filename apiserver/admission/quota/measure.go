@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	helpers "k8s.io/component-helpers/resource"
@@ -24,6 +25,9 @@ type measure struct {
 	// scope reports whether an object lies within a scope; nil for a kind that no
 	// scope knows.
 	scope func(o object.Object, s corev1.ScopedResourceSelectorRequirement) bool
+	// kept says that usage follows from more than the object: what was booked for
+	// it is remembered.
+	kept bool
 }
 
 var (
@@ -65,7 +69,7 @@ func counted(name corev1.ResourceName) (schema.GroupResource, bool) {
 	}
 	gr := schema.ParseGroupResource(rest)
 	switch gr {
-	case podResource, serviceResource, claimResource:
+	case podResource, serviceResource, claimResource, deviceResource:
 		return schema.GroupResource{}, false
 	}
 	return gr, true
@@ -99,8 +103,7 @@ var pods = measure{
 		if podNames(n) || strings.HasPrefix(s, corev1.ResourceHugePagesPrefix) || strings.HasPrefix(s, corev1.ResourceRequestsHugePagesPrefix) {
 			return true
 		}
-		// requests.example.com/gpu: an extended resource.
-		return strings.HasPrefix(s, corev1.DefaultResourceRequestsPrefix) && strings.Contains(s, "/") && !strings.Contains(s, corev1.ResourceDefaultNamespacePrefix)
+		return extendedName(n)
 	},
 	usage: func(o object.Object, now time.Time) corev1.ResourceList { return podUsage(o.(*corev1.Pod), now) },
 	scope: podInScope,
@@ -147,7 +150,7 @@ func addCompute(l, requests, limits corev1.ResourceList) {
 			if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
 				l[name] = q
 				l["requests."+name] = q.DeepCopy()
-			} else if podspec.ValidExtended(string(name)) {
+			} else if podspec.ValidExtended(string(name)) || strings.HasPrefix(string(name), resourcev1.ResourceDeviceClassPrefix) {
 				l["requests."+name] = q
 			}
 		}
