@@ -56,6 +56,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 			}
 		}
 	}
+	var left devices.Evictions
 	all := []reconcile.Controller{
 		workloads.NewDeployment(d.Hub, events("deployment-controller")),
 		workloads.NewReplicaSet(d.Hub, events("replicaset-controller")),
@@ -79,7 +80,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		volumes.NewExpand(d.Hub, events("volume_expand")),
 		devices.NewPodClaims(d.Hub, events("resource_claim")),
 		devices.NewClaim(d.Hub),
-		devices.NewTaintEviction(d.Hub, events("device-taint-eviction-controller")),
+		devices.NewTaintEviction(d.Hub, events("device-taint-eviction-controller"), &left), devices.NewTaintRules(d.Hub, &left),
 		identity.NewServiceAccount(d.Hub),
 		identity.NewRootCA(d.Hub, d.RootCA),
 		identity.NewClusterRoleAggregation(d.Hub),

@@ -220,7 +220,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("cannot open the local volumes: %w", err)
 	}
 	devices, err := device.New(device.Config{
-		Client: a.dep.Client, Node: a.cfg.NodeName, File: filepath.Join(a.cfg.Dir, "dra_manager_state"), CDI: a.cfg.CDIDirs, Log: a.log,
+		Client: a.dep.Client, Node: a.cfg.NodeName, File: filepath.Join(a.cfg.Dir, "dra_manager_state"), CDI: a.cfg.CDIDirs, Log: a.log, HealthChanged: a.queue.Add,
 		Later: func(key string, d time.Duration, f func(context.Context)) {
 			a.timers.Set(driverGone(key), time.Now().Add(d), func() { a.work.Go(func() { f(a.ctx) }) })
 		},

@@ -211,6 +211,7 @@ func (a *Agent) sync(e *entry) {
 		a.takeOn(e, now)
 	}
 	a.readProbes(e)
+	a.readHealth(e)
 	p := e.view()
 	plan := pod.Decide(p, &e.obs, now, pod.Settings{})
 	e.obs.StopSince = plan.StopSince
@@ -249,6 +250,20 @@ func (a *Agent) sync(e *entry) {
 	e.mu.Unlock()
 	for _, f := range run {
 		a.work.Go(f)
+	}
+}
+
+// readHealth looks at the devices of a pod's containers. What was found stays
+// once they are released. mu is held.
+func (a *Agent) readHealth(e *entry) {
+	if len(e.pod.Spec.ResourceClaims) == 0 && e.pod.Status.ExtendedResourceClaimStatus == nil {
+		return
+	}
+	for i := range e.pod.Spec.Containers {
+		c := &e.pod.Spec.Containers[i]
+		if h := a.devices.Health(e.pod, c); h != nil {
+			e.container(c.Name).Devices = h
+		}
 	}
 }
 

@@ -52,7 +52,8 @@ func inCluster(t *testing.T, f func(*cluster)) {
 		c := &cluster{T: t, c: fake.New(object.NewScheme(kinds.All()...))}
 		log := slog.New(slog.DiscardHandler)
 		hub, e := reconcile.NewHub(c.c, log), reconcile.NewEngine(c.c, log, nil)
-		if err := e.Add(devices.NewPodClaims(hub, c), devices.NewClaim(hub), devices.NewTaintEviction(hub, c)); err != nil {
+		var left devices.Evictions
+		if err := e.Add(devices.NewPodClaims(hub, c), devices.NewClaim(hub), devices.NewTaintEviction(hub, c, &left), devices.NewTaintRules(hub, &left)); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -325,8 +326,9 @@ func leaving(c *cluster, name string) bool {
 func TestTaintedDevicesAreLeft(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		onDevice(c, "a")
-		onDevice(c, "b", resourcev1.DeviceToleration{Key: "broken", Operator: resourcev1.DeviceTolerationOpExists})
-		onDevice(c, "c", resourcev1.DeviceToleration{Operator: resourcev1.DeviceTolerationOpExists, TolerationSeconds: new(int64(60))})
+		onDevice(c, "b", resourcev1.DeviceToleration{Operator: resourcev1.DeviceTolerationOpExists, Effect: resourcev1.DeviceTaintEffectNoExecute, TolerationSeconds: new(int64(1))},
+			resourcev1.DeviceToleration{Key: "broken", Operator: resourcev1.DeviceTolerationOpExists, Effect: resourcev1.DeviceTaintEffectNoExecute}) // for ever settles it
+		onDevice(c, "c", resourcev1.DeviceToleration{Operator: resourcev1.DeviceTolerationOpExists, Effect: resourcev1.DeviceTaintEffectNoExecute, TolerationSeconds: new(int64(60))})
 		onDevice(c, "d")
 		offer := func(effect resourcev1.DeviceTaintEffect) *resourcev1.ResourceSlice {
 			s := &resourcev1.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: resourcev1.ResourceSliceSpec{
@@ -347,7 +349,7 @@ func TestTaintedDevicesAreLeft(t *testing.T) {
 		if !leaving(c, "a") || leaving(c, "b") || leaving(c, "c") || leaving(c, "d") {
 			t.Errorf("at once: a %v, b %v, c %v, d %v", leaving(c, "a"), leaving(c, "b"), leaving(c, "c"), leaving(c, "d"))
 		}
-		if !c.heard("a DeviceTaintManagerEviction: Marking for deletion Pod default/a") {
+		if !c.heard("a DeviceTaintManagerEviction: Marking for deletion") {
 			t.Errorf("events %q", c.said)
 		}
 		time.Sleep(61 * time.Second) // virtual
@@ -365,5 +367,48 @@ func TestTaintedDevicesAreLeft(t *testing.T) {
 		if x := read[*resourcev1.ResourceClaim](c, "a"); isGone[*corev1.Pod](c, "a") && x.Status.Allocation != nil {
 			t.Errorf("claim of a pod that left: %+v", x.Status)
 		}
+	})
+}
+
+// A rule says how far its evictions are, and one without effect what it would do.
+func TestConditionsOfTaintRules(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		says := func(status metav1.ConditionStatus, reason, message string) {
+			t.Helper()
+			r := read[*resourcev1.DeviceTaintRule](c, "r")
+			if len(r.Status.Conditions) != 1 {
+				t.Fatalf("conditions %+v", r.Status.Conditions)
+			}
+			x := r.Status.Conditions[0]
+			if x.Type != "EvictionInProgress" || x.Status != status || x.Reason != reason || x.Message != message || x.ObservedGeneration != r.Generation {
+				t.Errorf("%s %s %q, want %s %s %q", x.Status, x.Reason, x.Message, status, reason, message)
+			}
+		}
+		onDevice(c, "a", resourcev1.DeviceToleration{Operator: resourcev1.DeviceTolerationOpExists, Effect: resourcev1.DeviceTaintEffectNoExecute, TolerationSeconds: new(int64(60))})
+		onDevice(c, "b")
+		add(c, &resourcev1.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: resourcev1.ResourceSliceSpec{
+			Driver: "gpu.example.com", NodeName: new("n"), Pool: resourcev1.ResourcePool{Name: "n", ResourceSliceCount: 1}, Devices: []resourcev1.Device{{Name: "gpu-a"}},
+		}})
+		rule := &resourcev1.DeviceTaintRule{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: resourcev1.DeviceTaintRuleSpec{
+			DeviceSelector: &resourcev1.DeviceTaintSelector{Driver: new("gpu.example.com")}, Taint: resourcev1.DeviceTaint{Key: "x", Effect: resourcev1.DeviceTaintEffectNone},
+		}}
+		add(c, rule)
+		says("False", "NoEffect", "1 published device selected. 2 allocated devices selected. 2 pods would be evicted in 1 namespace if the effect was NoExecute. This information will not be updated again. Recreate the DeviceTaintRule to trigger an update.")
+		write(c, "r", false, func(r *resourcev1.DeviceTaintRule) { r.Spec.Taint.Effect = resourcev1.DeviceTaintEffectNoSchedule })
+		says("False", "OtherEffect", "Eviction only happens for the NoExecute effect.")
+		now := metav1.Now()
+		write(c, "r", false, func(r *resourcev1.DeviceTaintRule) {
+			r.Spec.Taint.Effect, r.Spec.Taint.TimeAdded = resourcev1.DeviceTaintEffectNoExecute, &now
+		})
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		says("True", "PodsPendingEviction", "1 pod needs to be evicted in 1 namespace. 1 pod evicted since starting the controller.")
+		time.Sleep(61 * time.Second)
+		synctest.Wait()
+		says("False", "Completed", "2 pods evicted since starting the controller.")
+		remove[*resourcev1.DeviceTaintRule](c, "r")
+		rule.ResourceVersion, rule.Spec.Taint.Effect = "", resourcev1.DeviceTaintEffectNoExecute
+		add(c, rule)
+		says("False", "NotStarted", "")
 	})
 }

@@ -2,6 +2,8 @@ package devices
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,16 +29,24 @@ type taintController struct {
 	rules  *reconcile.View[*resourcev1.DeviceTaintRule]
 	events client.Recorder
 
+	left *Evictions
+
 	mu  sync.Mutex
 	due map[object.Key]bool // pods whose eviction is announced
 }
 
 // NewTaintEviction returns the controller that deletes pods whose devices have
 // taints of the effect NoExecute, once their claims no longer tolerate them.
-func NewTaintEviction(h *reconcile.Hub, events client.Recorder) reconcile.Controller {
+func NewTaintEviction(h *reconcile.Hub, events client.Recorder, left *Evictions) reconcile.Controller {
+	c := newTaints(h)
+	c.events, c.left = events, left
+	return c
+}
+
+func newTaints(h *reconcile.Hub) *taintController {
 	c := &taintController{
 		pods: podView(h), claims: claimView(h), slices: reconcile.ViewOf[*resourcev1.ResourceSlice](h),
-		rules: reconcile.ViewOf[*resourcev1.DeviceTaintRule](h), events: events, due: map[object.Key]bool{},
+		rules: reconcile.ViewOf[*resourcev1.DeviceTaintRule](h), due: map[object.Key]bool{},
 	}
 	c.claims.Index(byPool, func(x *resourcev1.ResourceClaim) (keys []string) {
 		if x.Status.Allocation != nil {
@@ -64,7 +74,7 @@ func (c *taintController) Inputs() []reconcile.Input {
 			switch {
 			case new == nil:
 				c.announce(object.KeyOf(old), false)
-			case len(new.Spec.ResourceClaims) > 0 && new.Spec.NodeName != "" && (old == nil || old.Spec.NodeName == ""):
+			case (len(new.Spec.ResourceClaims) > 0 || new.Status.ExtendedResourceClaimStatus != nil) && new.Spec.NodeName != "" && (old == nil || old.Spec.NodeName == ""):
 				enqueue(object.KeyOf(new))
 			}
 		}),
@@ -133,22 +143,24 @@ func (c *taintController) Reconcile(ctx context.Context, w client.Client, key ob
 		return reconcile.Result{}, nil
 	}
 	now := time.Now()
-	at, leaves := c.leaves(p)
+	at, leaves, rules := c.leaves(p)
 	if !leaves {
 		if c.announce(key, false) {
-			c.events.Eventf(p, corev1.EventTypeNormal, "DeviceTaintManagerEviction", "Cancelling deletion of Pod %s", key)
+			c.events.Eventf(p, corev1.EventTypeNormal, "DeviceTaintManagerEviction", "Cancelling deletion")
 		}
 		return reconcile.Result{}, nil
 	}
 	if wait := at.Sub(now); wait > 0 {
 		c.announce(key, true)
+		c.left.note(rules, 0)
 		return reconcile.Result{After: wait}, nil
 	}
-	c.events.Eventf(p, corev1.EventTypeNormal, "DeviceTaintManagerEviction", "Marking for deletion Pod %s", key)
+	c.events.Eventf(p, corev1.EventTypeNormal, "DeviceTaintManagerEviction", "Marking for deletion")
 	if err := podstate.Evict(ctx, w, p, "DeletionByDeviceTaintManager", "Device Taint manager: deleting due to NoExecute taint"); err != nil {
 		return reconcile.Result{}, err
 	}
 	c.announce(key, false)
+	c.left.note(rules, 1)
 	return reconcile.Result{}, nil
 }
 
@@ -165,8 +177,9 @@ func (c *taintController) announce(key object.Key, ahead bool) (was bool) {
 	return was
 }
 
-// leaves tells whether and when a pod must leave its devices.
-func (c *taintController) leaves(p *corev1.Pod) (at time.Time, leaves bool) {
+// leaves tells whether and when a pod must leave its devices, and for which rules
+// among others.
+func (c *taintController) leaves(p *corev1.Pod) (at time.Time, leaves bool, rules []*resourcev1.DeviceTaintRule) {
 	for name := range resourceclaim.PodClaims(p) {
 		x, ok := c.claims.Get(p.Namespace, name)
 		if !ok || x.Status.Allocation == nil || !resourceclaim.IsReservedForPod(p, x, false) {
@@ -174,60 +187,67 @@ func (c *taintController) leaves(p *corev1.Pod) (at time.Time, leaves bool) {
 		}
 		for i := range x.Status.Allocation.Devices.Results {
 			r := &x.Status.Allocation.Devices.Results[i]
-			for _, t := range c.taints(r) {
-				if when, ends := endOf(&t, r.Tolerations); ends && (!leaves || when.Before(at)) {
+			for t, rule := range c.taints(r) {
+				when, ends := endOf(t, r.Tolerations)
+				if !ends {
+					continue
+				}
+				if !leaves || when.Before(at) {
 					at, leaves = when, true
+				}
+				if rule != nil && !slices.Contains(rules, rule) {
+					rules = append(rules, rule)
 				}
 			}
 		}
 	}
-	return at, leaves
+	return at, leaves, rules
 }
 
-// taints are those of a device that pods have to leave for.
-func (c *taintController) taints(d *resourcev1.DeviceRequestAllocationResult) (list []resourcev1.DeviceTaint) {
-	for _, s := range c.slices.By(bySlice, d.Driver+"/"+d.Pool) {
-		for i := range s.Spec.Devices {
-			if s.Spec.Devices[i].Name == d.Device {
-				list = append(list, s.Spec.Devices[i].Taints...)
+// taints are those of a device that pods have to leave for, with the rule that
+// some come from.
+func (c *taintController) taints(d *resourcev1.DeviceRequestAllocationResult) iter.Seq2[*resourcev1.DeviceTaint, *resourcev1.DeviceTaintRule] {
+	return func(yield func(*resourcev1.DeviceTaint, *resourcev1.DeviceTaintRule) bool) {
+		for _, s := range c.slices.By(bySlice, d.Driver+"/"+d.Pool) {
+			for i := range s.Spec.Devices {
+				if s.Spec.Devices[i].Name != d.Device {
+					continue
+				}
+				for j := range s.Spec.Devices[i].Taints {
+					if !yield(&s.Spec.Devices[i].Taints[j], nil) {
+						return
+					}
+				}
+			}
+		}
+		for r := range c.rules.Each() {
+			if selects(r, d) && !yield(&r.Spec.Taint, r) {
+				return
 			}
 		}
 	}
-	for r := range c.rules.Each() {
-		if selects(r, d) {
-			list = append(list, r.Spec.Taint)
-		}
-	}
-	return list
 }
 
 // endOf tells when a taint is tolerated no longer; ends is false for one that is
-// tolerated for ever, or does not make anybody leave. Of several tolerations
-// that match the shortest counts, as for nodes.
+// tolerated for ever, or does not make anybody leave. Of several tolerations that
+// match, one for ever settles it, else the shortest counts.
 func endOf(t *resourcev1.DeviceTaint, tolerations []resourcev1.DeviceToleration) (at time.Time, ends bool) {
 	if t.Effect != resourcev1.DeviceTaintEffectNoExecute {
 		return time.Time{}, false
 	}
-	added := time.Time{}
 	if t.TimeAdded != nil {
-		added = t.TimeAdded.Time
+		at = t.TimeAdded.Time
 	}
-	tolerated := false
+	least := int64(-1)
 	for i := range tolerations {
 		x := &tolerations[i]
-		if !resourceclaim.ToleratesTaint(*x, *t) {
-			continue
-		}
-		tolerated = true
-		if x.TolerationSeconds == nil {
-			continue
-		}
-		if when := added.Add(time.Duration(max(0, *x.TolerationSeconds)) * time.Second); !ends || when.Before(at) {
-			at, ends = when, true
+		switch {
+		case x.Effect != resourcev1.DeviceTaintEffectNoExecute || !resourceclaim.ToleratesTaint(*x, *t): // upstream: one for all effects does not count
+		case x.TolerationSeconds == nil:
+			return time.Time{}, false
+		case least < 0 || *x.TolerationSeconds < least:
+			least = max(0, *x.TolerationSeconds)
 		}
 	}
-	if !tolerated {
-		return added, true
-	}
-	return at, ends
+	return at.Add(time.Duration(max(0, least)) * time.Second), true
 }

@@ -14,11 +14,15 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	health "k8s.io/kubelet/pkg/apis/dra-health/v1"
+	healthalpha "k8s.io/kubelet/pkg/apis/dra-health/v1alpha1"
 	dra "k8s.io/kubelet/pkg/apis/dra/v1"
 	drabeta "k8s.io/kubelet/pkg/apis/dra/v1beta1"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -39,6 +43,7 @@ type driver struct {
 	info   *registration.PluginInfo
 	told   chan *registration.RegistrationStatus
 	server *grpc.Server
+	health chan *health.NodeWatchResourcesResponse // what it reports; closed when it does no more
 
 	mu    sync.Mutex
 	calls []string
@@ -120,6 +125,28 @@ func (b beta) NodeUnprepareResources(ctx context.Context, in *drabeta.NodeUnprep
 	return out, nil
 }
 
+// reporter reports the health of a driver's devices.
+type reporter struct {
+	health.UnimplementedDRAResourceHealthServer
+	d *driver
+}
+
+func (r reporter) NodeWatchResources(_ *health.NodeWatchResourcesRequest, s health.DRAResourceHealth_NodeWatchResourcesServer) error {
+	for {
+		select {
+		case said, ok := <-r.d.health:
+			if !ok {
+				return status.Error(codes.Unimplemented, "it says no more")
+			}
+			if err := s.Send(said); err != nil {
+				return err
+			}
+		case <-s.Context().Done():
+			return s.Context().Err()
+		}
+	}
+}
+
 const driverName = "gpu.example.com"
 
 // node is an API, the directory of plugins and the manager of a node.
@@ -129,6 +156,7 @@ type node struct {
 	c     *fake.Client
 	m     *device.Manager
 	later chan func(context.Context) // what the manager wants done later
+	sick  chan types.UID             // pods whose devices' health changed
 	stop  func()
 }
 
@@ -138,7 +166,7 @@ func newNode(t *testing.T, objs ...object.Object) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{T: t, dir: dir, c: fake.New(object.NewScheme(kinds.All()...), objs...), later: make(chan func(context.Context), 4)}
+	n := &node{T: t, dir: dir, c: fake.New(object.NewScheme(kinds.All()...), objs...), later: make(chan func(context.Context), 64), sick: make(chan types.UID, 64)}
 	n.start()
 	t.Cleanup(func() { n.stop(); n.c.Close(); os.RemoveAll(dir) })
 	return n
@@ -148,7 +176,8 @@ func (n *node) start() {
 	n.Helper()
 	m, err := device.New(device.Config{
 		Client: n.c, Node: "n", File: filepath.Join(n.dir, "state"), CDI: []string{filepath.Join(n.dir, "cdi")}, Log: slog.New(slog.DiscardHandler),
-		Later: func(_ string, _ time.Duration, f func(context.Context)) { n.later <- f },
+		Later:         func(_ string, _ time.Duration, f func(context.Context)) { n.later <- f },
+		HealthChanged: func(pod types.UID) { n.sick <- pod },
 	})
 	if err != nil {
 		n.Fatal(err)
@@ -168,10 +197,12 @@ func (n *node) drive(kind string, versions ...string) (*driver, *registration.Re
 		n.Fatal(err)
 	}
 	path := filepath.Join(n.dir, "reg", "d.sock")
-	d := &driver{info: &registration.PluginInfo{Type: kind, Name: driverName, Endpoint: path, SupportedVersions: versions}, told: make(chan *registration.RegistrationStatus, 8), server: grpc.NewServer()}
+	d := &driver{info: &registration.PluginInfo{Type: kind, Name: driverName, Endpoint: path, SupportedVersions: versions}, told: make(chan *registration.RegistrationStatus, 8), server: grpc.NewServer(), health: make(chan *health.NodeWatchResourcesResponse)}
 	registration.RegisterRegistrationServer(d.server, d)
 	dra.RegisterDRAPluginServer(d.server, d)
 	drabeta.RegisterDRAPluginServer(d.server, beta{d: d})
+	health.RegisterDRAResourceHealthServer(d.server, reporter{d: d})
+	healthalpha.RegisterDRAResourceHealthServer(d.server, health.V1ServerWrapper{Server: reporter{d: d}})
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		n.Fatal(err)
@@ -278,6 +309,61 @@ func TestDevicesForExtendedResources(t *testing.T) {
 	other.Spec, other.Status = p.Spec, p.Status
 	if err := n.m.Prepare(t.Context(), other); err == nil || !strings.Contains(err.Error(), "was not created for Pod default/other") {
 		t.Errorf("another pod's: %v", err)
+	}
+}
+
+func TestHealthOfDevices(t *testing.T) {
+	for _, version := range []string{health.DRAResourceHealthService, healthalpha.DRAResourceHealthService} {
+		t.Run(version, func(t *testing.T) {
+			p := pod("p")
+			n := newNode(t, claim(p))
+			d, _ := n.drive(registration.DRAPlugin, dra.DRAPluginService, version)
+			if err := n.m.Prepare(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			is := func(want string) {
+				t.Helper()
+				got := ""
+				for _, s := range n.m.Health(p, wants("gpu")) {
+					for _, h := range s.Resources {
+						got += string(s.Name) + " " + string(h.ResourceID) + " " + string(h.Health)
+						if h.Message != nil {
+							got += ": " + *h.Message
+						}
+					}
+				}
+				if got != want {
+					t.Errorf("health %q, want %q", got, want)
+				}
+			}
+			const gpu = "claim:mine/gpu example.com/gpu=gpu-0 "
+			is(gpu + "Unknown")
+			say := func(h health.HealthStatus, lease int64, message string) {
+				d.health <- &health.NodeWatchResourcesResponse{Devices: []*health.DeviceHealth{
+					{Device: &health.DeviceIdentifier{PoolName: "n", DeviceName: "gpu-0"}, Health: h, HealthCheckTimeoutSeconds: lease, Message: message},
+				}}
+			}
+			say(health.HealthStatus_HEALTHY, 0, "")
+			if pod := <-n.sick; pod != p.UID {
+				t.Errorf("told of pod %s", pod)
+			}
+			is(gpu + "Healthy")
+			say(health.HealthStatus_UNHEALTHY, 3600, strings.Repeat("x", 2000))
+			<-n.sick
+			is(gpu + "Unhealthy: " + strings.Repeat("x", 1021) + "...")
+			if !strings.HasPrefix(version, "v1alpha1") {
+				if all := n.m.Health(p, wants("")); len(all) != 1 || all[0].Name != "claim:mine" || len(all[0].Resources) != 2 {
+					t.Errorf("of the whole claim: %+v", all)
+				}
+			}
+			close(d.health)
+			<-n.sick
+			is(gpu + "Unknown")
+			if err := n.m.Unprepare(t.Context(), p.UID); err != nil {
+				t.Fatal(err)
+			}
+			is("")
+		})
 	}
 }
 

@@ -80,6 +80,7 @@ type driver struct {
 	endpoint string
 	conn     *grpc.ClientConn
 	caller
+	deaf func() // stops following the health of its devices, and waits for that
 }
 
 // drivers are the node's drivers by name. While one is replaced there are two:
@@ -123,6 +124,16 @@ func (m *Manager) Register(_ context.Context, i plugin.Info) error {
 		}
 	}
 	m.drivers.by[i.Name] = append(m.drivers.by[i.Name], d)
+	d.deaf = func() {}
+	if c := healthOf(i, conn); c != nil {
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			m.follow(ctx, i.Name, c)
+		}()
+		d.deaf = func() { stop(); <-done }
+	}
 	return nil
 }
 
@@ -131,8 +142,10 @@ func (m *Manager) Register(_ context.Context, i plugin.Info) error {
 func (m *Manager) Deregister(i plugin.Info) {
 	m.drivers.mu.Lock()
 	list := m.drivers.by[i.Name]
+	deaf := func() {}
 	for k, d := range list {
 		if d.endpoint == i.Endpoint {
+			deaf = d.deaf
 			d.conn.Close()
 			list = slices.Delete(slices.Clone(list), k, k+1)
 			break
@@ -142,6 +155,7 @@ func (m *Manager) Deregister(i plugin.Info) {
 		delete(m.drivers.by, i.Name)
 	}
 	m.drivers.mu.Unlock()
+	deaf()
 	if len(list) == 0 {
 		m.cfg.Later(i.Name, grace, func(ctx context.Context) { m.withdraw(ctx, i.Name) })
 	}

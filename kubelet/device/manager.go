@@ -36,7 +36,9 @@ type Config struct {
 	// Later runs f after a time, unless it is called again with the same key
 	// before; f's context ends with the agent.
 	Later func(key string, d time.Duration, f func(context.Context))
-	Log   *slog.Logger
+	// HealthChanged says that the health of devices changed which a pod has.
+	HealthChanged func(pod types.UID)
+	Log           *slog.Logger
 }
 
 // Manager prepares devices for pods. All methods may be called at the same time
@@ -44,6 +46,7 @@ type Config struct {
 type Manager struct {
 	cfg     Config
 	drivers drivers
+	reports reports
 
 	mu     sync.Mutex
 	claims map[types.UID]*claim
@@ -76,7 +79,7 @@ type prepared struct {
 
 // New reads what an earlier process prepared.
 func New(cfg Config) (*Manager, error) {
-	m := &Manager{cfg: cfg, drivers: drivers{by: map[string][]*driver{}}, claims: map[types.UID]*claim{}}
+	m := &Manager{cfg: cfg, drivers: drivers{by: map[string][]*driver{}}, reports: reports{by: map[deviceKey]report{}}, claims: map[types.UID]*claim{}}
 	data, err := os.ReadFile(cfg.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil

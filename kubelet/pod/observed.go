@@ -86,6 +86,8 @@ type Container struct {
 	Failure *Failure
 	// Probes of the newest attempt.
 	Probes Probes
+	// Devices is the health of those it was given through claims.
+	Devices []corev1.ResourceStatus
 	// Previous is the status that the API held when the node adopted the pod,
 	// or that the container had when its sandbox was lost.
 	Previous *corev1.ContainerStatus

@@ -53,6 +53,9 @@ func (d *decider) status() corev1.PodStatus {
 			cs = *api.DeepCopy() // it has ended and was reported: that stays
 		} else {
 			cs = d.containerStatus(m, api)
+			if m.Class == Main {
+				cs.AllocatedResourcesStatus = d.container(m.Name).Devices
+			}
 		}
 		switch m.Class {
 		case Init, Sidecar:
