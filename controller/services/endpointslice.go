@@ -191,7 +191,32 @@ func endpointOf(s *corev1.Service, p *corev1.Pod, family corev1.IPFamily, node f
 	if h := hostnameOf(p, s); h != "" {
 		e.Hostname = &h
 	}
+	if isReady {
+		e.Hints = hintsOf(s, &e)
+	}
 	return e, true
+}
+
+// hintsOf says for which clients a ready endpoint is meant, as its Service would
+// have traffic distributed; nil for all.
+func hintsOf(s *corev1.Service, e *discoveryv1.Endpoint) *discoveryv1.EndpointHints {
+	var h discoveryv1.EndpointHints
+	switch deref(s.Spec.TrafficDistribution) {
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		if e.NodeName != nil {
+			h.ForNodes = []discoveryv1.ForNode{{Name: *e.NodeName}}
+		}
+	case corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferClose:
+	default:
+		return nil
+	}
+	if e.Zone != nil {
+		h.ForZones = []discoveryv1.ForZone{{Name: *e.Zone}}
+	}
+	if h.ForNodes == nil && h.ForZones == nil {
+		return nil
+	}
+	return &h
 }
 
 func newSlice(namespace, service string, f discoveryv1.AddressType, owner *metav1.OwnerReference) *discoveryv1.EndpointSlice {

@@ -212,7 +212,14 @@ func sameEndpointFields(a, b *discoveryv1.Endpoint) bool {
 		samePointed(a.Conditions.Terminating, b.Conditions.Terminating) &&
 		samePointed(a.Hostname, b.Hostname) && samePointed(a.NodeName, b.NodeName) && samePointed(a.Zone, b.Zone) &&
 		samePointed(a.TargetRef, b.TargetRef) &&
-		sameMap(a.DeprecatedTopology, b.DeprecatedTopology) && a.Hints == nil && b.Hints == nil
+		sameMap(a.DeprecatedTopology, b.DeprecatedTopology) && sameHints(a.Hints, b.Hints)
+}
+
+func sameHints(a, b *discoveryv1.EndpointHints) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return slices.Equal(a.ForZones, b.ForZones) && slices.Equal(a.ForNodes, b.ForNodes)
 }
 
 func samePointed[T comparable](a, b *T) bool {

@@ -257,3 +257,43 @@ func TestMirror(t *testing.T) {
 		t.Fatal("mirrored in spite of the label")
 	}
 }
+
+func TestHintsFollowTrafficDistribution(t *testing.T) {
+	for distribution, want := range map[string]string{
+		"": "", "PreferClose": "zone z", "PreferSameZone": "zone z", "PreferSameNode": "node n1 zone z",
+	} {
+		s := service()
+		if distribution != "" {
+			s.Spec.TrafficDistribution = &distribution
+		}
+		for _, ready := range []bool{true, false} {
+			e, ok := endpointOf(s, webPod(1, 80, ready), corev1.IPv4Protocol, someNode)
+			got := ""
+			if h := e.Hints; h != nil {
+				for _, n := range h.ForNodes {
+					got += "node " + n.Name + " "
+				}
+				for _, z := range h.ForZones {
+					got += "zone " + z.Name
+				}
+			}
+			if !ok || ready && got != want || !ready && got != "" {
+				t.Errorf("%q, ready %v: hints %q, want %q", distribution, ready, got, want)
+			}
+		}
+	}
+	c := &cluster{s: service(), slices: map[string]*discoveryv1.EndpointSlice{}}
+	pods := []*corev1.Pod{webPod(1, 80, true)}
+	c.sync(pods)
+	c.s.Spec.TrafficDistribution = new(corev1.ServiceTrafficDistributionPreferSameNode)
+	if plan := c.sync(pods); len(plan.update) != 1 || plan.update[0].Endpoints[0].Hints == nil {
+		t.Errorf("a Service that now prefers its node: %+v", plan)
+	}
+	if plan := c.sync(pods); len(plan.update)+len(plan.create)+len(plan.delete) != 0 {
+		t.Errorf("written again: %+v", plan)
+	}
+	c.s.Spec.TrafficDistribution = nil
+	if plan := c.sync(pods); len(plan.update) != 1 || plan.update[0].Endpoints[0].Hints != nil {
+		t.Errorf("a Service that prefers nothing any more: %+v", plan)
+	}
+}

@@ -95,6 +95,7 @@ type plan struct {
 // node is what a plan depends on besides its objects.
 type node struct {
 	name string
+	zone string // "" when it is in none
 	// served are Service addresses that a server on this node answers itself.
 	served []netip.Addr
 	sctp   bool
@@ -153,7 +154,7 @@ func planService(owner string, s *corev1.Service, slices []*discoveryv1.Endpoint
 		if p.has(poolName{owner, proto, uint16(port.Port), false}) || p.has(poolName{owner, proto, uint16(port.Port), true}) {
 			continue
 		}
-		all, local := backends(slices, port.Name, port.Protocol, n.name)
+		all, local := backends(slices, port.Name, port.Protocol, n)
 		allPool := poolPlan{name: poolName{owner, proto, uint16(port.Port), false}, backends: all, affinity: affinity}
 		localPool := poolPlan{name: poolName{owner, proto, uint16(port.Port), true}, backends: local, affinity: affinity, drop: len(all) > 0}
 		if !open {
@@ -287,13 +288,14 @@ func mergePrefixes(ranges []netip.Prefix) []netip.Prefix {
 }
 
 // backends returns where a port's connections go, on all nodes and on this one:
-// the ready endpoints, or when there is none those that still serve while they
-// terminate.
-func backends(slices []*discoveryv1.EndpointSlice, portName string, proto corev1.Protocol, nodeName string) (all, local []netip.AddrPort) {
+// the ready endpoints, of all nodes those that are meant for clients here, or when
+// there is none those that still serve while they terminate.
+func backends(slices []*discoveryv1.EndpointSlice, portName string, proto corev1.Protocol, n node) (all, local []netip.AddrPort) {
 	if proto == "" {
 		proto = corev1.ProtocolTCP
 	}
 	var ready, readyHere, leaving, leavingHere []netip.AddrPort
+	near := nearness{node: true, zone: n.zone != ""}
 	for _, s := range slices {
 		if s.AddressType != discoveryv1.AddressTypeIPv4 {
 			continue
@@ -325,10 +327,11 @@ func backends(slices []*discoveryv1.EndpointSlice, portName string, proto corev1
 				continue
 			}
 			backend := netip.AddrPortFrom(a, port)
-			here := e.NodeName != nil && *e.NodeName == nodeName
+			here := e.NodeName != nil && *e.NodeName == n.name
 			switch {
 			case isReady(e):
 				ready = append(ready, backend)
+				near.add(e, n, backend)
 				if here {
 					readyHere = append(readyHere, backend)
 				}
@@ -342,11 +345,44 @@ func backends(slices []*discoveryv1.EndpointSlice, portName string, proto corev1
 	}
 	if len(ready) == 0 {
 		ready = leaving
+	} else {
+		ready = near.of(ready)
 	}
 	if len(readyHere) == 0 {
 		readyHere = leavingHere
 	}
 	return distinct(ready), distinct(readyHere)
+}
+
+// nearness tells which endpoints are meant for clients on a node, by the hints of
+// all: those for the node, else those for its zone. A kind of hint counts when
+// every endpoint has one, and some is for here.
+type nearness struct {
+	node, zone     bool // every endpoint so far has a hint of the kind
+	onNode, inZone []netip.AddrPort
+}
+
+func (x *nearness) add(e *discoveryv1.Endpoint, n node, b netip.AddrPort) {
+	if !x.node && !x.zone {
+		return
+	}
+	h := e.Hints
+	if x.node = x.node && h != nil && len(h.ForNodes) > 0; x.node && slices.ContainsFunc(h.ForNodes, func(f discoveryv1.ForNode) bool { return f.Name == n.name }) {
+		x.onNode = append(x.onNode, b)
+	}
+	if x.zone = x.zone && h != nil && len(h.ForZones) > 0; x.zone && slices.ContainsFunc(h.ForZones, func(f discoveryv1.ForZone) bool { return f.Name == n.zone }) {
+		x.inZone = append(x.inZone, b)
+	}
+}
+
+func (x *nearness) of(all []netip.AddrPort) []netip.AddrPort {
+	switch {
+	case x.node && len(x.onNode) > 0:
+		return x.onNode
+	case x.zone && len(x.inZone) > 0:
+		return x.inZone
+	}
+	return all
 }
 
 func isReady(e *discoveryv1.Endpoint) bool { return e.Conditions.Ready == nil || *e.Conditions.Ready }

@@ -139,6 +139,49 @@ func TestPlanService(t *testing.T) {
 	}
 }
 
+// Clients get the endpoints of their node, else of their zone, when all endpoints
+// say whom they are for and some are for here.
+func TestPlanFollowsHints(t *testing.T) {
+	s := newService("web", "10.96.0.1", func(s *corev1.Service) { s.Spec.Ports = s.Spec.Ports[:1] })
+	nodes := func(names ...string) (list []discoveryv1.ForNode) {
+		for _, n := range names {
+			list = append(list, discoveryv1.ForNode{Name: n})
+		}
+		return list
+	}
+	zones := func(names ...string) (list []discoveryv1.ForZone) {
+		for _, n := range names {
+			list = append(list, discoveryv1.ForZone{Name: n})
+		}
+		return list
+	}
+	type hint = *discoveryv1.EndpointHints
+	both := func(n, z string) hint { return &discoveryv1.EndpointHints{ForNodes: nodes(n), ForZones: zones(z)} }
+	for name, c := range map[string]struct {
+		zone  string
+		hints [3]hint
+		want  string
+	}{
+		"node":                     {"z1", [3]hint{both("n1", "z1"), both("n2", "z1"), both("n3", "z2")}, "10.244.1.1:80"},
+		"zone, none on the node":   {"z1", [3]hint{both("n4", "z1"), both("n2", "z1"), both("n3", "z2")}, "10.244.1.1:80 10.244.1.2:80"},
+		"zone of the node unknown": {"", [3]hint{both("n4", "z1"), both("n2", "z1"), both("n3", "z2")}, "10.244.1.1:80 10.244.1.2:80 10.244.1.3:80"},
+		"neither here":             {"z9", [3]hint{both("n4", "z1"), both("n2", "z1"), both("n3", "z2")}, "10.244.1.1:80 10.244.1.2:80 10.244.1.3:80"},
+		"one without any":          {"z1", [3]hint{both("n1", "z1"), nil, both("n3", "z2")}, "10.244.1.1:80 10.244.1.2:80 10.244.1.3:80"},
+		"one without a node":       {"z1", [3]hint{both("n1", "z1"), {ForZones: zones("z1")}, both("n3", "z2")}, "10.244.1.1:80 10.244.1.2:80"},
+		"several zones":            {"z2", [3]hint{{ForZones: zones("z1", "z2")}, {ForZones: zones("z1")}, {ForZones: zones("z3")}}, "10.244.1.1:80"},
+	} {
+		slice := endpoints("web", "10.244.1.1", "10.244.1.2", "10.244.1.3", "10.244.1.4!unready")
+		slice.Ports[0].Port = ptr(int32(80))
+		for i, h := range c.hints {
+			slice.Endpoints[i].Hints = h
+		}
+		got := describe(planService("default/web", s, []*discoveryv1.EndpointSlice{slice}, node{name: "n1", zone: c.zone}))
+		if want := "pool TCP:80 [" + c.want + "]"; got[len(got)-1] != want {
+			t.Errorf("%s: %s, want %s", name, got[len(got)-1], want)
+		}
+	}
+}
+
 func TestPlanNamedPorts(t *testing.T) {
 	s := newService("web", "10.96.0.1")
 	slice := endpoints("web", "10.244.1.1")

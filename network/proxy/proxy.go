@@ -91,6 +91,7 @@ type Proxy struct {
 	services map[string]*service
 	// sliceOwner is the Service that each EndpointSlice belonged to.
 	sliceOwner map[string]string
+	zone       string // of this node
 	hostPorts  map[string][]HostPort
 	dirty      map[string]bool
 
@@ -290,6 +291,33 @@ func (p *Proxy) removeSlice(key string) {
 	p.mark(owner)
 }
 
+// SetZone notes the zone that this node is in, "" for none.
+func (p *Proxy) SetZone(zone string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.zone == zone {
+		return
+	}
+	p.zone = zone
+	for owner, s := range p.services {
+		if hinted(s) {
+			p.mark(owner)
+		}
+	}
+}
+
+// hinted tells whether some endpoint of a Service is meant for some clients only.
+func hinted(s *service) bool {
+	for _, slice := range s.slices {
+		for i := range slice.Endpoints {
+			if slice.Endpoints[i].Hints != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // SetHostPorts notes all host ports of the pod called key; none removes them.
 func (p *Proxy) SetHostPorts(key string, ports []HostPort) {
 	p.mu.Lock()
@@ -323,6 +351,9 @@ func (p *Proxy) Flush(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
+	p.mu.Lock()
+	p.node.zone = p.zone
+	p.mu.Unlock()
 	for _, in := range inputs {
 		next := in.plan(p.node)
 		p.report(in.owner, next.faults)

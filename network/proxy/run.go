@@ -21,6 +21,12 @@ const checkInterval = 30 * time.Second
 func (p *Proxy) Run(ctx context.Context, hub *reconcile.Hub) error {
 	services := reconcile.ViewOf[*corev1.Service](hub)
 	endpoints := reconcile.ViewOf[*discoveryv1.EndpointSlice](hub)
+	stopNodes := reconcile.ViewOf[*corev1.Node](hub).OnChange(func(_, n *corev1.Node) {
+		if n != nil && n.Name == p.cfg.NodeName {
+			p.SetZone(n.Labels[corev1.LabelTopologyZone])
+		}
+	})
+	defer stopNodes()
 	stopServices := services.OnChange(func(old, new *corev1.Service) {
 		if new != nil {
 			p.SetService(new)
