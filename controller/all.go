@@ -85,6 +85,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		identity.NewRootCA(d.Hub, d.RootCA),
 		identity.NewClusterRoleAggregation(d.Hub),
 		cleanup.NewNamespace(d.Hub, d.EmptyElsewhere),
+		cleanup.NewStorageMigration(d.Hub),
 		cleanup.NewGarbageCollector(events("garbage-collector-controller"), d.Log),
 		cleanup.NewPodGarbageCollector(d.Hub),
 		cleanup.NewTTLAfterFinished(d.Hub, late),

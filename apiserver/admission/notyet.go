@@ -19,7 +19,6 @@ func (NotYet) Name() string { return "NotYet" }
 
 // refusedGroups promise to check or to protect requests.
 var refusedGroups = map[string]string{
-	"storagemigration.k8s.io":   "objects are always stored in their newest version",
 	"internal.apiserver.k8s.io": "this version has one server",
 }
 
