@@ -27,8 +27,17 @@ import (
 	"sagong/object"
 )
 
-// All returns the definitions of all built-in kinds, freshly made, in the
-// order discovery names them.
+// Workloads returns the definitions of the kinds that upstream serves only when
+// its feature GenericWorkload is switched on.
+func Workloads() []*object.Definition {
+	return []*object.Definition{
+		scheduling.Workload(),
+		scheduling.PodGroup(),
+	}
+}
+
+// All returns the definitions of all built-in kinds that are served whatever is
+// switched on, freshly made, in the order discovery names them.
 func All() []*object.Definition {
 	return []*object.Definition{
 		core.Binding(),

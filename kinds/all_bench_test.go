@@ -10,6 +10,6 @@ import (
 func BenchmarkAll(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		object.NewScheme(All()...)
+		object.NewScheme(every()...)
 	}
 }

@@ -30,25 +30,29 @@ import (
 // withoutDefinition names the types of the stable groups that are no resource
 // of their own, with the reason.
 var withoutDefinition = map[string]string{
-	"/v1 ComponentStatus":                   "deprecated; there are no components to ask",
-	"/v1 RangeAllocation":                   "how upstream stores allocated addresses; never served",
-	"/v1 SerializedReference":               "the value of an annotation",
-	"/v1 NodeProxyOptions":                  "options of nodes/proxy",
-	"/v1 PodAttachOptions":                  "options of pods/attach",
-	"/v1 PodExecOptions":                    "options of pods/exec",
-	"/v1 PodLogOptions":                     "options of pods/log",
-	"/v1 PodPortForwardOptions":             "options of pods/portforward",
-	"/v1 PodProxyOptions":                   "options of pods/proxy",
-	"/v1 ServiceProxyOptions":               "options of services/proxy",
-	"authentication.k8s.io/v1 TokenRequest": "body of serviceaccounts/token",
-	"autoscaling/v1 Scale":                  "body of the scale subresources",
-	"policy/v1 Eviction":                    "body of pods/eviction",
+	"/v1 ComponentStatus":                     "deprecated; there are no components to ask",
+	"/v1 RangeAllocation":                     "how upstream stores allocated addresses; never served",
+	"/v1 SerializedReference":                 "the value of an annotation",
+	"/v1 NodeProxyOptions":                    "options of nodes/proxy",
+	"/v1 PodAttachOptions":                    "options of pods/attach",
+	"/v1 PodExecOptions":                      "options of pods/exec",
+	"/v1 PodLogOptions":                       "options of pods/log",
+	"/v1 PodPortForwardOptions":               "options of pods/portforward",
+	"/v1 PodProxyOptions":                     "options of pods/proxy",
+	"/v1 ServiceProxyOptions":                 "options of services/proxy",
+	"authentication.k8s.io/v1 TokenRequest":   "body of serviceaccounts/token",
+	"autoscaling/v1 Scale":                    "body of the scale subresources",
+	"policy/v1 Eviction":                      "body of pods/eviction",
+	"scheduling.k8s.io/v1beta1 PriorityClass": "served in v1 alone, as upstream does",
 }
 
+// every is all kinds, those that are switched on by users among them.
+func every() []*object.Definition { return append(All(), Workloads()...) }
+
 func TestEveryStableTypeHasADefinition(t *testing.T) {
-	s := object.NewScheme(All()...)
+	s := object.NewScheme(every()...)
 	groups := map[schema.GroupVersion]bool{}
-	for _, d := range All() {
+	for _, d := range every() {
 		groups[schema.GroupVersion{Group: d.Group, Version: d.Version}] = true
 		for _, v := range d.Served {
 			groups[schema.GroupVersion{Group: v.Group, Version: v.Version}] = true
@@ -134,7 +138,7 @@ func TestEveryFileIsInAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(All()); found != n {
+	if n := len(every()); found != n {
 		t.Errorf("found %d definitions in files, All has %d", found, n)
 	}
 }
@@ -151,7 +155,7 @@ func goldenDir(t testing.TB) string {
 
 // ofAPI are the kinds whose types k8s.io/api holds, and keeps golden files of.
 func ofAPI() []*object.Definition {
-	return slices.DeleteFunc(All(), func(d *object.Definition) bool {
+	return slices.DeleteFunc(every(), func(d *object.Definition) bool {
 		return !strings.HasPrefix(reflect.TypeOf(d.New()).Elem().PkgPath(), "k8s.io/api/")
 	})
 }
@@ -251,7 +255,7 @@ func TestGoldenFilesRoundTrip(t *testing.T) {
 // apply fails.
 func TestEveryKindHasASchemaOfItsFields(t *testing.T) {
 	fields := object.NewFieldManagers()
-	for _, d := range All() {
+	for _, d := range every() {
 		if d.Virtual || d.Group == "metrics.k8s.io" { // nothing writes them
 			continue
 		}

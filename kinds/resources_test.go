@@ -11,7 +11,7 @@ import (
 // resource, as kubectl api-resources -o wide would show it.
 func TestResources(t *testing.T) {
 	var s strings.Builder
-	for _, d := range All() {
+	for _, d := range every() {
 		group := d.Version
 		if d.Group != "" {
 			group = d.Group + "/" + d.Version

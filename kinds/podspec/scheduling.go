@@ -160,6 +160,13 @@ func validateGates(gates []corev1.PodSchedulingGate, path *field.Path) (errs fie
 	return errs
 }
 
+func validateSchedulingGroup(g *corev1.PodSchedulingGroup, path *field.Path) field.ErrorList {
+	if g.PodGroupName == nil {
+		return field.ErrorList{field.Invalid(path, "", "must specify one of: `podGroupName`")}
+	}
+	return check.Name(path.Child("podGroupName"), *g.PodGroupName, validation.NameIsDNSSubdomain)
+}
+
 func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) (errs field.ErrorList) {
 	for i, c := range list {
 		p := path.Index(i)

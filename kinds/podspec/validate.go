@@ -68,6 +68,9 @@ func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 	if len(s.SchedulingGates) > 0 {
 		errs = append(errs, validateGates(s.SchedulingGates, path.Child("schedulingGates"))...)
 	}
+	if s.SchedulingGroup != nil {
+		errs = append(errs, validateSchedulingGroup(s.SchedulingGroup, path.Child("schedulingGroup"))...)
+	}
 	if len(s.TopologySpreadConstraints) > 0 {
 		errs = append(errs, validateSpread(s.TopologySpreadConstraints, path.Child("topologySpreadConstraints"))...)
 	}

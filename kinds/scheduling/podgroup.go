@@ -1,0 +1,44 @@
+package scheduling
+
+import (
+	"context"
+
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"sagong/object"
+)
+
+// PodGroup defines scheduling.k8s.io/v1beta1 PodGroup.
+func PodGroup() *object.Definition {
+	return object.Kind[*schedulingv1beta1.PodGroup]{
+		Group: "scheduling.k8s.io", Version: "v1beta1", Kind: "PodGroup", Resource: "podgroups", Namespaced: true, Status: true,
+		New:     func() *schedulingv1beta1.PodGroup { return &schedulingv1beta1.PodGroup{} },
+		NewList: func() runtime.Object { return &schedulingv1beta1.PodGroupList{} },
+		Columns: []object.TypedColumn[*schedulingv1beta1.PodGroup]{
+			object.NameColumn[*schedulingv1beta1.PodGroup](),
+
+			object.AgeColumn[*schedulingv1beta1.PodGroup](),
+		},
+		Default: func(g *schedulingv1beta1.PodGroup) {
+			if g.Spec.DisruptionMode == nil {
+				g.Spec.DisruptionMode = &schedulingv1beta1.DisruptionMode{Single: &schedulingv1beta1.SingleDisruptionMode{}}
+			}
+		},
+		PrepareCreate: func(_ context.Context, g *schedulingv1beta1.PodGroup) {
+			g.Status = schedulingv1beta1.PodGroupStatus{}
+			dropFromGroup(&g.Spec)
+		},
+		PrepareUpdate:        func(_ context.Context, g, _ *schedulingv1beta1.PodGroup) { dropFromGroup(&g.Spec) },
+		PrepareStatusUpdate:  func(_ context.Context, g, _ *schedulingv1beta1.PodGroup) { g.Status.ResourceClaimStatuses = nil },
+		Validate:             validateGroup,
+		ValidateUpdate:       validateGroupUpdate,
+		ValidateStatusUpdate: validateGroupStatus,
+	}.Definition()
+}
+
+// dropFromGroup takes away what belongs to features that are off, as upstream
+// does.
+func dropFromGroup(s *schedulingv1beta1.PodGroupSpec) {
+	s.ParentCompositePodGroupName, s.SchedulingConstraints, s.ResourceClaims, s.PreemptionPolicy = nil, nil, nil, nil
+}
