@@ -42,6 +42,10 @@ func equalImages(a, b corev1.ContainerImage) bool {
 
 func (s *Scheduler) podChanged(old, new *corev1.Pod) {
 	now := s.cfg.Now()
+	grouped := s.groups != nil && (new != nil && groupOf(new) != "" || old != nil && groupOf(old) != "")
+	if grouped {
+		defer s.memberChanged(old, new)
+	}
 	if new != nil && len(new.Spec.SchedulingGates) > 0 && new.DeletionTimestamp == nil && s.profiles[new.Spec.SchedulerName] != nil {
 		s.gated[new.UID] = struct{}{}
 	} else if new != nil {
@@ -70,10 +74,15 @@ func (s *Scheduler) podChanged(old, new *corev1.Pod) {
 		}
 	case s.ours(new):
 		if p := s.state.Pod(new.UID); p != nil && p.Assumed {
-			s.queue.refresh(new, now) // placed, its binding under way
-			return
+			if !grouped {
+				s.queue.refresh(new, now) // placed, its binding under way
+			}
+			break
 		}
 		s.renominate(old, new)
+		if grouped {
+			break // its group stands for it in the queue
+		}
 		if x := s.queue.put(new, now); s.queue.waits(x) {
 			s.condition(x) // lost to another write, perhaps
 		}

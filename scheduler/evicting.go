@@ -17,6 +17,7 @@ import (
 // eviction is the end of one pod for the sake of another.
 type eviction struct {
 	victim *corev1.Pod
+	by     string // what it makes room for: pod or podgroup
 	for_   types.UID
 	node   string
 	events client.Recorder
@@ -26,7 +27,12 @@ type eviction struct {
 // status says why, then they are deleted with the grace they are due.
 func (s *Scheduler) evict(p *profile, x *queued, c *candidate) {
 	var told []write
+	ended := map[*podGroup]bool{}
 	for _, v := range c.victims {
+		if g := s.groupOfPlaced(v); g != nil && g.whole() && !ended[g] {
+			ended[g] = true
+			told = append(told, endOfGroup(g, p.name+": preempting to accommodate a higher priority pod", s.cfg.Now()))
+		}
 		if v.Object.DeletionTimestamp != nil || v.Preempted {
 			continue // on its way out already
 		}
@@ -36,23 +42,30 @@ func (s *Scheduler) evict(p *profile, x *queued, c *candidate) {
 				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler,
 				Message: p.name + ": preempting to accommodate a higher priority pod",
 			}, s.cfg.Now()),
-			victim: &eviction{v.Object, x.pod.UID, c.node.Name, s.events[p.name]},
+			victim: &eviction{v.Object, "pod", x.pod.UID, c.node.Name, s.events[p.name]},
 		})
 	}
 	s.state.Nominate(x.pod, c.node.Name)
-	// Those of lower priority that waited for the same node may find another
-	// sooner than it has room for them too.
-	for _, n := range append([]*state.Nominee(nil), c.node.Nominated...) {
-		if n.Priority < x.priority {
-			s.state.Denominate(n.Object.UID)
-			if other := s.queue.pods[n.Object.UID]; other != nil {
-				s.condition(other)
-				s.queue.wakeOne(other, s.cfg.Now(), podUpdate)
-			}
-		}
-	}
+	s.displace(c.node, x.priority)
 	if len(told) > 0 {
 		s.writes <- told
+	}
+}
+
+// displace takes their nomination to a node from those of lower priority: they
+// may find another sooner than it has room for them too.
+func (s *Scheduler) displace(node *state.Node, priority int32) {
+	for _, n := range append([]*state.Nominee(nil), node.Nominated...) {
+		if n.Priority >= priority {
+			continue
+		}
+		s.state.Denominate(n.Object.UID)
+		if other := s.queue.pods[n.Object.UID]; other != nil {
+			s.condition(other)
+			s.queue.wakeOne(other, s.cfg.Now(), podUpdate)
+		} else if s.groups != nil {
+			s.wakeGroupOf(n.Object)
+		}
 	}
 }
 
@@ -71,7 +84,7 @@ func (s *Scheduler) end(ctx context.Context, victims []*eviction) {
 			s.post(func() { s.spare(v, r.Err) })
 			continue
 		}
-		v.events.Eventf(v.victim, corev1.EventTypeNormal, "Preempted", "Preempted by pod %v on node %v", v.for_, v.node)
+		v.events.Eventf(v.victim, corev1.EventTypeNormal, "Preempted", "Preempted by %s %v on node %v", v.by, v.for_, v.node)
 	}
 }
 

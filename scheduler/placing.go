@@ -17,6 +17,10 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 	if len(batch) == 0 {
 		return false
 	}
+	if batch[0].group != nil {
+		s.placeGroup(ctx, batch[0])
+		return true
+	}
 	began := s.cfg.Now()
 	for _, x := range batch {
 		x.began = began
@@ -128,6 +132,14 @@ func (s *Scheduler) find(p *profile, pl *plan, x *queued) (*state.Node, *plan, *
 // assume counts a pod where it was placed and returns the binding to write; nil
 // when rules have work to do before that.
 func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued, n *state.Node) (*write, *unfit) {
+	if no := s.reserve(p, pl, x, n); no != nil {
+		return nil, no
+	}
+	return s.binding(ctx, p, x, n.Name), nil
+}
+
+// reserve counts a pod where it was placed.
+func (s *Scheduler) reserve(p *profile, pl *plan, x *queued, n *state.Node) *unfit {
 	for i, r := range p.rules {
 		reserver, ok := r.(plugins.Reserver)
 		if !ok {
@@ -139,25 +151,31 @@ func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued,
 					u.Unreserve(x.pod, n.Name)
 				}
 			}
-			return nil, &unfit{pre: fmt.Sprint(no.Reasons[0]), final: true, helps: r.Helps(), nodes: len(s.state.Nodes())}
+			return &unfit{pre: fmt.Sprint(no.Reasons[0]), final: true, helps: r.Helps(), nodes: len(s.state.Nodes())}
 		}
 	}
 	s.state.Denominate(x.pod.UID)
 	s.state.PlaceLike(x.pod, n.Name, true, pl.c.Demand)
+	return nil
+}
+
+// binding returns the binding of a pod that was counted on its node, nil when
+// rules have work to do before that.
+func (s *Scheduler) binding(ctx context.Context, p *profile, x *queued, node string) *write {
 	s.changes |= plugins.PodPlaced
-	w := write{x: x, pod: x.pod, node: n.Name, profile: p, since: x.since, began: x.began, attempts: x.attempts}
+	w := write{x: x, pod: x.pod, node: node, profile: p, since: x.since, began: x.began, attempts: x.attempts}
 	var before []plugins.PreBinder
 	for _, r := range p.rules {
-		if b, ok := r.(plugins.PreBinder); ok && b.Binds(x.pod, n.Name) {
+		if b, ok := r.(plugins.PreBinder); ok && b.Binds(x.pod, node) {
 			before = append(before, b)
 		}
 	}
 	if len(before) == 0 {
-		return &w, nil
+		return &w
 	}
 	w.prepared = true
 	s.prepare(ctx, w, before)
-	return nil, nil
+	return nil
 }
 
 // mayFit tells whether a class that fitted nowhere may fit after what changed.
@@ -166,6 +184,9 @@ func (s *Scheduler) assume(ctx context.Context, p *profile, pl *plan, x *queued,
 func (s *Scheduler) mayFit(x *queued, c plugins.Change) hope {
 	if c&^(plugins.PodGone|plugins.PodPlaced) != 0 {
 		return all
+	}
+	if x.group != nil {
+		return s.groupMayFit(x.group)
 	}
 	switch pl := s.profiles[x.pod.Spec.SchedulerName].kept(x); {
 	case pl == nil:
@@ -184,6 +205,10 @@ func (s *Scheduler) wakeNominees(node string) {
 	}
 	for _, nominee := range n.Nominated {
 		x := s.queue.pods[nominee.Object.UID]
+		if x == nil && s.groups != nil {
+			s.wakeGroupOf(nominee.Object)
+			continue
+		}
 		if x == nil || x.place != unschedulable {
 			continue
 		}
@@ -247,6 +272,9 @@ func (s *Scheduler) preempt(p *profile, x *queued, pl *plan, why *unfit) (messag
 	began, found := s.cfg.Now(), false
 	defer func() { s.cfg.Metrics.point(pointPostFilter, p.name, found, s.cfg.Now().Sub(began)) }()
 	a := &preemptor{plan: pl, pod: x.pod, budgets: &s.budgets, now: s.cfg.Now()}
+	if s.groups != nil {
+		a.group, a.whole = s.groupOfPlaced, s.podsOfWhole
+	}
 	if ok, not := a.eligible(); !ok {
 		return asked + not, false
 	}

@@ -63,6 +63,11 @@ type preemptor struct {
 	pod     *corev1.Pod
 	budgets *budgets
 	now     time.Time
+	// group returns the group of a placed pod, whole its pods; nil without groups.
+	group func(*state.Pod) *podGroup
+	whole func(*podGroup) []*state.Pod
+	// elsewhere says that what was found on the last node depends on others.
+	elsewhere bool
 }
 
 // eligible tells whether the pod may ask at all, else why not.
@@ -116,8 +121,9 @@ func (p *preemptor) choose() (*candidate, string) {
 	for _, n := range p.s.Nodes() {
 		f := &p.victims.of[n.Slot]
 		if !f.known {
+			p.elsewhere = false
 			c, no := p.on(n)
-			*f = found{true, c, no}
+			*f = found{!p.elsewhere, c, no}
 		}
 		if f.candidate != nil && (best == nil || f.candidate.better(best)) {
 			best = f.candidate
@@ -160,6 +166,9 @@ func (p *preemptor) on(n *state.Node) (*candidate, *plugins.No) {
 		if x.Priority < p.c.Priority {
 			lower = append(lower, x)
 		}
+	}
+	if p.group != nil && slices.ContainsFunc(lower, func(x *state.Pod) bool { g := p.group(x); return g != nil && g.whole() }) {
+		return p.onUnits(n, lower)
 	}
 	slices.SortFunc(lower, p.moreImportant)
 	fits, add := p.what(n)

@@ -28,9 +28,14 @@ type queued struct {
 	at       time.Time // when it is tried again whatever happens
 	waitsFor plugins.Change
 	said     string // why it does not fit, as its condition should say
-	place    whereabouts
-	index    int // in the heap of its place
-	member   int // in its class's list while active or unschedulable
+	erred    bool   // said is of a fault, not of a lack
+	stage    stage  // of a pod in a group
+	// group is what a pod belongs to that is placed with others or not at all.
+	// Such pods are not in the queue themselves: its entry stands for them.
+	group  *podGroup
+	place  whereabouts
+	index  int // in the heap of its place
+	member int // in its class's list while active or unschedulable
 }
 
 type whereabouts uint8
@@ -187,7 +192,7 @@ func (q *queue) fail(x *queued, helps plugins.Change, now time.Time) {
 // reclass looks again at what class a pod in flight is of: its claims may have
 // got something meanwhile.
 func (q *queue) reclass(x *queued) {
-	if x.place == inFlight && plugins.MayClaim(x.pod) {
+	if x.group == nil && x.place == inFlight && plugins.MayClaim(x.pod) {
 		x.class, x.base = q.class(x.pod)
 	}
 }
@@ -200,7 +205,7 @@ func (q *queue) retry(x *queued, now time.Time) {
 }
 
 func (q *queue) park(x *queued, place whereabouts, at time.Time, event string) {
-	if q.pods[x.pod.UID] != x {
+	if q.pods[x.uid()] != x {
 		return // deleted meanwhile
 	}
 	q.metrics.enters(place, event)

@@ -14,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"sagong/client"
@@ -43,6 +44,9 @@ type Config struct {
 	Now      func() time.Time // nil means time.Now
 	// Configuration is complete; nil means the defaults.
 	Configuration *configuration.Configuration
+	// Groups has pods that name a PodGroup placed by it, which must be in the
+	// client's scheme; without it they wait for ever, and say so.
+	Groups bool
 	// Metrics are of this scheduler alone; nil is none.
 	Metrics *Metrics
 }
@@ -70,6 +74,7 @@ type Scheduler struct {
 	changes plugins.Change  // heard and not yet told to the queue
 	freed   map[string]bool // nodes with nominees that pods have left since
 	gated   map[types.UID]struct{}
+	groups  map[types.NamespacedName]*podGroup // nil when they are not served
 }
 
 // New makes a scheduler that follows the hub's pods, nodes, namespaces and
@@ -90,12 +95,15 @@ func New(cfg Config) (*Scheduler, error) {
 	}
 	s.queue.metrics = cfg.Metrics
 	shared := plugins.Share(plugins.Deps{
-		Hub: cfg.Hub, Client: cfg.Client, Events: cfg.Recorder(c.Profiles[0].Name), Log: cfg.Log, Now: cfg.Now, Post: s.post,
+		Hub: cfg.Hub, Groups: cfg.Groups, Client: cfg.Client, Events: cfg.Recorder(c.Profiles[0].Name), Log: cfg.Log, Now: cfg.Now, Post: s.post,
 		Changed: func(c plugins.Change) { s.changes |= c },
 	})
 	s.owners = shared.Owners
 	if shared.Devices != nil {
 		s.queue.claims = shared.Devices.ClassKey
+	}
+	if cfg.Groups {
+		s.groups = map[types.NamespacedName]*podGroup{}
 	}
 	for i := range c.Profiles {
 		p, err := newProfile(&c.Profiles[i], shared)
@@ -126,6 +134,13 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			}
 			defer stop()
 		}
+	}
+	if s.groups != nil {
+		groups := reconcile.ViewOf[*schedulingv1beta1.PodGroup](s.cfg.Hub)
+		if err := groups.Synced(ctx); err != nil {
+			return err
+		}
+		defer groups.OnChange(func(old, new *schedulingv1beta1.PodGroup) { s.post(func() { s.groupChanged(old, new) }) })()
 	}
 	defer nodes.OnChange(func(old, new *corev1.Node) { s.post(func() { s.nodeChanged(old, new) }) })()
 	defer pods.OnChange(func(old, new *corev1.Pod) { s.post(func() { s.podChanged(old, new) }) })()

@@ -32,14 +32,19 @@ func start(t *testing.T, objs ...object.Object) (client.Client, *reconcile.View[
 // startWith is start with a configuration, nil for the defaults.
 func startWith(t *testing.T, configured *configuration.Configuration, objs ...object.Object) (client.Client, *reconcile.View[*corev1.Pod], *told) {
 	t.Helper()
-	c := fake.New(object.NewScheme(kinds.All()...), objs...)
+	return startAs(t, Config{Configuration: configured}, kinds.All(), objs...)
+}
+
+// startAs is start with what is set of cfg, and other kinds.
+func startAs(t *testing.T, cfg Config, kinds []*object.Definition, objs ...object.Object) (client.Client, *reconcile.View[*corev1.Pod], *told) {
+	t.Helper()
+	c := fake.New(object.NewScheme(kinds...), objs...)
 	hub := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	events := &told{}
-	s, err := New(Config{
-		Client: c, Hub: hub, Recorder: func(string) client.Recorder { return events }, Log: slog.New(slog.DiscardHandler), Configuration: configured,
-	})
+	cfg.Client, cfg.Hub, cfg.Recorder, cfg.Log = c, hub, func(string) client.Recorder { return events }, slog.New(slog.DiscardHandler)
+	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,13 +13,16 @@ func (s *Scheduler) condition(x *queued) {
 	if x.said == "" {
 		return
 	}
-	nominated := s.state.NominatedTo(x.pod.UID)
+	nominated, reason := s.state.NominatedTo(x.pod.UID), corev1.PodReasonUnschedulable
+	if x.erred {
+		reason = corev1.PodReasonSchedulerError
+	}
 	c := conditionOf(x.pod, corev1.PodScheduled)
-	if c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && c.Message == x.said && x.pod.Status.NominatedNodeName == nominated {
+	if c != nil && c.Status == corev1.ConditionFalse && c.Reason == reason && c.Message == x.said && x.pod.Status.NominatedNodeName == nominated {
 		return
 	}
 	p := withCondition(x.pod, corev1.PodCondition{
-		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: x.said,
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, Message: x.said,
 	}, s.cfg.Now())
 	p.Status.NominatedNodeName = nominated
 	s.writes <- []write{{pod: p}}

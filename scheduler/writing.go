@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -22,7 +23,8 @@ type write struct {
 	pod     *corev1.Pod
 	node    string // to bind to
 	profile *profile
-	victim  *eviction // whose status this is, to be deleted then
+	victim  *eviction                   // whose status this is, to be deleted then
+	group   *schedulingv1beta1.PodGroup // whose status is written
 	// Of a pod to bind: when it came, when this attempt began, and its number.
 	since, began time.Time
 	attempts     int
@@ -53,6 +55,10 @@ func (s *Scheduler) commit(ctx context.Context, work []write) {
 	def := object.Of[*corev1.Pod](s.cfg.Client.Scheme())
 	writes := make([]client.Write, len(work))
 	for i, b := range work {
+		if b.group != nil {
+			writes[i] = client.Write{Op: client.OpUpdateStatus, Definition: object.Of[*schedulingv1beta1.PodGroup](s.cfg.Client.Scheme()), Object: b.group}
+			continue
+		}
 		if b.node == "" {
 			writes[i] = client.Write{Op: client.OpUpdateStatus, Definition: def, Object: b.pod}
 			continue
@@ -77,7 +83,7 @@ func (s *Scheduler) commit(ctx context.Context, work []write) {
 			}
 		case b.node == "":
 			// A condition that another write overtook is written again when
-			// the view shows that write: see podChanged.
+			// the view shows that write: see podChanged and groupChanged.
 		case r.Err == nil:
 			if b.prepared {
 				for _, r := range b.profile.rules {
@@ -158,5 +164,9 @@ func (s *Scheduler) unbind(b write, err error) {
 	s.cfg.Metrics.attempt(b.profile.name, "error", s.cfg.Now().Sub(b.began))
 	s.cfg.Log.Warn("cannot bind pod, trying again", "pod", b.pod.Namespace+"/"+b.pod.Name, "node", b.node, "err", err)
 	s.events[b.profile.name].Eventf(b.x.pod, corev1.EventTypeWarning, "FailedScheduling", "%v", err)
+	if b.x.group != nil {
+		s.returned(b.x)
+		return
+	}
 	s.queue.retry(b.x, s.cfg.Now())
 }

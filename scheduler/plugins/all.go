@@ -2,7 +2,6 @@ package plugins
 
 import (
 	"maps"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +69,11 @@ func (s *Shared) All(a *Args) ([]Plugin, error) {
 	}
 	fit, balanced := NewNodeResourcesFit(&a.Fit), NewBalancedAllocation(&a.Balanced)
 	fit.devices, balanced.devices = s.Devices, s.Devices
-	all := append(slices.Clone(notServed), NodeUnschedulable{}, NodeName{}, TaintToleration{}, affinity, NodePorts{}, fit)
+	var all []Plugin
+	if !s.Groups {
+		all = append(all, noGroups)
+	}
+	all = append(all, NodeUnschedulable{}, NodeName{}, TaintToleration{}, affinity, NodePorts{}, fit)
 	if v := s.Volumes; v != nil {
 		limit := time.Duration(*a.VolumeBinding.BindTimeoutSeconds) * time.Second
 		all = append(all, VolumeRestrictions{v}, NodeVolumeLimits{v}, VolumeBinding{v, limit}, VolumeZone{v})

@@ -25,6 +25,8 @@ type Deps struct {
 	Hub    *reconcile.Hub // nil in tests of rules that follow nothing
 	Client client.Client
 	Events client.Recorder
+	// Groups says that groups of pods are served.
+	Groups bool
 	Log    *slog.Logger
 	Now    func() time.Time
 	// Post runs f in the scheduler's goroutine, in the order of calls. Handlers

@@ -15,10 +15,8 @@ type NotServed struct {
 	reason string
 }
 
-// notServed are the rules that are missing.
-var notServed = []Plugin{
-	NotServed{"GangScheduling", func(p *corev1.Pod) bool { return p.Spec.SchedulingGroup != nil }, "scheduling groups are not served by this version"},
-}
+// noGroups stands for scheduling by groups where that is switched off.
+var noGroups = NotServed{"GangScheduling", func(p *corev1.Pod) bool { return p.Spec.SchedulingGroup != nil }, "scheduling groups are not served by this version"}
 
 // Name implements Plugin.
 func (f NotServed) Name() string { return f.name }

@@ -158,17 +158,7 @@ func (s *State) PlaceLike(o *corev1.Pod, node string, assumed bool, d *Demand) {
 		}
 		s.Remove(o.UID)
 	}
-	n := s.node(node)
-	p := &Pod{Object: o, Node: node, Assumed: assumed, Demand: d, cohort: s.join(o)}
-	s.pods[o.UID] = p
-	for _, c := range d.claims {
-		if s.claims[c] == nil {
-			s.claims[c] = map[types.UID]*Pod{}
-		}
-		s.claims[c][o.UID] = p
-	}
-	n.Put(p)
-	s.touch(n)
+	s.hold(&Pod{Object: o, Node: node, Assumed: assumed, Demand: d, cohort: s.join(o)})
 }
 
 // holds tells whether a pod is of the cohort, its affinity being unchangeable.
@@ -178,22 +168,52 @@ func (c *Cohort) holds(p *corev1.Pod) bool {
 
 // Remove takes a pod off its node. It returns false when it was on none.
 func (s *State) Remove(uid types.UID) bool {
-	p := s.pods[uid]
+	p := s.Suspend(uid)
 	if p == nil {
 		return false
 	}
-	n := s.nodes[p.Node]
+	s.drop(s.nodes[p.Node])
+	return true
+}
+
+// Suspend takes a placed pod off its node to ask what were without it, nil when
+// there is none; Resume puts it back as it was.
+func (s *State) Suspend(uid types.UID) *Pod {
+	p := s.pods[uid]
+	if p == nil {
+		return nil
+	}
 	delete(s.pods, uid)
 	for _, c := range p.claims {
 		if delete(s.claims[c], uid); len(s.claims[c]) == 0 {
 			delete(s.claims, c)
 		}
 	}
+	n := s.nodes[p.Node]
 	n.Take(p)
 	s.leave(p.cohort)
 	s.touch(n)
-	s.drop(n)
-	return true
+	return p // a node that has only this pod is not dropped: it comes back
+}
+
+// Resume is the reverse of Suspend.
+func (s *State) Resume(p *Pod) {
+	p.cohort = s.join(p.Object)
+	s.hold(p)
+}
+
+// hold counts a pod where it says that it is.
+func (s *State) hold(p *Pod) {
+	n := s.node(p.Node)
+	s.pods[p.Object.UID] = p
+	for _, c := range p.claims {
+		if s.claims[c] == nil {
+			s.claims[c] = map[types.UID]*Pod{}
+		}
+		s.claims[c][p.Object.UID] = p
+	}
+	n.Put(p)
+	s.touch(n)
 }
 
 func (s *State) node(name string) *Node {
