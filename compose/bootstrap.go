@@ -28,10 +28,14 @@ func bootstrapObjects(c config.Config) []object.Object {
 	for _, n := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
 		all = append(all, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n}})
 	}
-	for _, r := range authz.BootstrapClusterRoles() {
+	roles, bindings := authz.BootstrapClusterRoles(), authz.BootstrapClusterRoleBindings()
+	if f, _ := c.Features(); f.Workloads { // the settings were checked
+		roles, bindings = authz.WithWorkloads(roles, bindings)
+	}
+	for _, r := range roles {
 		all = append(all, r)
 	}
-	for _, b := range authz.BootstrapClusterRoleBindings() {
+	for _, b := range bindings {
 		all = append(all, b)
 	}
 	for _, r := range authz.BootstrapRoles() {

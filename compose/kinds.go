@@ -9,9 +9,19 @@ import (
 	"sagong/apiserver/openapi"
 	"sagong/config"
 	"sagong/crd"
+	"sagong/kinds"
 	"sagong/object"
 	"sagong/reconcile"
 )
+
+// servedKinds are the kinds of a server with some features.
+func servedKinds(f config.Features) []*object.Definition {
+	all := kinds.All()
+	if f.Workloads {
+		all = append(all, kinds.Workloads()...)
+	}
+	return all
+}
 
 // openKinds describes what is in the scheme to clients, and serves the kinds that
 // are defined while the server runs. It returns what answers discovery.

@@ -41,7 +41,6 @@ import (
 	"sagong/controller/cleanup"
 	"sagong/controller/identity"
 	"sagong/crd"
-	"sagong/kinds"
 	"sagong/lib/gather"
 	"sagong/lib/progress"
 	"sagong/lib/reload"
@@ -69,6 +68,8 @@ type server struct {
 	cfg   config.Config
 	log   *slog.Logger
 	steps *progress.Reporter
+	// features are what settings switched on.
+	features config.Features
 
 	claim     *runDir
 	ids       *identities
@@ -156,7 +157,12 @@ func (s *server) open() (err error) {
 // openAPI builds the engine with all that decides about a request.
 func (s *server) openAPI() error {
 	c := s.cfg
-	scheme, fields := object.NewScheme(kinds.All()...), object.NewFieldManagers()
+	f, err := c.Features()
+	if err != nil {
+		return err
+	}
+	s.features = f
+	scheme, fields := object.NewScheme(servedKinds(s.features)...), object.NewFieldManagers()
 	s.engine = resource.New(resource.Options{
 		Store: s.store, Scheme: scheme, Admission: &s.admission, Log: s.log.With("room", "api"),
 		Fields: fields,
@@ -187,7 +193,8 @@ func (s *server) openAPI() error {
 	}
 	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, fields, s.log)
 	if err := s.openAdmission(admission.Deps{
-		Client: s.system, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
+		Workloads: s.features.Workloads,
+		Client:    s.system, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
 		ServicePrefix: netip.MustParsePrefix(c.ServiceCIDR), FirstNodePort: first, LastNodePort: last,
 		Mutating: s.dynamic.mutating, Validating: s.dynamic.validating,
 	}); err != nil {
@@ -273,7 +280,8 @@ func (s *server) openComponents() error {
 		return direct.New(s.engine, &user.DefaultInfo{Name: "system:" + name, Groups: []string{user.SystemPrivilegedGroup}}, name, nil)
 	}
 	list, err := controller.All(controller.Deps{
-		Hub: s.hub, Events: s.events, Log: s.log.With("room", "controller"),
+		Workloads: s.features.Workloads,
+		Hub:       s.hub, Events: s.events, Log: s.log.With("room", "controller"),
 		ClusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), NodeCIDRBits: c.NodeMaskSize, RootCA: s.ids.ca.CertPEM,
 		ReadAPI: s.readMetricsAPI, Metrics: s.metrics.registry,
 		EmptyElsewhere: func(ctx context.Context, namespace string) cleanup.Elsewhere {
@@ -297,6 +305,7 @@ func (s *server) openComponents() error {
 	measured := scheduler.NewMetrics()
 	s.metrics.registry.MustRegister(measured)
 	s.scheduler, err = scheduler.New(scheduler.Config{
+		Groups:  s.features.Workloads,
 		Metrics: measured,
 		Client:  as("kube-scheduler"), Hub: s.hub, Log: s.log.With("room", "scheduler"), Configuration: scheduling,
 		Recorder: func(profile string) client.Recorder { return s.events.For(profile, "") },

@@ -54,6 +54,9 @@ type Config struct {
 	EncryptionProviderConfig string `json:"encryptionProviderConfig" flag:"encryption-provider-config" usage:"file with an EncryptionConfiguration (default: Secrets are encrypted with a key of the cluster's own)"`
 	EncryptionReload         bool   `json:"encryptionProviderConfigAutomaticReload" flag:"encryption-provider-config-automatic-reload" usage:"use that file anew when it changes"`
 
+	FeatureGates  []string `json:"featureGates" flag:"feature-gates" usage:"features to switch, as NAME=true; this version has one that is off by default: GenericWorkload"`
+	RuntimeConfig []string `json:"runtimeConfig" flag:"runtime-config" usage:"versions of the API to serve besides those that always are, as GROUP/VERSION=true: scheduling.k8s.io/v1beta1"`
+
 	EnableAdmission  []string `json:"enableAdmissionPlugins" flag:"enable-admission-plugins" usage:"admission plugins to run besides those that run by default"`
 	DisableAdmission []string `json:"disableAdmissionPlugins" flag:"disable-admission-plugins" usage:"admission plugins not to run"`
 	AdmissionConfig  string   `json:"admissionControlConfigFile" flag:"admission-control-config-file" usage:"file with an AdmissionConfiguration: for PodSecurity and ResourceQuota"`
@@ -214,6 +217,7 @@ func (c *Config) Validate() error {
 	if c.Runtime != "native" {
 		bad("runtime", "%q is not supported yet; 'native' is", c.Runtime)
 	}
+	c.validateFeatures(bad)
 	switch c.LogLevel {
 	case "debug", "info", "warn", "error":
 	default:

@@ -38,6 +38,8 @@ type Deps struct {
 	// EmptyElsewhere deletes what other API servers keep in a namespace; nil when
 	// there are none.
 	EmptyElsewhere func(ctx context.Context, namespace string) cleanup.Elsewhere
+	// Workloads says that groups of pods are served.
+	Workloads bool
 	// ReadAPI reads custom and external metrics for autoscalers; nil when nobody
 	// serves them.
 	ReadAPI scaling.ReadAPI
@@ -92,6 +94,9 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		flows.New(d.Hub),
 		nodes.NewLifecycle(d.Hub, events("node-controller"), machines),
 		nodes.NewTaintEviction(d.Hub, events("taint-eviction-controller"), machines),
+	}
+	if d.Workloads {
+		all = append(all, workloads.NewPodGroupProtection(d.Hub))
 	}
 	if d.ClusterCIDR.IsValid() {
 		c, err := nodes.NewPodCIDR(d.Hub, events("cidrAllocator"), d.Log, d.ClusterCIDR, d.NodeCIDRBits)

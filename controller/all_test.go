@@ -49,7 +49,11 @@ func start(t *testing.T, extra ...reconcile.Controller) *cluster {
 func startWith(t *testing.T, d controller.Deps, extra ...reconcile.Controller) *cluster {
 	t.Helper()
 	now := metav1.Now()
-	c := fake.New(object.NewScheme(kinds.All()...),
+	served := kinds.All()
+	if d.Workloads {
+		served = append(served, kinds.Workloads()...)
+	}
+	c := fake.New(object.NewScheme(served...),
 		namespace("default"), namespace("kube-node-lease"),
 		&corev1.Node{
 			ObjectMeta: metav1.ObjectMeta{Name: "n1"},

@@ -200,7 +200,9 @@ func TestLowerMinCount(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		create(t, c, testPod(name, inGroup("g"), requests("2", "1Gi")))
 	}
-	until(t, v, "it does not fit", func(all []*corev1.Pod) bool { return count(all, refused("0/1 nodes are available: 1 Insufficient cpu.")) == 1 })
+	until(t, v, "it does not fit", func(all []*corev1.Pod) bool {
+		return count(all, refused("0/1 nodes are available: 1 Insufficient cpu.")) == 1
+	})
 	if _, err := client.PatchOf[*schedulingv1beta1.PodGroup](t.Context(), c, "default", "g", client.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"schedulingPolicy":{"gang":{"minCount":2}}}}`)}); err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	var l late
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Admission: &l})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(append(kinds.All(), kinds.Workloads()...)...), Admission: &l})
 	c := &cluster{T: t, engine: e, Client: as(e, "admin", user.SystemPrivilegedGroup)}
 	c.hub = reconcile.NewHub(c.Client, slog.New(slog.DiscardHandler))
 	rules := authz.NewRBAC(c.hub)
@@ -64,7 +64,7 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	chosen, err := admission.Choose(admission.All(admission.Deps{
-		PodSecurity: &security, Quota: quota.New(c.hub, time.Now),
+		Workloads: true, PodSecurity: &security, Quota: quota.New(c.hub, time.Now),
 		Client: c.Client, Hub: c.hub, Rules: rules, Authorizer: authz.Chain{authz.Masters{}, rules},
 		ServicePrefix: netip.MustParsePrefix("10.96.0.0/24"), FirstNodePort: 30000, LastNodePort: 30009,
 	}), nil, nil)

@@ -24,6 +24,8 @@ type Deps struct {
 	// Mutating and Validating are the rules through which users add their own:
 	// policies, then webhooks.
 	Mutating, Validating []Plugin
+	// Workloads says that groups of pods are served.
+	Workloads bool
 	// PodSecurity and Quota are nil for a server without.
 	PodSecurity *PodSecurity
 	Quota       *quota.Ledger
@@ -58,6 +60,9 @@ func All(d Deps) []Plugin {
 		PodTopologyLabels{d.Client},
 		PodResizeValidator{d.Client},
 	)
+	if d.Workloads {
+		list = append(list, PodGroupProtection{})
+	}
 	list = append(list, d.Mutating...)
 	// Addresses are handed out after webhooks had their say, as upstream does.
 	list = append(list,

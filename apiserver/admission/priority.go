@@ -6,13 +6,15 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"sagong/apiserver/resource"
 	"sagong/client"
 )
 
-// Priority turns the name of a pod's priority class into its number.
+// Priority turns the name of the priority class of a pod, or of a group of pods,
+// into its number.
 type Priority struct{ Client client.Client }
 
 // Name implements Plugin.
@@ -20,6 +22,9 @@ func (Priority) Name() string { return "Priority" }
 
 // Admit implements Mutator.
 func (p Priority) Admit(ctx context.Context, a *resource.Attributes) error {
+	if a.Operation == resource.Create && on(a, schedulingv1.GroupName, "podgroups") {
+		return p.admitGroup(ctx, a)
+	}
 	if !onPodCreate(a) {
 		return nil
 	}
@@ -45,6 +50,26 @@ func (p Priority) Admit(ctx context.Context, a *resource.Attributes) error {
 		return forbidden(a, "the string value of PreemptionPolicy (%s) must not be provided in pod spec; priority admission controller computed %s from the given PriorityClass name", *pod.Spec.PreemptionPolicy, policy)
 	}
 	pod.Spec.Priority, pod.Spec.PreemptionPolicy = &value, &policy
+	return nil
+}
+
+func (p Priority) admitGroup(ctx context.Context, a *resource.Attributes) error {
+	s := &a.Object.(*schedulingv1beta1.PodGroup).Spec
+	class, err := p.class(ctx, s.PriorityClassName)
+	if apierrors.IsNotFound(err) {
+		return forbidden(a, "no PriorityClass with name %v was found", s.PriorityClassName)
+	}
+	if err != nil {
+		return apierrors.NewInternalError(fmt.Errorf("cannot read the priority classes: %w", err))
+	}
+	value := int32(0)
+	if class != nil {
+		s.PriorityClassName, value = class.Name, class.Value
+	}
+	if s.Priority != nil && *s.Priority != value {
+		return forbidden(a, "the integer value of priority (%d) must not be provided in pod group spec; priority admission controller computed %d from the given PriorityClass name", *s.Priority, value)
+	}
+	s.Priority = &value
 	return nil
 }
 

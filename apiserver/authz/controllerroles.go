@@ -91,6 +91,19 @@ func controllerRoles() []controllerRole {
 	}
 }
 
+// WithWorkloads adds to the default roles and bindings what the scheduler and a
+// controller may do besides where groups of pods are served.
+func WithWorkloads(roles []*rbacv1.ClusterRole, bindings []*rbacv1.ClusterRoleBinding) ([]*rbacv1.ClusterRole, []*rbacv1.ClusterRoleBinding) {
+	const name = "podgroup-protection-controller"
+	for _, r := range roles {
+		if r.Name == "system:kube-scheduler" {
+			r.Rules = append(r.Rules, rule(read, "scheduling.k8s.io", "podgroups"), rule("patch update", "scheduling.k8s.io", "podgroups/status"))
+		}
+	}
+	roles = append(roles, clusterRole(controllerPrefix+name, rule("get list watch update", "scheduling.k8s.io", "podgroups"), rule(read, core, "pods"), events()))
+	return roles, append(bindings, clusterBinding(controllerPrefix+name, controllerPrefix+name, account(name)))
+}
+
 // BootstrapRoles returns the default Roles of the system's namespaces.
 func BootstrapRoles() []*rbacv1.Role {
 	in := func(namespace, name string, rules ...rbacv1.PolicyRule) *rbacv1.Role {
