@@ -12,7 +12,9 @@ import (
 	"sagong/object"
 )
 
-func handler() *Handler { return New(object.NewScheme(append(kinds.All(), kinds.Workloads()...)...), "v1.37.2") }
+func handler() *Handler {
+	return New(object.NewScheme(append(kinds.All(), kinds.Workloads()...)...), "v1.37.2")
+}
 
 func get(t *testing.T, h http.Handler, path, accept string) []byte {
 	t.Helper()
