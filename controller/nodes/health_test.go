@@ -130,8 +130,16 @@ func TestZonesPaceEviction(t *testing.T) {
 	if ok, _ := z.allow(zone, start.Add(time.Hour)); ok {
 		t.Fatal("evicts in a small zone that is mostly unready")
 	}
-	z.set("n1", nil)
-	if !z.isDark() {
+	// Five are unready and one is ready: of ten nodes they are half.
+	for i, turned := range []bool{false, false, false, true, false} {
+		if got := add(10+i, corev1.ConditionTrue); got != turned {
+			t.Fatalf("%d more ready: decided anew: %t", i+1, got)
+		}
+	}
+	for _, name := range []string{"n1", "n10", "n11", "n12", "n13"} {
+		z.set(name, nil)
+	}
+	if !z.set("n14", nil) || !z.isDark() {
 		t.Fatal("not dark")
 	}
 }

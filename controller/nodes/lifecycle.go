@@ -77,10 +77,9 @@ func (c *lifecycleController) nodeChanged(old, new *corev1.Node, enqueue func(ob
 	case old == nil:
 		c.events.Eventf(new, corev1.EventTypeNormal, "RegisteredNode", "Node %s event: Registered Node %s in Controller", new.Name, new.Name)
 	}
-	turned := c.zones.set(new.Name, new)
 	enqueue(object.KeyOf(new))
-	if turned || (old != nil && readiness(old) != readiness(new)) {
-		c.all(enqueue) // how fast other unready nodes are given up depends on it
+	if c.zones.set(new.Name, new) {
+		c.all(enqueue)
 	}
 }
 

@@ -31,6 +31,16 @@ type zoneNode struct {
 
 type zoneCount struct{ ready, unready int }
 
+// unhealthy says whether most of a zone is unready, but not all of it.
+func (c *zoneCount) unhealthy() bool {
+	return c.ready > 0 && c.unready >= unhealthyLeast && float64(c.unready)/float64(c.ready+c.unready) >= unhealthyFraction
+}
+
+// stands says whether a zone, which may be nil, gives up no node at all.
+func (c *zoneCount) stands() bool {
+	return c != nil && c.unhealthy() && c.ready+c.unready <= largeZone
+}
+
 func newZones() *zones {
 	return &zones{nodes: map[string]zoneNode{}, count: map[string]*zoneCount{}, next: map[string]time.Time{}}
 }
@@ -40,22 +50,26 @@ func zoneOf(n *corev1.Node) string {
 	return n.Labels[corev1.LabelTopologyRegion] + "\x00" + n.Labels[corev1.LabelTopologyZone]
 }
 
-// set takes in a node's state; nil forgets it. It says whether that made the
-// cluster go from all nodes unready to some ready, or back.
+// set takes in a node's state; nil forgets it. It says whether that decides anew
+// about other unready nodes: because the cluster went from all nodes unready to
+// some ready or back, or because a zone no longer stands still.
 func (z *zones) set(name string, n *corev1.Node) (turned bool) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	before := z.dark()
-	if old, ok := z.nodes[name]; ok {
+	old, fresh := z.nodes[name], zoneNode{}
+	if n != nil {
+		fresh = zoneNode{zoneOf(n), readiness(n) == corev1.ConditionTrue}
+	}
+	dark, oldStood, freshStood := z.dark(), z.count[old.zone].stands(), z.count[fresh.zone].stands()
+	if _, known := z.nodes[name]; known {
 		z.add(old, -1)
 		delete(z.nodes, name)
 	}
 	if n != nil {
-		fresh := zoneNode{zoneOf(n), readiness(n) == corev1.ConditionTrue}
 		z.nodes[name] = fresh
 		z.add(fresh, 1)
 	}
-	return before != z.dark()
+	return dark != z.dark() || oldStood && !z.count[old.zone].stands() || freshStood && !z.count[fresh.zone].stands()
 }
 
 func (z *zones) add(n zoneNode, by int) {
@@ -96,12 +110,11 @@ func (z *zones) allow(zone string, now time.Time) (ok bool, wait time.Duration) 
 	if c == nil {
 		return false, 0
 	}
+	if c.stands() {
+		return false, 0
+	}
 	interval := evictionInterval
-	total := c.ready + c.unready
-	if c.ready > 0 && c.unready >= unhealthyLeast && float64(c.unready)/float64(total) >= unhealthyFraction {
-		if total <= largeZone {
-			return false, 0
-		}
+	if c.unhealthy() {
 		interval = slowInterval
 	}
 	if at := z.next[zone]; now.Before(at) {
