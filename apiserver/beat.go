@@ -8,7 +8,7 @@ import (
 
 // beatEvery is how long the renewal of a node's lease may wait for others. A
 // node that does not renew for 40 s is lost.
-const beatEvery = 250 * time.Millisecond
+const beatEvery = time.Second
 
 // beat holds requests that nobody waits for until some can be served together. A
 // processor that wakes for each finds its caches cold, and takes four times as

@@ -140,6 +140,13 @@ func (m *FieldManagers) track(c *Codec, v *Version, subresource string, old, obj
 	found := false
 	for _, e := range entries {
 		own := e.Manager == manager && e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == subresource
+		if own && !found && !mine.Empty() && removed.Empty() && covers(e.FieldsV1.GetRawBytes(), mine) {
+			// A renewal: the fields that changed are the manager's already.
+			found = true
+			e.Time = &stamp
+			out = append(out, e)
+			continue
+		}
 		set, err := m.decodeSet(e.FieldsV1)
 		if err != nil {
 			return false
