@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	gometrics "runtime/metrics"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,10 @@ const (
 	// is quiet. Thousands of nodes that renew their leases are: with 5,000 a second
 	// makes 15 MB of garbage.
 	quietCollector = 6 * time.Second
+	// restAfter is how long after the last of many collections a server collects
+	// once more and gives back what it does not hold: what a burst leaves behind
+	// would else stay until its garbage has grown by half of what lives.
+	restAfter = 5 * time.Second
 )
 
 // tuneCollector lets a small heap grow further between two collections than Go
@@ -37,7 +42,14 @@ func tuneCollector(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	set, last := 0, time.Now()
+	var c collections
+	rest := time.AfterFunc(restAfter, func() {
+		c.resting.Store(true)
+		debug.FreeOSMemory()
+	})
+	rest.Stop()
+	context.AfterFunc(ctx, func() { rest.Stop() })
+	c.last = time.Now()
 	// The cleanup of an object that nothing refers to runs after each collection.
 	var after func(struct{})
 	after = func(struct{}) {
@@ -46,15 +58,32 @@ func tuneCollector(ctx context.Context) {
 		}
 		sample := []gometrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		gometrics.Read(sample)
-		quiet := time.Since(last) > quietCollector
-		last = time.Now()
-		if p := collectorPercent(sample[0].Value.Uint64(), quiet); p < set*9/10 || p > set*11/10 {
-			set = p
-			debug.SetGCPercent(p)
+		percent, burst := c.collected(sample[0].Value.Uint64(), time.Now())
+		if percent < c.set*9/10 || percent > c.set*11/10 {
+			c.set = percent
+			debug.SetGCPercent(percent)
+		}
+		if burst {
+			rest.Reset(restAfter)
 		}
 		runtime.AddCleanup(new([64]byte), after, struct{}{})
 	}
 	after(struct{}{})
+}
+
+// collections is what is known of the collections so far.
+type collections struct {
+	set     int
+	last    time.Time   // of the latest, or of the start
+	resting atomic.Bool // the next collection is that after a burst
+}
+
+// collected is told of a collection that left live bytes. It returns the garbage
+// allowed until the next, in percent, and whether this was one of a burst.
+func (c *collections) collected(live uint64, now time.Time) (percent int, burst bool) {
+	burst = !c.resting.Swap(false) && now.Sub(c.last) < quietCollector
+	c.last = now
+	return collectorPercent(live, !burst), burst
 }
 
 // collectorPercent is the garbage allowed for a heap of live bytes, in percent
