@@ -344,3 +344,26 @@ func FuzzDecodePolicy(f *testing.F) {
 		q.Stage(audit.ResponseComplete, 200, nil)
 	})
 }
+
+func TestDefaultPolicy(t *testing.T) {
+	lease := authorizer.AttributesRecord{
+		Verb: "update", Namespace: "kube-node-lease", APIGroup: "coordination.k8s.io", Resource: "leases", Name: "n1", ResourceRequest: true,
+	}
+	created, leader := lease, lease
+	created.Verb, leader.Namespace = "create", "kube-system"
+	for i, tt := range []struct {
+		attr authorizer.AttributesRecord
+		want bool
+	}{
+		{lease, false},
+		{created, true},
+		{leader, true},
+		{authorizer.AttributesRecord{Verb: "get", Path: "/livez/ping"}, false},
+		{authorizer.AttributesRecord{Verb: "get", Path: "/api"}, true},
+	} {
+		a := audit.Auditor{Policy: audit.DefaultPolicy()}
+		if got := a.Begin(httptest.NewRequest("GET", "/", nil), "id", time.Now(), tt.attr) != nil; got != tt.want {
+			t.Errorf("%d: written down: %t", i, got)
+		}
+	}
+}

@@ -55,12 +55,30 @@ func (c *lifecycleController) Inputs() []reconcile.Input {
 	return []reconcile.Input{
 		reconcile.On(c.nodes, c.nodeChanged),
 		reconcile.On(c.leases, func(_, new *coordinationv1.Lease, enqueue func(object.Key)) {
-			if new != nil && new.Namespace == leaseNamespace {
+			if new != nil && new.Namespace == leaseNamespace && !c.renewed(new) {
 				enqueue(object.Key{Name: new.Name})
 			}
 		}),
 		reconcile.Reads(c.pods),
 	}
+}
+
+// renewed notes a renewal. It reports whether that is all there is to do, as for
+// a node that is not silent: it is looked at again when it could be.
+func (c *lifecycleController) renewed(l *coordinationv1.Lease) bool {
+	n, ok := c.nodes.Get("", l.Name)
+	if !ok {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, known := c.beats[n.Name]
+	if !known {
+		return false
+	}
+	now := time.Now()
+	c.beats[n.Name] = h.beat(n, l, now)
+	return h.silentIn(now) > 0
 }
 
 func (c *lifecycleController) nodeChanged(old, new *corev1.Node, enqueue func(object.Key)) {
