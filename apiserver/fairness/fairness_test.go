@@ -151,6 +151,52 @@ func TestShareOfTurns(t *testing.T) {
 	})
 }
 
+// A flood pauses between turns while others ask, and only then; a flow of which few
+// requests wait does not.
+func TestFloodPauses(t *testing.T) {
+	for _, tt := range []struct {
+		requests  int
+		contested bool
+		want      time.Duration
+	}{
+		{20, false, 20 * time.Millisecond},
+		{backlog, true, backlog * time.Millisecond},
+		// The last backlog of them follow each other at once.
+		{20, true, (20 + (20-backlog)*pause) * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := New(600, 1, nil)
+			if tt.contested {
+				quiet, err := c.Enter(t.Context(), tenant("quiet"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				quiet.Leave()
+			}
+			begin := time.Now()
+			var all sync.WaitGroup
+			for range tt.requests {
+				all.Go(func() {
+					ticket, err := c.Enter(t.Context(), tenant("flood"))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(time.Millisecond)
+					ticket.Leave()
+				})
+			}
+			all.Wait()
+			if took := time.Since(begin); took != tt.want {
+				t.Errorf("%d requests, contested %t: %v, want %v", tt.requests, tt.contested, took, tt.want)
+			}
+			if len(c.turns.flows) != 0 || len(c.turns.ring) != 0 || c.turns.free != 1 {
+				t.Errorf("left: %v, %v, %d free", c.turns.flows, c.turns.ring, c.turns.free)
+			}
+		})
+	}
+}
+
 // One that waits for something and keeps its turn holds nobody up for long.
 func TestTurnThatIsNotGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -15,15 +15,18 @@ type turns struct {
 	flows map[string]*turnFlow
 	ring  []*turnFlow // those that wait, in the order in which they are served
 
-	all    int       // turns, free and taken
-	newest string    // the flow of the newest request
-	other  time.Time // when a request came of another flow than the one before it
+	all    int         // turns, free and taken
+	newest string      // the flow of the newest request
+	other  time.Time   // when a request came of another flow than the one before it
+	wake   *time.Timer // grants when a flow that pauses may go on
 }
 
 type turnFlow struct {
 	key     string
 	used    int
 	waiting []*waiter
+	since   time.Time // when it got its latest turn
+	until   time.Time // it pauses, and gets none before
 }
 
 // longestTurn is how long those who have the turns can hold the others up. What
@@ -34,6 +37,12 @@ const longestTurn = time.Second
 // contested is how long after the requests of two flows the server takes itself to
 // be shared.
 const contested = time.Second
+
+// A flow of which backlog requests wait is a flood. While others ask too, it pauses
+// after each turn for pause times as long: what its requests cost before and after
+// their turns, and their clients on the same machine, would else take all that is
+// left of the processors.
+const backlog, pause = 8, 4
 
 // take waits for a turn. It is nil when there was none for so long that the
 // request goes on without; ok is false when ctx ends before.
@@ -57,6 +66,7 @@ func (t *turns) take(ctx context.Context, key string) (f *turnFlow, ok bool) {
 	if t.free > 0 && len(f.waiting) == 0 && f.used < t.share(now) {
 		t.free--
 		f.used++
+		f.since = now
 		t.mu.Unlock()
 		return f, true
 	}
@@ -91,6 +101,9 @@ func (t *turns) giveBack(f *turnFlow) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f.used--
+	if now := time.Now(); len(f.waiting) >= backlog && now.Sub(t.other) <= contested {
+		f.until = now.Add(pause * now.Sub(f.since))
+	}
 	t.tidy(f)
 	t.free++
 	t.grant()
@@ -98,10 +111,24 @@ func (t *turns) giveBack(f *turnFlow) {
 
 // grant gives the free turns to those that wait, one flow after another.
 func (t *turns) grant() {
-	share := t.share(time.Now())
+	now := time.Now()
+	share := t.share(now)
 	for t.free > 0 {
-		i := slices.IndexFunc(t.ring, func(f *turnFlow) bool { return f.used < share })
+		var soonest time.Duration // until a flow that could have a turn no longer pauses
+		i := slices.IndexFunc(t.ring, func(f *turnFlow) bool {
+			if f.used >= share {
+				return false
+			}
+			left := f.until.Sub(now)
+			if left > 0 && (soonest == 0 || left < soonest) {
+				soonest = left
+			}
+			return left <= 0
+		})
 		if i < 0 {
+			if soonest > 0 {
+				t.grantIn(soonest)
+			}
 			return
 		}
 		next := t.ring[i]
@@ -112,8 +139,21 @@ func (t *turns) grant() {
 		}
 		t.free--
 		next.used++
+		next.since = now
 		close(w.granted)
 	}
+}
+
+func (t *turns) grantIn(d time.Duration) {
+	if t.wake != nil {
+		t.wake.Reset(d)
+		return
+	}
+	t.wake = time.AfterFunc(d, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.grant()
+	})
 }
 
 // share is how many turns a flow may have at a time: all, or half a processor's
