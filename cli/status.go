@@ -32,7 +32,9 @@ type clusterStatus struct {
 	Memory  int64          `json:"memoryBytes,omitempty"`
 	Nodes   []nodeStatus   `json:"nodes,omitempty"`
 	Pods    map[string]int `json:"pods,omitempty"`
-	Notices []string       `json:"notices,omitempty"`
+	// Starting are the kinds that the server has not read all of since its start.
+	Starting []string `json:"starting,omitempty"`
+	Notices  []string `json:"notices,omitempty"`
 }
 
 type nodeStatus struct {
@@ -116,11 +118,34 @@ func gatherStatus(ctx context.Context, name string) (clusterStatus, error) {
 	for _, n := range nodes.Items {
 		st.Nodes = append(st.Nodes, describeNode(&n, perNode[n.Name]))
 	}
+	metrics, err := api.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return st, fmt.Errorf("cannot read the server's metrics: %w", err)
+	}
+	st.Starting = incompleteViews(string(metrics))
 	st.Notices, err = compose.Notices(ctx, cfg)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // a server without an agent
 	}
 	return st, err
+}
+
+// incompleteViews finds in a server's metrics the kinds that it is still reading.
+func incompleteViews(metrics string) []string {
+	var all []string
+	for line := range strings.Lines(metrics) {
+		labels, ok := strings.CutPrefix(line, compose.IncompleteViews+`{group="`)
+		if !ok {
+			continue
+		}
+		group, rest, _ := strings.Cut(labels, `",resource="`)
+		name, _, _ := strings.Cut(rest, `"`)
+		if group != "" {
+			name += "." + group
+		}
+		all = append(all, name)
+	}
+	return all
 }
 
 func describeNode(n *corev1.Node, pods int) nodeStatus {
@@ -166,6 +191,9 @@ func printStatus(s *session, st clusterStatus) {
 	}
 	if len(phases) > 0 {
 		fmt.Fprintf(s.out, "\nPods: %s.\n", strings.Join(phases, ", "))
+	}
+	if len(st.Starting) > 0 {
+		fmt.Fprintf(s.out, "Note: the server has started and serves; its controllers and scheduler still read %s, and act when they have read all.\n", strings.Join(st.Starting, ", "))
 	}
 	for _, n := range st.Notices {
 		fmt.Fprintf(s.out, "Note: %s\n", n)

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"sagong/client"
 	"sagong/client/remote"
 	"sagong/config"
 	"sagong/kinds"
@@ -82,7 +84,7 @@ func RunAgent(ctx context.Context, c config.Config, log *slog.Logger, steps *pro
 		if err := n.agent.Adopted(ctx); err != nil {
 			return err
 		}
-		if err := nodeReady(ctx, hub, c.NodeName); err != nil {
+		if err := nodeReady(ctx, hub, log, c.NodeName); err != nil {
 			return err
 		}
 		steps.Done("node %s ready", c.NodeName)
@@ -179,11 +181,13 @@ func nodeServer(h http.Handler, roots *x509.CertPool, cert func(*tls.ClientHello
 }
 
 // nodeReady waits until a node is Ready.
-func nodeReady(ctx context.Context, hub *reconcile.Hub, name string) error {
+func nodeReady(ctx context.Context, hub *reconcile.Hub, log *slog.Logger, name string) error {
 	ready := make(chan struct{})
 	var once sync.Once
-	stop := reconcile.ViewOf[*corev1.Node](hub).OnChange(func(_, n *corev1.Node) {
-		if n == nil || n.Name != name {
+	// Of this node alone: the view of all may not be complete for a while.
+	v := reconcile.NewView[*corev1.Node](hub.Client(), log, client.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
+	v.OnChange(func(_, n *corev1.Node) {
+		if n == nil {
 			return
 		}
 		for _, c := range n.Status.Conditions {
@@ -192,7 +196,11 @@ func nodeReady(ctx context.Context, hub *reconcile.Hub, name string) error {
 			}
 		}
 	})
+	var running sync.WaitGroup
+	defer running.Wait()
+	following, stop := context.WithCancel(ctx)
 	defer stop()
+	running.Go(func() { _ = v.Run(following) })
 	select {
 	case <-ready:
 		return nil

@@ -1,6 +1,8 @@
 package compose
 
 import (
+	"context"
+	"errors"
 	goruntime "runtime"
 	"time"
 
@@ -32,9 +34,10 @@ func fairnessObjects() (all []object.Object) {
 	return all
 }
 
-// newFairness shares the server by what the views show.
-func newFairness(h *reconcile.Hub, m *metrics) *fairness.Controller {
-	c := fairness.New(requestSeats, turnsPerProcessor*goruntime.GOMAXPROCS(0), newFairnessMetrics(m.registry))
+// newFairness shares the server by what the views show. synced waits until they
+// show what there was at the start.
+func newFairness(h *reconcile.Hub, m *metrics) (c *fairness.Controller, synced func(context.Context) error) {
+	c = fairness.New(requestSeats, turnsPerProcessor*goruntime.GOMAXPROCS(0), newFairnessMetrics(m.registry))
 	schemas, levels := reconcile.ViewOf[*flowcontrolv1.FlowSchema](h), reconcile.ViewOf[*flowcontrolv1.PriorityLevelConfiguration](h)
 	set := func() {
 		if levels.Len() > 0 { // else the objects to begin with are not made yet
@@ -47,7 +50,7 @@ func newFairness(h *reconcile.Hub, m *metrics) *fairness.Controller {
 		}
 	})
 	levels.OnChange(func(_, _ *flowcontrolv1.PriorityLevelConfiguration) { set() })
-	return c
+	return c, func(ctx context.Context) error { return errors.Join(schemas.Need(ctx), levels.Need(ctx)) }
 }
 
 // fairnessMetrics have upstream's names.

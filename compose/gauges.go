@@ -12,6 +12,7 @@ import (
 	"sagong/apiserver/fairness"
 	"sagong/apiserver/resource"
 	"sagong/object"
+	"sagong/reconcile"
 )
 
 // gauges are metrics that are measured when somebody reads them. Nothing is kept
@@ -19,10 +20,14 @@ import (
 type gauges struct {
 	scheme   *object.Scheme
 	engine   *resource.Engine
+	hub      *reconcile.Hub
 	api      *apiserver.Server
 	fairness *fairness.Controller
 	dir      string // of the store
 }
+
+// IncompleteViews is the metric by which a server tells what it has not read yet.
+const IncompleteViews = "sagong_views_incomplete"
 
 var (
 	storedObjects   = prometheus.NewDesc("apiserver_storage_objects", "Number of stored objects at the time of last check split by kind.", []string{"resource"}, nil)
@@ -32,12 +37,13 @@ var (
 	nominalSeats    = prometheus.NewDesc("apiserver_flowcontrol_nominal_limit_seats", "Nominal number of execution seats configured for each priority level", []string{"priority_level"}, nil)
 	executing       = prometheus.NewDesc("apiserver_flowcontrol_current_executing_requests", "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
 	seats           = prometheus.NewDesc("apiserver_flowcontrol_current_executing_seats", "Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests in the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
+	incompleteViews = prometheus.NewDesc(IncompleteViews, "Kinds of which the server's controllers have not read all objects since it started, and whose controllers wait: 1 for each", []string{"group", "resource"}, nil)
 	waiting         = prometheus.NewDesc("apiserver_flowcontrol_current_inqueue_requests", "Number of requests currently pending in queues of the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storedObjects, resourceObjects, storedBytes, inFlight, nominalSeats, executing, seats, waiting} {
+	for _, d := range []*prometheus.Desc{storedObjects, resourceObjects, storedBytes, inFlight, nominalSeats, executing, seats, waiting, incompleteViews} {
 		ch <- d
 	}
 }
@@ -59,6 +65,9 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 		set(storedObjects, float64(n), d.GR().String())
 		set(resourceObjects, float64(n), d.Group, d.Resource)
+	}
+	for _, d := range g.hub.Incomplete() {
+		set(incompleteViews, 1, d.Group, d.Resource)
 	}
 	set(storedBytes, float64(allocated(g.dir)), "sagong")
 	reading, mutating := g.api.InFlight()

@@ -31,6 +31,7 @@ import (
 	"sagong/apiserver/authn"
 	"sagong/apiserver/authz"
 	"sagong/apiserver/encryption"
+	"sagong/apiserver/fairness"
 	"sagong/apiserver/resource"
 	"sagong/apiserver/reviews"
 	"sagong/apiserver/usage"
@@ -86,6 +87,7 @@ type server struct {
 	hub         *reconcile.Hub
 	events      *reconcile.Recorder
 	rules       *authz.RBAC
+	fairness    func(context.Context) error // waits until requests are shared out as configured
 	quota       *quota.Ledger
 	crds        *crd.Registry
 	api         *apiserver.Server
@@ -169,6 +171,7 @@ func (s *server) openAPI() error {
 	})
 	s.system = direct.New(s.engine, &user.DefaultInfo{Name: "system:apiserver", Groups: []string{user.SystemPrivilegedGroup}}, "sagong", nil)
 	s.hub = reconcile.NewHub(s.system, s.log)
+	s.hub.Hold() // until the API serves
 	s.events = reconcile.NewRecorder(s.system, s.log)
 	s.rules = authz.NewRBAC(s.hub)
 	s.reloads = map[string]*reloads{}
@@ -215,7 +218,8 @@ func (s *server) openAPI() error {
 	if s.traces != nil {
 		tracer = s.traces.Tracer("sagong/apiserver")
 	}
-	fair := newFairness(s.hub, s.metrics)
+	var fair *fairness.Controller
+	fair, s.fairness = newFairness(s.hub, s.metrics)
 	s.dynamic.register(s.metrics.registry)
 	s.podSecurity.Register(s.metrics.registry)
 	s.metrics.registry.MustRegister(s.admissionMetrics)
@@ -233,7 +237,7 @@ func (s *server) openAPI() error {
 		Delegate:  s.aggregator.Delegate,
 		Fairness:  fair,
 	})
-	s.metrics.registry.MustRegister(gauges{scheme: scheme, engine: s.engine, api: s.api, fairness: fair, dir: storeDir(s.cfg)})
+	s.metrics.registry.MustRegister(gauges{scheme: scheme, engine: s.engine, hub: s.hub, api: s.api, fairness: fair, dir: storeDir(s.cfg)})
 	usage.New(usage.Options{
 		Nodes: reconcile.ViewOf[*corev1.Node](s.hub), Pods: reconcile.ViewOf[*corev1.Pod](s.hub), Log: s.log.With("room", "api"),
 		Read: func(ctx context.Context, n *corev1.Node) ([]byte, error) {
@@ -347,13 +351,16 @@ func (s *server) run(ctx context.Context) error {
 		views.Wait()
 		return err
 	}
-	if err := errors.Join(s.rules.Synced(ctx), s.dynamic.synced(ctx), s.crds.Load(ctx, s.system), s.aggregator.Synced(ctx), s.publishAuthorities(ctx)); err != nil {
+	// What decides about requests. It is little, and has the processors to itself.
+	if err := errors.Join(s.rules.Synced(ctx), s.dynamic.synced(ctx), s.fairness(ctx), s.quota.Synced(ctx), s.crds.Synced(ctx),
+		s.aggregator.Synced(ctx), s.publishAuthorities(ctx)); err != nil {
 		stopViews()
 		views.Wait()
 		return err
 	}
 	s.serve(&serving, stop)
 	s.steps.Step("API serves on %s", s.listeners[len(s.listeners)-1].Addr())
+	part("views of what is stored", s.releaseViews)
 	part("encryption", s.cipher.Run)
 	part("configuration files", func(ctx context.Context) error { return reload.Run(ctx, s.files) })
 	part("encryption of what is stored", s.sealStale)
@@ -398,6 +405,21 @@ func (s *server) run(ctx context.Context) error {
 	return err
 }
 
+// releaseViews lets the views of controllers and scheduler fill. Each of these
+// acts once those it reads are complete; `sagong status` and the metrics name
+// what is not.
+func (s *server) releaseViews(ctx context.Context) error {
+	begin := time.Now()
+	if err := s.hub.Release(ctx, func(d *object.Definition) int64 {
+		n, _ := s.engine.Count(ctx, d) // fails with ctx alone
+		return n
+	}); err != nil {
+		return err
+	}
+	s.log.Info("all views are complete", "took", time.Since(begin))
+	return nil
+}
+
 // serve accepts connections on every listener.
 func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 	protocols := new(http.Protocols)
@@ -432,7 +454,7 @@ func (s *server) announce(ctx context.Context) error {
 	if err := s.node.agent.Adopted(ctx); err != nil {
 		return err
 	}
-	if err := nodeReady(ctx, s.hub, s.cfg.NodeName); err != nil {
+	if err := nodeReady(ctx, s.hub, s.log, s.cfg.NodeName); err != nil {
 		return err
 	}
 	s.steps.Done("node %s ready", s.cfg.NodeName)

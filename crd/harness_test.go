@@ -65,10 +65,10 @@ func startOn(t *testing.T, s *store.Local, calls crd.Conversions) *cluster {
 	hs := httptest.NewServer(srv)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	var running sync.WaitGroup
-	if err := g.Load(ctx, system); err != nil {
+	running.Go(func() { _ = hub.Run(ctx) })
+	if err := g.Synced(ctx); err != nil {
 		t.Fatal(err)
 	}
-	running.Go(func() { _ = hub.Run(ctx) })
 	running.Go(func() { _ = parts.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()

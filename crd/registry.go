@@ -11,7 +11,6 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
 	"sagong/apiserver/resource"
-	"sagong/client"
 	"sagong/object"
 	"sagong/reconcile"
 )
@@ -31,6 +30,7 @@ type Options struct {
 // called at the same time.
 type Registry struct {
 	Options
+	view  *reconcile.View[*apiextensionsv1.CustomResourceDefinition]
 	mu    sync.Mutex
 	kinds map[string]*kind // by the definition's name
 }
@@ -46,23 +46,20 @@ func NewRegistry(o Options) *Registry {
 	return &Registry{Options: o, kinds: map[string]*kind{}}
 }
 
-// Load serves what is established already. A server calls it before it lets
-// anybody in.
-func (g *Registry) Load(ctx context.Context, c client.Client) error {
-	l, err := c.List(ctx, object.Of[*apiextensionsv1.CustomResourceDefinition](c.Scheme()), "", client.ListOptions{})
-	if err != nil {
-		return fmt.Errorf("cannot read the definitions of kinds: %w", err)
-	}
-	for _, o := range l.Items {
-		g.follow(nil, o.(*apiextensionsv1.CustomResourceDefinition))
-	}
-	return nil
+// Follow keeps the kinds up to date with the definitions in view, wherever they
+// were changed. Call it once.
+func (g *Registry) Follow(v *reconcile.View[*apiextensionsv1.CustomResourceDefinition]) {
+	g.view = v
+	v.OnChange(g.follow)
 }
 
-// Follow keeps the kinds up to date with the definitions in view, wherever they
-// were changed.
-func (g *Registry) Follow(v *reconcile.View[*apiextensionsv1.CustomResourceDefinition]) {
-	v.OnChange(g.follow)
+// Synced waits until what is established already is served. A server calls it
+// before it lets anybody in.
+func (g *Registry) Synced(ctx context.Context) error {
+	if err := g.view.Need(ctx); err != nil {
+		return fmt.Errorf("cannot read the definitions of kinds: %w", err)
+	}
+	return nil
 }
 
 func (g *Registry) follow(old, crd *apiextensionsv1.CustomResourceDefinition) {

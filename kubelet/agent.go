@@ -338,7 +338,7 @@ func (a *Agent) begin(ctx context.Context) error {
 	if err := a.pods.Synced(ctx); err != nil {
 		return err
 	}
-	if err := a.services.Synced(ctx); err != nil {
+	if err := a.services.Need(ctx); err != nil {
 		return err
 	}
 	return a.adopt(ctx)

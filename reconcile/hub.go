@@ -1,9 +1,11 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 
 	"sagong/client"
@@ -17,16 +19,28 @@ type Hub struct {
 	log *slog.Logger
 
 	mu        sync.Mutex
-	views     map[reflect.Type]runner
+	views     map[reflect.Type]*shared
 	followers map[*following]bool // those to start with Run
+	held      bool                // views start when they are needed, or with Release
 	run       func(runner)        // nil until Run
 }
 
 type runner interface{ Run(context.Context) error }
 
+// shared is a view of the hub.
+type shared struct {
+	view interface {
+		runner
+		Synced(context.Context) error
+		Definition() *object.Definition
+		isSynced() bool
+	}
+	needed, started bool
+}
+
 // NewHub makes a hub without views.
 func NewHub(c client.Client, log *slog.Logger) *Hub {
-	return &Hub{c: c, log: log, views: map[reflect.Type]runner{}, followers: map[*following]bool{}}
+	return &Hub{c: c, log: log, views: map[reflect.Type]*shared{}, followers: map[*following]bool{}}
 }
 
 // Client is the client that the hub's views read with.
@@ -38,15 +52,99 @@ func ViewOf[T object.Object](h *Hub) *View[T] {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := reflect.TypeFor[T]()
-	if v, ok := h.views[t]; ok {
-		return v.(*View[T])
+	if s := h.views[t]; s != nil {
+		return s.view.(*View[T])
 	}
 	v := NewView[T](h.c, h.log, client.ListOptions{})
-	h.views[t] = v
-	if h.run != nil {
-		h.run(v)
-	}
+	s := &shared{view: v}
+	v.need = func() { h.start(s) }
+	h.views[t] = s
+	h.startLocked(s)
 	return v
+}
+
+// start lets a view run from now on, or from Run on.
+func (h *Hub) start(s *shared) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.needed = true
+	h.startLocked(s)
+}
+
+func (h *Hub) startLocked(s *shared) {
+	if h.run != nil && !s.started && (s.needed || !h.held) {
+		s.started = true
+		h.run(s.view)
+	}
+}
+
+// Hold keeps views from starting until somebody needs them to answer a request
+// (View.Need) or Release is called: while a server starts, its processors are
+// there for what it cannot serve without. Call it before Run.
+func (h *Hub) Hold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = true
+}
+
+// manyObjects is from when on views start one after another.
+const manyObjects = 1000
+
+// Release starts the views that are held: those of few objects at once, then
+// those of many, the fewest first and each when the one before is complete, so
+// that what follows small kinds need not wait for the large ones. count says how
+// many objects there are of a kind. It returns when all views are complete, or
+// with the error of ctx.
+func (h *Hub) Release(ctx context.Context, count func(*object.Definition) int64) error {
+	type sized struct {
+		s *shared
+		n int64
+	}
+	var all []sized
+	h.mu.Lock()
+	for _, s := range h.views {
+		all = append(all, sized{s: s})
+	}
+	h.mu.Unlock()
+	for i, x := range all {
+		all[i].n = count(x.s.view.Definition())
+	}
+	slices.SortFunc(all, func(a, b sized) int { return cmp.Compare(a.n, b.n) })
+	few := 0
+	for ; few < len(all) && all[few].n < manyObjects; few++ {
+		h.start(all[few].s)
+	}
+	for _, x := range all[few:] {
+		h.start(x.s)
+		if err := x.s.view.Synced(ctx); err != nil {
+			return err
+		}
+	}
+	for _, x := range all[:few] {
+		if err := x.s.view.Synced(ctx); err != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = false
+	for _, s := range h.views {
+		h.startLocked(s)
+	}
+	return nil
+}
+
+// Incomplete are the kinds whose views are not complete yet.
+func (h *Hub) Incomplete() []*object.Definition {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*object.Definition
+	for _, s := range h.views {
+		if !s.view.isSynced() {
+			out = append(out, s.view.Definition())
+		}
+	}
+	return out
 }
 
 // Run keeps all views current, those asked for later too, until ctx ends and
@@ -55,13 +153,13 @@ func (h *Hub) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	start := func(v runner) { wg.Go(func() { _ = v.Run(ctx) }) }
 	h.mu.Lock()
-	for _, v := range h.views {
-		start(v)
+	h.run = start
+	for _, s := range h.views {
+		h.startLocked(s)
 	}
 	for f := range h.followers {
 		start(f)
 	}
-	h.run = start
 	h.mu.Unlock()
 	<-ctx.Done()
 	h.mu.Lock()

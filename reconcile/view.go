@@ -25,6 +25,7 @@ type View[T object.Object] struct {
 	namespace string
 	selector  client.ListOptions
 	log       *slog.Logger
+	need      func() // starts a view that its hub holds back; nil without a hub
 
 	mu       sync.RWMutex
 	items    map[object.Key]*slot[T]
@@ -199,6 +200,20 @@ func (v *View[T]) Definition() *object.Definition { return v.def }
 
 // Synced waits for the first list.
 func (v *View[T]) Synced(ctx context.Context) error { return v.WaitRevision(ctx, 1) }
+
+// Need is Synced for who answers requests by the view: one that its hub holds
+// back (Hub.Hold) starts at once.
+func (v *View[T]) Need(ctx context.Context) error {
+	if v.isSynced() {
+		return nil
+	}
+	if v.need != nil {
+		v.need()
+	}
+	return v.Synced(ctx)
+}
+
+func (v *View[T]) isSynced() bool { return v.Revision() > 0 }
 
 // WaitRevision waits until the view has seen everything up to a revision *of an
 // object of its kind*.

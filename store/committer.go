@@ -47,6 +47,7 @@ type committer struct {
 	busy         []*topic // that have more events than they may keep for long
 	thinAt       int64    // when to look at them again, 0 for never
 	packer       packer
+	scratch      scratch
 	packed       uint64 // place in the history up to which old versions are packed
 	packAt       int64  // when to look again, 0 for never
 	trimAt       int64  // when to look at the history again, 0 when it is empty

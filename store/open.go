@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sagong/store/wal"
@@ -28,7 +31,7 @@ func Open(opts Options) (*Local, error) {
 		Log:           s.opts.Log,
 		SnapshotBytes: s.opts.SnapshotBytes,
 		Base:          int64(emptyRev),
-	}, wal.Loader{Reset: l.reset, Record: l.record, Batch: l.batch, Change: l.change})
+	}, wal.Loader{Reset: l.reset, Records: l.records, Changes: l.changes})
 	if err != nil {
 		return nil, err
 	}
@@ -41,8 +44,9 @@ func Open(opts Options) (*Local, error) {
 }
 
 // loading puts what the disk gives into the index of a store that is not yet
-// open. Changes young enough for the history go there too, so that watchers can
-// go on where they were before a restart.
+// open. Records are made, and packed, on all processors, and come into the index
+// in order. Changes young enough for the history go there too, so that watchers
+// can go on where they were before a restart.
 type loading struct {
 	s     *Local
 	since int64 // wall clock in milliseconds from which on changes are kept
@@ -50,96 +54,153 @@ type loading struct {
 	keep  bool
 	from  Rev // revision before the first change kept
 	at    int64
+
+	made  atomic.Int64 // records, which may not be in the index yet
+	stale atomic.Bool  // some value would be sealed otherwise now
+	plain []*Record    // made before it was known that there are many
 }
 
 func (l *loading) reset() {
 	l.s.index = newIndex(l.s.opts)
 	l.s.c.deadline = nil
-	l.s.stale = false
+	l.made.Store(0)
+	l.stale.Store(false)
+	l.plain = nil
 }
 
-func (l *loading) newRecord(it *item, r wal.Record) (*Record, error) {
-	value := r.Value
-	if !r.Delete {
-		var stale bool
-		var err error
-		if value, stale, err = l.s.unseal(it.key, r.Value); err != nil {
-			return nil, err
-		}
-		l.s.stale = l.s.stale || stale
+// newRecord makes a record and says whether its value was left plain because there
+// were few. Any goroutine may call it.
+func (l *loading) newRecord(key string, r wal.Record, buf *scratch) (rec *Record, plain bool, err error) {
+	rec = &Record{Key: key, CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
+	if r.Delete {
+		return rec, false, nil
 	}
-	rec := &Record{Key: it.key, CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
+	value, stale, err := l.s.unseal(key, r.Value)
+	if err != nil {
+		return nil, false, err
+	}
+	if stale {
+		l.stale.Store(true)
+	}
+	if l.made.Add(1) > int64(l.s.opts.PackAbove) {
+		l.s.c.packer.put(rec, value, buf)
+		return rec, false, nil
+	}
 	rec.value.set(bytes.Clone(value))
-	if r.Expires != 0 {
-		left := max(0, time.Unix(r.Expires, 0).Sub(l.wall))
+	return rec, true, nil
+}
+
+// placed is for a record that is in the index.
+func (l *loading) placed(rec *Record, plain bool) {
+	if plain && len(l.plain) < l.s.opts.PackAbove {
+		l.plain = append(l.plain, rec)
+	}
+	if rec.Expires != 0 {
+		left := max(0, time.Unix(rec.Expires, 0).Sub(l.wall))
 		l.s.c.deadline.add(rec, l.s.now(), left)
 	}
-	return rec, nil
 }
 
-func (l *loading) record(r wal.Record) error {
+// loaded is a record with the place it belongs to.
+type loaded struct {
+	it    *item
+	rec   *Record
+	plain bool
+}
+
+func (l *loading) records(rs []wal.Record) wal.Place {
 	x := l.s.index
-	it := x.ensure(r.Key)
-	rec, err := l.newRecord(it, r)
-	if err != nil {
-		return err
+	all := make([]loaded, len(rs))
+	var buf scratch
+	for i, r := range rs {
+		it := &item{key: r.Key}
+		rec, plain, err := l.newRecord(it.key, r, &buf)
+		if err != nil {
+			return func() error { return err }
+		}
+		it.tip = rec
+		it.head.Store(rec)
+		all[i] = loaded{it, rec, plain}
+		// No key comes twice.
+		sh := x.shard(it.key)
+		sh.mu.Lock()
+		sh.items[it.key] = it
+		sh.mu.Unlock()
 	}
-	if x.live.Len() > l.s.opts.PackAbove {
-		l.s.c.packer.pack(rec)
+	return func() error {
+		for _, d := range all {
+			x.keys[d.it.key[:x.topic(d.it.key)]]++
+			x.live.Load(d.it)
+			l.placed(d.rec, d.plain)
+		}
+		return nil
 	}
-	it.tip = rec
-	it.head.Store(it.tip)
-	x.keys[it.key[:x.topic(it.key)]]++
-	x.live.Load(it)
-	return nil
 }
 
-func (l *loading) batch(h wal.Header) error {
-	if !l.keep && h.Millis >= l.since {
-		l.keep = true
-		l.from = Rev(h.First - 1)
+func (l *loading) changes(entries []wal.Entry) wal.Place {
+	var all []loaded
+	var buf scratch
+	for _, e := range entries {
+		for _, r := range e.Changes {
+			rec, plain, err := l.newRecord(r.Key, r, &buf)
+			if err != nil {
+				return func() error { return err }
+			}
+			all = append(all, loaded{rec: rec, plain: plain})
+		}
 	}
-	// As old as it is, on the monotonic clock of this process.
-	l.at = min(0, h.Millis-l.wall.UnixMilli())
-	return nil
+	return func() error {
+		next := all
+		for _, e := range entries {
+			if !l.keep && e.Millis >= l.since {
+				l.keep = true
+				l.from = Rev(e.First - 1)
+			}
+			// As old as it is, on the monotonic clock of this process.
+			l.at = min(0, e.Millis-l.wall.UnixMilli())
+			for range e.Changes {
+				if err := l.change(next[0].rec, next[0].plain); err != nil {
+					return err
+				}
+				next = next[1:]
+			}
+		}
+		return nil
+	}
 }
 
-func (l *loading) change(r wal.Record) error {
+// change puts a record of the log into the index.
+func (l *loading) change(rec *Record, plain bool) error {
 	s := l.s
-	it := s.index.ensure(r.Key)
+	it := s.index.ensure(rec.Key)
+	rec.Key = it.key
 	tip := it.tip
 	exists := tip != nil && !tip.deleted
 	switch {
-	case r.Delete && !exists:
-		return fmt.Errorf("revision %d deletes %q, which does not exist", r.Mod, r.Key)
-	case exists && tip.CreateRev != Rev(r.Create):
-		return fmt.Errorf("revision %d of %q was created at %d, not at %d", r.Mod, r.Key, tip.CreateRev, r.Create)
-	case !exists && r.Create != r.Mod:
-		return fmt.Errorf("revision %d changes %q, which does not exist", r.Mod, r.Key)
-	}
-	rec, err := l.newRecord(it, r)
-	if err != nil {
-		return err
+	case rec.deleted && !exists:
+		return fmt.Errorf("revision %d deletes %q, which does not exist", rec.ModRev, rec.Key)
+	case exists && tip.CreateRev != rec.CreateRev:
+		return fmt.Errorf("revision %d of %q was created at %d, not at %d", rec.ModRev, rec.Key, tip.CreateRev, rec.CreateRev)
+	case !exists && rec.CreateRev != rec.ModRev:
+		return fmt.Errorf("revision %d changes %q, which does not exist", rec.ModRev, rec.Key)
 	}
 	e := &entry{Event: Event{Rev: rec.ModRev, Record: rec}, at: l.at}
 	if exists {
 		e.Prev = tip
 	}
-	if r.Delete {
+	if rec.deleted {
 		e.Type = Delete
 		rec.value.share(&tip.value)
 	}
 	it.tip = rec
+	l.placed(rec, plain)
 	s.index.mu.Lock() // for form: nobody else is there yet
 	defer s.index.mu.Unlock()
 	if !l.keep {
-		if r.Delete {
+		if rec.deleted {
 			s.index.removeLocked(it)
 		} else {
 			s.index.publishLocked(it, rec)
-			if s.index.live.Len() > s.opts.PackAbove {
-				s.c.packer.pack(rec)
-			}
 		}
 		return nil
 	}
@@ -148,6 +209,24 @@ func (l *loading) change(r wal.Record) error {
 	s.rev.Store(int64(e.Rev))
 	l.toHistory(e)
 	return nil
+}
+
+// packPlain packs what came before it was known that there are many keys.
+func (l *loading) packPlain() {
+	if l.s.index.live.Len() <= l.s.opts.PackAbove {
+		return
+	}
+	var wg sync.WaitGroup
+	n := runtime.GOMAXPROCS(0)
+	for i := range n {
+		wg.Go(func() {
+			var buf scratch
+			for _, rec := range l.plain[len(l.plain)*i/n : len(l.plain)*(i+1)/n] {
+				l.s.c.packer.pack(rec, &buf)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // toHistory is the committer's feed for a store that nobody watches yet.
@@ -177,6 +256,8 @@ func (l *loading) finish(rec wal.Recovered) {
 		s.c.skip = true
 		s.log.Warn("the server did not shut down in order; lazily written operations of its last instants may be lost, revisions go on after a gap", "revision", rec.Rev)
 	}
+	s.stale = l.stale.Load()
+	l.packPlain()
 	s.rev.Store(rec.Rev)
 	s.c.next = Rev(rec.Rev) + 1
 	s.compacted.Store(int64(l.from))

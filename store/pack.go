@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 )
 
@@ -156,64 +158,117 @@ func packedAt(first *byte) []byte {
 }
 
 // packer packs values with the dictionaries of their classes. The committer
-// alone uses it.
+// alone uses it and, while the store opens, those who make records.
 type packer struct {
+	mu    sync.Mutex
 	known map[string]*likes
 	n     int // dictionaries
-	buf   [2][]byte
 }
 
 // likes are the dictionaries of a class, the one used last at the end.
 type likes struct {
 	of     []*dictionary
+	made   int // dictionaries that it ever had
 	missed int // values since the last dictionary that were not much like any
 }
+
+// scratch is the memory of one who packs.
+type scratch [2][]byte
 
 // class is what keys of like values have in common: all before the last dash or
 // slash.
 func class(key string) string { return key[:strings.LastIndexAny(key, "-/")+1] }
 
 // pack packs the value of a record, with a dictionary that it finds or makes.
-func (p *packer) pack(r *Record) {
-	size := int(r.value.size)
-	if r.value.plain.Load() == nil || size < leastPacked || size > mostPacked {
+func (p *packer) pack(r *Record, s *scratch) {
+	if r.value.plain.Load() == nil {
 		return
 	}
-	text := r.Value()
-	c := class(r.Key)
-	known := p.known[c]
-	if known != nil {
+	if data, from, _ := p.fit(r.Key, r.Value(), s, false); data != nil {
+		r.value.pack(data, from)
+	}
+}
+
+// put gives a record, which nobody sees yet, a copy of a value, packed where that
+// pays.
+func (p *packer) put(r *Record, value []byte, s *scratch) {
+	data, from, own := p.fit(r.Key, value, s, true)
+	switch {
+	case data != nil:
+		r.value.size = uint32(len(value))
+		r.value.pack(data, from)
+	case own != nil:
+		r.value.set(own)
+	default:
+		r.value.set(bytes.Clone(value))
+	}
+}
+
+// fit returns the packed form of a text, and of what; nil where it is not worth
+// it. Then the text may have become a dictionary: own is its memory, that of the
+// text unless this is lent.
+func (p *packer) fit(key string, text []byte, s *scratch, lent bool) (data []byte, from *[]byte, own []byte) {
+	size := len(text)
+	if size < leastPacked || size > mostPacked {
+		return nil, nil, nil
+	}
+	c := class(key)
+	for {
+		var of [perClass]*dictionary
+		n, made := 0, 0
+		p.mu.Lock()
+		known := p.known[c]
+		if known != nil {
+			n, made = copy(of[:], known.of), known.made
+		}
+		p.mu.Unlock()
 		var best []byte
-		by, limit := 0, size/2
-		for i := len(known.of) - 1; i >= 0 && limit > size/fine; i-- {
-			if out := known.of[i].pack(p.buf[0], text, limit); out != nil {
-				best, by, limit = out, i, len(out)-1
-				p.buf[0], p.buf[1] = p.buf[1], out
+		var by *dictionary
+		for i, limit := n-1, size/2; i >= 0 && limit > size/fine; i-- {
+			if out := of[i].pack(s[0], text, limit); out != nil {
+				best, by, limit = out, of[i], len(out)-1
+				s[0], s[1] = s[1], out
 			}
 		}
+		p.mu.Lock()
+		if p.known[c] != known || known != nil && known.made != made {
+			p.mu.Unlock()
+			continue // there is another dictionary by now
+		}
+		defer p.mu.Unlock()
 		if best != nil && len(best) > size/fine {
 			known.missed++
 		}
 		if best != nil && (len(best) <= size/fine || len(known.of) == perClass && known.missed < patience) {
-			d := known.of[by]
-			known.of = append(slices.Delete(known.of, by, by+1), d)
-			r.value.pack(keep(best), &d.text)
-			return
+			at := slices.Index(known.of, by)
+			known.of = append(slices.Delete(known.of, at, at+1), by)
+			return keep(best), &by.text, nil
 		}
+		if lent {
+			text = bytes.Clone(text)
+		}
+		p.learn(c, text)
+		return nil, nil, text
 	}
-	// The first of its class, or not much like those before: the next may be like it.
+}
+
+// learn makes a value a dictionary of its class: it is the first, or not much
+// like those before, and the next may be like it. p is locked.
+func (p *packer) learn(class string, text []byte) {
 	if p.known == nil || p.n >= dictionaries {
-		p.known, p.n, known = map[string]*likes{}, 0, nil
+		p.known, p.n = map[string]*likes{}, 0
 	}
+	known := p.known[class]
 	if known == nil {
 		known = &likes{}
-		p.known[strings.Clone(c)] = known
+		p.known[strings.Clone(class)] = known
 	}
 	if len(known.of) == perClass {
 		known.of = slices.Delete(known.of, 0, 1)
 		p.n--
 	}
 	known.of = append(known.of, newDictionary(text))
+	known.made++
 	known.missed = 0
 	p.n++
 }
@@ -247,13 +302,13 @@ func (c *committer) pack(now int64) int64 {
 			return now + 1
 		}
 		if e.Prev != nil {
-			c.packer.pack(e.Prev)
+			c.packer.pack(e.Prev, &c.scratch)
 			freed := int32(e.Prev.Size() - e.Prev.value.memory())
 			e.retained -= freed
 			c.historyBytes -= int64(freed)
 		}
 		if crowded {
-			c.packer.pack(e.Record)
+			c.packer.pack(e.Record, &c.scratch)
 		}
 		c.packed++
 	}

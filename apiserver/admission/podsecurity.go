@@ -57,7 +57,10 @@ func (g namespaceGetter) GetNamespace(ctx context.Context, name string) (*corev1
 
 type podLister struct{ pods *reconcile.View[*corev1.Pod] }
 
-func (l podLister) ListPods(_ context.Context, namespace string) ([]*corev1.Pod, error) {
+func (l podLister) ListPods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
+	if err := l.pods.Need(ctx); err != nil {
+		return nil, err
+	}
 	return l.pods.By("namespace", namespace), nil
 }
 

@@ -138,7 +138,7 @@ func (s *ServiceAddresses) Admit(ctx context.Context, a *resource.Attributes) er
 	if !on(a, "", "services") || a.Operation != resource.Create && a.Operation != resource.Update {
 		return nil
 	}
-	if err := s.services.Synced(ctx); err != nil {
+	if err := s.services.Need(ctx); err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("cannot read the Services: %w", err))
 	}
 	svc := a.Object.(*corev1.Service)

@@ -211,7 +211,7 @@ func (a *Aggregator) Delegate(gv schema.GroupVersion) http.Handler {
 }
 
 // Synced waits until the APIServices there were at the start are in force.
-func (a *Aggregator) Synced(ctx context.Context) error { return a.services.Synced(ctx) }
+func (a *Aggregator) Synced(ctx context.Context) error { return a.services.Need(ctx) }
 
 // Foreign lists what other servers serve, for discovery.
 func (a *Aggregator) Foreign() []discovery.Foreign {

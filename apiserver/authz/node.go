@@ -9,11 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"sagong/client"
+	"sagong/object"
 	"sagong/reconcile"
 )
 
@@ -24,7 +27,11 @@ const NodeUserPrefix = "system:node:"
 // use, through as many objects as it takes (pod, claim, volume, secret); for all
 // else what RBAC gives to system:node.
 // https://kubernetes.io/docs/reference/access-authn-authz/node/
+//
+// It decides from the first request on: while the pods are not in view, those of
+// a node are read from the store.
 type Node struct {
+	hub         *reconcile.Hub
 	pods        *reconcile.View[*corev1.Pod]
 	volumes     *reconcile.View[*corev1.PersistentVolume]
 	attachments *reconcile.View[*storagev1.VolumeAttachment]
@@ -40,6 +47,7 @@ const (
 // the Secrets of their drivers.
 func NewNode(h *reconcile.Hub) *Node {
 	n := &Node{
+		hub:  h,
 		pods: reconcile.ViewOf[*corev1.Pod](h), volumes: reconcile.ViewOf[*corev1.PersistentVolume](h),
 		attachments: reconcile.ViewOf[*storagev1.VolumeAttachment](h), slices: reconcile.ViewOf[*resourcev1.ResourceSlice](h),
 	}
@@ -61,14 +69,14 @@ func NodeName(u user.Info) string {
 }
 
 // Authorize implements authorizer.UnconditionalAuthorizer.
-func (n *Node) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+func (n *Node) Authorize(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 	node := NodeName(a.GetUser())
 	if node == "" {
 		return authorizer.DecisionNoOpinion, "", nil
 	}
 	if a.IsResourceRequest() {
 		if judge := n.narrowed(a); judge != nil {
-			why, ok := judge(node, a)
+			why, ok := judge(ctx, node, a)
 			if ok {
 				return authorizer.DecisionAllow, "", nil
 			}
@@ -84,7 +92,7 @@ func (n *Node) Authorize(_ context.Context, a authorizer.Attributes) (authorizer
 }
 
 // judge says whether a node may do something, and why not.
-type judge func(node string, a authorizer.Attributes) (why string, ok bool)
+type judge func(ctx context.Context, node string, a authorizer.Attributes) (why string, ok bool)
 
 // narrowed is what decides about a resource of which a node may see a part; nil
 // for all others.
@@ -132,7 +140,7 @@ func (n *Node) narrowed(a authorizer.Attributes) judge {
 
 func verb(a authorizer.Attributes, among ...string) bool { return slices.Contains(among, a.GetVerb()) }
 
-func (n *Node) readUsed(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) readUsed(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch {
 	case !verb(a, "get", "list", "watch"):
 		return "can only read resources of this type", false
@@ -141,53 +149,37 @@ func (n *Node) readUsed(node string, a authorizer.Attributes) (string, bool) {
 	case a.GetNamespace() == "":
 		return "can only read namespaced object of this type", false
 	}
-	return n.related(node, a)
+	return n.related(ctx, node, a)
 }
 
-func (n *Node) getUsed(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) getUsed(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch {
 	case a.GetVerb() != "get":
 		return "can only get individual resources of this type", false
 	case a.GetSubresource() != "":
 		return "cannot get subresource", false
 	}
-	return n.related(node, a)
+	return n.related(ctx, node, a)
 }
 
-func (n *Node) createToken(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) createToken(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch {
 	case a.GetVerb() != "create" || a.GetName() == "":
 		return "can only create tokens for individual service accounts", false
 	case a.GetSubresource() != "token":
 		return "can only create token subresource of serviceaccount", false
 	}
-	return n.related(node, a)
+	return n.related(ctx, node, a)
 }
 
 // related tells whether an object has to do with a node.
-func (n *Node) related(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) related(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	if a.GetName() == "" {
 		return "No Object name found", false
 	}
-	namespace, name := a.GetNamespace(), a.GetName()
-	ok := false
-	switch a.GetResource() {
-	case "pods":
-		p, found := n.pods.Get(namespace, name)
-		ok = found && p.Spec.NodeName == node
-	case "volumeattachments":
-		v, found := n.attachments.Get("", name)
-		ok = found && v.Spec.NodeName == node
-	case "resourceslices":
-		s, found := n.slices.Get("", name)
-		ok = found && s.Spec.NodeName != nil && *s.Spec.NodeName == node
-	default:
-		ok = len(n.pods.By(byUse, useKey(node, a.GetResource(), namespace, name))) > 0
-		if !ok && a.GetResource() == "secrets" {
-			for _, v := range n.volumes.By(bySecret, namespace+"/"+name) {
-				ok = ok || n.mounts(node, v)
-			}
-		}
+	ok, err := n.relates(ctx, node, a.GetResource(), a.GetNamespace(), a.GetName())
+	if err != nil {
+		return fmt.Sprintf("cannot find what node '%s' has to do with this object: %v", node, err), false
 	}
 	if !ok {
 		return fmt.Sprintf("no relationship found between node '%s' and this object", node), false
@@ -195,13 +187,76 @@ func (n *Node) related(node string, a authorizer.Attributes) (string, bool) {
 	return "", true
 }
 
-// mounts tells whether a pod on a node uses the claim that a volume is bound to.
-func (n *Node) mounts(node string, v *corev1.PersistentVolume) bool {
-	c := v.Spec.ClaimRef
-	return c != nil && len(n.pods.By(byUse, useKey(node, "persistentvolumeclaims", c.Namespace, c.Name))) > 0
+func (n *Node) relates(ctx context.Context, node, resource, namespace, name string) (bool, error) {
+	switch resource {
+	case "pods":
+		p, err := n.findPod(ctx, namespace, name)
+		return p != nil && p.Spec.NodeName == node, err
+	case "volumeattachments":
+		err := n.attachments.Need(ctx)
+		v, found := n.attachments.Get("", name)
+		return found && v.Spec.NodeName == node, err
+	case "resourceslices":
+		err := n.slices.Need(ctx)
+		s, found := n.slices.Get("", name)
+		return found && s.Spec.NodeName != nil && *s.Spec.NodeName == node, err
+	}
+	ok, err := n.uses(ctx, node, resource, namespace, name)
+	if ok || err != nil || resource != "secrets" {
+		return ok, err
+	}
+	if err := n.volumes.Need(ctx); err != nil {
+		return false, err
+	}
+	for _, v := range n.volumes.By(bySecret, namespace+"/"+name) {
+		if ok, err := n.mounts(ctx, node, v); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
 }
 
-func (n *Node) node(node string, a authorizer.Attributes) (string, bool) {
+// findPod finds a pod; nil when there is none.
+func (n *Node) findPod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	if n.pods.Revision() > 0 {
+		p, _ := n.pods.Get(namespace, name)
+		return p, nil
+	}
+	p, err := client.Get[*corev1.Pod](ctx, n.hub.Client(), namespace, name)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return p, err
+}
+
+// uses tells whether a pod on a node uses an object.
+func (n *Node) uses(ctx context.Context, node, resource, namespace, name string) (bool, error) {
+	key := useKey(node, resource, namespace, name)
+	if n.pods.Revision() > 0 {
+		return len(n.pods.By(byUse, key)) > 0, nil
+	}
+	l, err := n.hub.Client().List(ctx, n.pods.Definition(), namespace, client.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(),
+	})
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(l.Items, func(o object.Object) bool {
+		p, ok := o.(*corev1.Pod)
+		return ok && slices.Contains(podUses(p), key)
+	}), nil
+}
+
+// mounts tells whether a pod on a node uses the claim that a volume is bound to.
+func (n *Node) mounts(ctx context.Context, node string, v *corev1.PersistentVolume) (bool, error) {
+	c := v.Spec.ClaimRef
+	if c == nil {
+		return false, nil
+	}
+	return n.uses(ctx, node, "persistentvolumeclaims", c.Namespace, c.Name)
+}
+
+func (n *Node) node(_ context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch {
 	case a.GetSubresource() == "" && verb(a, "create", "update", "patch"), a.GetSubresource() == "status" && verb(a, "update", "patch"):
 		return "", true // NodeRestriction knows which
@@ -215,20 +270,20 @@ func (n *Node) node(node string, a authorizer.Attributes) (string, bool) {
 	return fmt.Sprintf("node '%s' cannot read '%s', only its own Node object", node, a.GetName()), false
 }
 
-func (n *Node) pod(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) pod(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch a.GetSubresource() {
 	case "":
 		switch {
 		case verb(a, "create", "delete"):
 			return "", true // NodeRestriction knows which
 		case a.GetVerb() == "get":
-			return n.related(node, a)
+			return n.related(ctx, node, a)
 		case !verb(a, "list", "watch"):
 			return "", false
 		case selects(a, "spec.nodeName", node):
 			return "", true
 		case a.GetName() != "":
-			return n.related(node, a)
+			return n.related(ctx, node, a)
 		}
 		return "can only list/watch pods with spec.nodeName field selector", false
 	case "status":
@@ -247,21 +302,21 @@ func selects(a authorizer.Attributes, field, value string) bool {
 	})
 }
 
-func (n *Node) slice(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) slice(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch {
 	case a.GetSubresource() != "":
 		return "cannot authorize ResourceSlice subresources", false
 	case a.GetVerb() == "create":
 		return "", true // NodeRestriction knows which
 	case verb(a, "get", "update", "patch", "delete"):
-		return n.related(node, a)
+		return n.related(ctx, node, a)
 	case verb(a, "watch", "list", "deletecollection"):
 		return "can only list/watch/deletecollection resourceslices with nodeName field selector", selects(a, "spec.nodeName", node) || selects(a, "nodeName", node)
 	}
 	return "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection", false
 }
 
-func (n *Node) lease(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) lease(_ context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch {
 	case !verb(a, "get", "create", "update", "patch", "delete"):
 		return "can only get, create, update, patch, or delete a node lease", false
@@ -273,7 +328,7 @@ func (n *Node) lease(node string, a authorizer.Attributes) (string, bool) {
 	return "", true
 }
 
-func (n *Node) csiNode(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) csiNode(_ context.Context, node string, a authorizer.Attributes) (string, bool) {
 	switch {
 	case !verb(a, "get", "create", "update", "patch", "delete"):
 		return "can only get, create, update, patch, or delete a CSINode", false

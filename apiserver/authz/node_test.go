@@ -29,6 +29,11 @@ func named(namespace, name string) metav1.ObjectMeta {
 // conformance: [sig-auth] [Feature:NodeAuthorizer] (what a node may get, and the
 // selectors that it must give)
 func TestNodeAuthorizer(t *testing.T) {
+	t.Run("with the pods in view", func(t *testing.T) { testNodeAuthorizer(t, false) })
+	t.Run("before they are", func(t *testing.T) { testNodeAuthorizer(t, true) })
+}
+
+func testNodeAuthorizer(t *testing.T, held bool) {
 	one, claim := "n1", "device"
 	container := []corev1.Container{{Name: "c", Image: "i"}}
 	driver := "x"
@@ -57,16 +62,22 @@ func TestNodeAuthorizer(t *testing.T) {
 	)
 	hub := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
 	node := authz.NewNode(hub)
+	if held {
+		hub.Hold()
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = hub.Run(ctx) })
 	t.Cleanup(func() { cancel(); wg.Wait(); c.Close() })
-	for _, synced := range []func(context.Context) error{
-		reconcile.ViewOf[*corev1.Pod](hub).Synced, reconcile.ViewOf[*corev1.PersistentVolume](hub).Synced,
-		reconcile.ViewOf[*storagev1.VolumeAttachment](hub).Synced, reconcile.ViewOf[*resourcev1.ResourceSlice](hub).Synced,
-	} {
-		if err := synced(t.Context()); err != nil {
-			t.Fatal(err)
+	pods := reconcile.ViewOf[*corev1.Pod](hub)
+	if !held {
+		for _, synced := range []func(context.Context) error{
+			pods.Synced, reconcile.ViewOf[*corev1.PersistentVolume](hub).Synced,
+			reconcile.ViewOf[*storagev1.VolumeAttachment](hub).Synced, reconcile.ViewOf[*resourcev1.ResourceSlice](hub).Synced,
+		} {
+			if err := synced(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	// verb group/resource[/subresource] namespace/name [field=value]: reason, or yes
@@ -145,5 +156,8 @@ func TestNodeAuthorizer(t *testing.T) {
 		if decision, _, _ := node.Authorize(t.Context(), a); decision != authorizer.DecisionNoOpinion {
 			t.Errorf("%s: decided about somebody who is no node", ask)
 		}
+	}
+	if held && pods.Revision() != 0 {
+		t.Error("all pods were read to decide about those of one node")
 	}
 }

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/selection"
@@ -10,17 +11,17 @@ import (
 )
 
 // claimStatus lets a node report how large the volumes of its pods have become.
-func (n *Node) claimStatus(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) claimStatus(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	if !verb(a, "get", "update", "patch") {
 		return "can only get/update/patch this type", false
 	}
-	return n.related(node, a)
+	return n.related(ctx, node, a)
 }
 
 // volume lets a node read the volumes that its pods use, and follow and write
 // those of the built-in driver that lie on it; of these NodeRestriction lets it
 // change no more than that they are gone.
-func (n *Node) volume(node string, a authorizer.Attributes) (string, bool) {
+func (n *Node) volume(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
 	if a.GetSubresource() != "" {
 		return "cannot use subresource", false
 	}
@@ -45,9 +46,23 @@ func (n *Node) volume(node string, a authorizer.Attributes) (string, bool) {
 	default:
 		return "can only get, list, watch and update persistentvolumes", false
 	}
+	if err := n.volumes.Need(ctx); err != nil {
+		return err.Error(), false
+	}
 	v, ok := n.volumes.Get("", a.GetName())
-	if ok && (v.Labels[storage.LocalNodeLabel] == node || a.GetVerb() == "get" && n.mounts(node, v)) {
+	if !ok {
+		return no, false
+	}
+	if v.Labels[storage.LocalNodeLabel] == node {
 		return "", true
+	}
+	if a.GetVerb() == "get" {
+		switch ok, err := n.mounts(ctx, node, v); {
+		case err != nil:
+			return err.Error(), false
+		case ok:
+			return "", true
+		}
 	}
 	return no, false
 }

@@ -47,7 +47,7 @@ func NewRBAC(h *reconcile.Hub) *RBAC {
 
 // Synced waits until the rules are known.
 func (r *RBAC) Synced(ctx context.Context) error {
-	for _, wait := range []func(context.Context) error{r.roles.Synced, r.clusterRoles.Synced, r.bindings.Synced, r.clusterBindings.Synced} {
+	for _, wait := range []func(context.Context) error{r.roles.Need, r.clusterRoles.Need, r.bindings.Need, r.clusterBindings.Need} {
 		if err := wait(ctx); err != nil {
 			return fmt.Errorf("cannot load the access rules: %w", err)
 		}

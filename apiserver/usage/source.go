@@ -19,16 +19,21 @@ import (
 func (c *Collector) list(ctx context.Context) (*reading, error) {
 	r, err := c.current(ctx)
 	if err != nil {
-		return nil, apierrors.NewTimeoutError("metrics were not collected in time", 1)
+		return nil, timedOut()
 	}
 	return r, nil
 }
+
+func timedOut() error { return apierrors.NewTimeoutError("metrics were not collected in time", 1) }
 
 // nodeSource answers NodeMetrics.
 type nodeSource struct{ *Collector }
 
 // Get implements resource.Source.
 func (s nodeSource) Get(ctx context.Context, _, name string) (object.Object, error) {
+	if err := s.Nodes.Need(ctx); err != nil {
+		return nil, timedOut()
+	}
 	n, ok := s.Nodes.Get("", name)
 	if !ok {
 		return nil, nil
@@ -63,6 +68,9 @@ type podSource struct{ *Collector }
 
 // Get implements resource.Source.
 func (s podSource) Get(ctx context.Context, namespace, name string) (object.Object, error) {
+	if err := s.Pods.Need(ctx); err != nil {
+		return nil, timedOut()
+	}
 	p, ok := s.Pods.Get(namespace, name)
 	if !ok {
 		return nil, nil

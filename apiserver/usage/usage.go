@@ -5,6 +5,7 @@ package usage
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -67,6 +68,9 @@ func (c *Collector) Register(e *resource.Engine) {
 // current returns a reading not older than Interval, with rates. Those who ask
 // while one is under way wait for that one.
 func (c *Collector) current(ctx context.Context) (*reading, error) {
+	if err := errors.Join(c.Nodes.Need(ctx), c.Pods.Need(ctx)); err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	if r := c.latest; r != nil && r.rated && time.Since(r.at) < Interval {
 		c.mu.Unlock()

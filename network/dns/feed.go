@@ -124,10 +124,10 @@ func (s *Server) Run(ctx context.Context, hub *reconcile.Hub) error {
 			s.DeleteEndpointSlice(old.Namespace, old.Name)
 		}
 	})()
-	if err := services.Synced(ctx); err != nil {
+	if err := services.Need(ctx); err != nil {
 		return err
 	}
-	if err := endpoints.Synced(ctx); err != nil {
+	if err := endpoints.Need(ctx); err != nil {
 		return err
 	}
 	s.Start()

@@ -43,10 +43,10 @@ func (p *Proxy) Run(ctx context.Context, hub *reconcile.Hub) error {
 		}
 	})
 	defer stopEndpoints()
-	if err := services.Synced(ctx); err != nil {
+	if err := services.Need(ctx); err != nil {
 		return err
 	}
-	if err := endpoints.Synced(ctx); err != nil {
+	if err := endpoints.Need(ctx); err != nil {
 		return err
 	}
 	if p.cfg.Ready != nil {

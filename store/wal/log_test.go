@@ -27,16 +27,28 @@ type state struct {
 
 func (s *state) loader() Loader {
 	return Loader{
-		Reset:  func() { *s = state{} },
-		Record: func(r Record) error { s.base = append(s.base, keep(r)); return nil },
-		Batch:  func(h Header) error { s.batches = append(s.batches, h); return nil },
-		Change: func(r Record) error { s.recs = append(s.recs, keep(r)); return nil },
+		Reset: func() { *s = state{} },
+		Records: func(rs []Record) Place {
+			return func() error { s.base = append(s.base, keep(rs)...); return nil }
+		},
+		Changes: func(entries []Entry) Place {
+			return func() error {
+				for _, e := range entries {
+					s.batches = append(s.batches, e.Header)
+					s.recs = append(s.recs, keep(e.Changes)...)
+				}
+				return nil
+			}
+		},
 	}
 }
 
-func keep(r Record) Record {
-	r.Value = bytes.Clone(r.Value)
-	return r
+func keep(rs []Record) []Record {
+	rs = slices.Clone(rs)
+	for i := range rs {
+		rs[i].Value = bytes.Clone(rs[i].Value)
+	}
+	return rs
 }
 
 func open(t *testing.T, dir string) (*Log, Recovered, *state) {

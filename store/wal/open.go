@@ -31,13 +31,20 @@ type Options struct {
 	Base          int64 // revision before the first change of a new store
 }
 
-// Loader takes what a data directory holds, in order. Values are the caller's
-// buffers: copy what is kept.
+// Loader takes what a data directory holds, in pieces. Records and Changes are
+// called for several pieces at the same time; what they return is called for one
+// after another, in order. Values are the caller's buffers, good until then: copy
+// what is kept.
 type Loader struct {
-	Reset  func()             // forget everything: it starts again
-	Record func(Record) error // one of the snapshot, in key order
-	Batch  func(Header) error // the changes that follow are one batch
-	Change func(Record) error // one of a batch
+	Reset   func()               // forget everything: it starts again
+	Records func([]Record) Place // some of the snapshot, in key order
+	Changes func([]Entry) Place  // some of the log after it
+}
+
+// Entry is a batch as it was read from the log.
+type Entry struct {
+	Header
+	Changes []Record
 }
 
 // Recovered is the end of what Open has read.
@@ -116,7 +123,7 @@ func (l *Log) load(to Loader) (Recovered, error) {
 			return Recovered{}, fmt.Errorf("cannot make the log: %w", err)
 		}
 	} else {
-		s, err := scan(dir, rec.Index, rec.replay(to))
+		s, err := rec.replay(dir, to)
 		if err != nil {
 			return Recovered{}, err
 		}
@@ -140,23 +147,56 @@ func (l *Log) load(to Loader) (Recovered, error) {
 	return rec, nil
 }
 
-// replay returns the function that hands the entries of the log to the loader
-// and checks that their revisions follow each other.
-func (rec *Recovered) replay(to Loader) func(uint64, []byte) error {
-	return func(_ uint64, body []byte) error {
-		return DecodeBatch(body, func(h Header) error {
+// replayed is how much of the log is one piece, in bytes.
+const replayed = 256 << 10
+
+// replay hands the entries of the log to the loader and checks that their
+// revisions follow each other.
+func (rec *Recovered) replay(dir string, to Loader) (*scanner, error) {
+	p := newPieces()
+	var entries []Entry
+	size := 0
+	flush := func() error {
+		if len(entries) == 0 {
+			return nil
+		}
+		some := entries
+		entries, size = nil, 0
+		return p.add(func() Place { return to.Changes(some) })
+	}
+	s, err := scan(dir, rec.Index, func(_ uint64, body []byte) error {
+		var e Entry
+		err := DecodeBatch(body, func(h Header) error {
 			if h.First != rec.Rev+1 && !(h.Skip && h.First > rec.Rev) {
 				return fmt.Errorf("revision %d follows %d", h.First, rec.Rev)
 			}
 			rec.Rev = h.First - 1
 			rec.Compacted = max(rec.Compacted, h.Compacted)
 			rec.Lazy = h.Lazy
-			return to.Batch(h)
+			e.Header = h
+			return nil
 		}, func(r Record) error {
 			rec.Rev = r.Mod
-			return to.Change(r)
+			e.Changes = append(e.Changes, r)
+			return nil
 		})
+		if err != nil {
+			return err
+		}
+		entries = append(entries, e)
+		if size += len(body); size >= replayed {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
 	}
+	if ferr := p.finish(); ferr != nil && !errors.Is(err, ferr) {
+		// What could not be put in place came before what could not be read.
+		err = fmt.Errorf("%w: %s: %w", ErrLog, dir, ferr)
+	}
+	return s, err
 }
 
 // loadSnapshot loads the newest snapshot that is whole and returns how many of
@@ -200,12 +240,17 @@ func (l *Log) readSnapshot(path string, want snapFile, to Loader) (State, error)
 		return State{}, err
 	}
 	defer f.Close()
-	return ReadSnapshot(f, func(st State) error {
+	p := newPieces()
+	st, err := readSnapshot(f, func(st State) error {
 		if st.Rev != want.rev || st.Index != want.index {
 			return fmt.Errorf("%w: it is of revision %d, entry %d", ErrSnapshot, st.Rev, st.Index)
 		}
 		return nil
-	}, to.Record)
+	}, to.Records, p.add)
+	if ferr := p.finish(); ferr != nil {
+		err = ferr
+	}
+	return st, err
 }
 
 // snapFile is a snapshot by its name.

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"iter"
+	"sync"
 )
 
 // A snapshot is a magic and then blocks, each its length and CRC32C before it:
@@ -102,72 +103,134 @@ func WriteSnapshot(w io.Writer, st State, records iter.Seq[Record]) error {
 // record in key order. What each was given is only good if no error is
 // returned. The callee copies what it keeps of a Value.
 func ReadSnapshot(r io.Reader, begin func(State) error, each func(Record) error) (State, error) {
+	return readSnapshot(r, begin, func(records []Record) Place {
+		return func() error {
+			for _, rec := range records {
+				if err := each(rec); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}, func(f func() Place) error { return f()() })
+}
+
+// readSnapshot gives the records of a snapshot block by block to piece, through
+// add, which says where and when. A block's memory is used again once it is in
+// place.
+func readSnapshot(r io.Reader, begin func(State) error, piece func([]Record) Place, add func(func() Place) error) (State, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	magic := make([]byte, len(snapshotMagic))
 	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != snapshotMagic {
 		return State{}, fmt.Errorf("%w: not a snapshot", ErrSnapshot)
 	}
+	s := snapshotReader{piece: piece}
 	var (
-		st    State
 		begun bool
-		count uint64
-		last  string
 		sum   uint32
-		block []byte
 	)
 	for n := 0; ; n++ {
 		var head [8]byte
 		if _, err := io.ReadFull(in, head[:]); err != nil {
-			return st, fmt.Errorf("%w: it ends after %d blocks: %w", ErrSnapshot, n, err)
+			return s.state, fmt.Errorf("%w: it ends after %d blocks: %w", ErrSnapshot, n, err)
 		}
 		size := int64(binary.LittleEndian.Uint32(head[:]))
 		if size == 0 || size > maxBlock {
-			return st, fmt.Errorf("%w: block %d has %d bytes", ErrSnapshot, n, size)
+			return s.state, fmt.Errorf("%w: block %d has %d bytes", ErrSnapshot, n, size)
+		}
+		buf, _ := s.free.Get().(*[]byte)
+		if buf == nil {
+			buf = new([]byte)
 		}
 		var err error
-		if block, err = readBlock(in, block, size); err != nil {
-			return st, fmt.Errorf("%w: block %d: %w", ErrSnapshot, n, err)
+		if *buf, err = readBlock(in, *buf, size); err != nil {
+			return s.state, fmt.Errorf("%w: block %d: %w", ErrSnapshot, n, err)
 		}
-		if crc32.Checksum(block, castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
-			return st, fmt.Errorf("%w: CRC mismatch in block %d", ErrSnapshot, n)
+		block, crc := *buf, binary.LittleEndian.Uint32(head[4:])
+		if block[0] == blockRecords && begun {
+			if err := add(func() Place { return s.records(n, buf, crc) }); err != nil {
+				return s.state, err
+			}
+			sum = crc32.Update(sum, castagnoli, head[:])
+			continue
+		}
+		if crc32.Checksum(block, castagnoli) != crc {
+			return s.state, fmt.Errorf("%w: CRC mismatch in block %d", ErrSnapshot, n)
 		}
 		b := reader{rest: block[1:]}
 		switch kind := block[0]; {
 		case kind == blockHead && !begun:
 			begun = true
-			st = b.state()
-			if b.bad || len(b.rest) > 0 || st.Compacted > st.Rev {
-				return st, fmt.Errorf("%w: head", ErrSnapshot)
+			s.state = b.state()
+			if b.bad || len(b.rest) > 0 || s.state.Compacted > s.state.Rev {
+				return s.state, fmt.Errorf("%w: head", ErrSnapshot)
 			}
-			if err := begin(st); err != nil {
-				return st, err
-			}
-		case kind == blockRecords && begun:
-			for len(b.rest) > 0 {
-				rec := Record{Key: string(b.bytes()), Create: b.int(), Mod: b.int(), Expires: b.int(), Value: b.bytes()}
-				if b.bad || rec.Create > rec.Mod || rec.Mod > st.Rev || rec.Create <= 0 || (count > 0 && rec.Key <= last) {
-					return st, fmt.Errorf("%w: record %d in block %d", ErrSnapshot, count, n)
-				}
-				last = rec.Key
-				count++
-				if err := each(rec); err != nil {
-					return st, err
-				}
+			if err := begin(s.state); err != nil {
+				return s.state, err
 			}
 		case kind == blockFoot && begun:
 			foot := b.state()
 			records := uint64(b.int())
-			if b.bad || foot != st || records != count || len(b.rest) != 4 || binary.LittleEndian.Uint32(b.rest) != sum {
-				return st, fmt.Errorf("%w: its foot does not match the %d records before it", ErrSnapshot, count)
-			}
+			fits := !b.bad && foot == s.state && len(b.rest) == 4 && binary.LittleEndian.Uint32(b.rest) == sum
 			if _, err := in.ReadByte(); err != io.EOF {
-				return st, fmt.Errorf("%w: data after its end", ErrSnapshot)
+				return s.state, fmt.Errorf("%w: data after its end", ErrSnapshot)
 			}
-			return st, nil
+			// How many there are is known when all are in place.
+			return s.state, add(func() Place {
+				return func() error {
+					if !fits || records != s.count {
+						return fmt.Errorf("%w: its foot does not match the %d records before it", ErrSnapshot, s.count)
+					}
+					return nil
+				}
+			})
 		default:
-			return st, fmt.Errorf("%w: block %d has unknown kind %q", ErrSnapshot, n, kind)
+			return s.state, fmt.Errorf("%w: block %d has unknown kind %q", ErrSnapshot, n, kind)
 		}
 		sum = crc32.Update(sum, castagnoli, head[:])
+	}
+}
+
+// snapshotReader is what the blocks of a snapshot share.
+type snapshotReader struct {
+	piece func([]Record) Place
+	state State
+	free  sync.Pool // of blocks
+
+	count uint64 // of the records in place
+	last  string // key of the last of them
+}
+
+// records takes the n-th block, which has records.
+func (s *snapshotReader) records(n int, block *[]byte, crc uint32) Place {
+	fail := func(format string, args ...any) Place {
+		err := fmt.Errorf("%w: %s", ErrSnapshot, fmt.Sprintf(format, args...))
+		return func() error { return err }
+	}
+	if crc32.Checksum(*block, castagnoli) != crc {
+		return fail("CRC mismatch in block %d", n)
+	}
+	b := reader{rest: (*block)[1:]}
+	var records []Record
+	for len(b.rest) > 0 {
+		rec := Record{Key: string(b.bytes()), Create: b.int(), Mod: b.int(), Expires: b.int(), Value: b.bytes()}
+		if b.bad || rec.Create > rec.Mod || rec.Mod > s.state.Rev || rec.Create <= 0 || len(records) > 0 && rec.Key <= records[len(records)-1].Key {
+			return fail("record %d of block %d", len(records), n)
+		}
+		records = append(records, rec)
+	}
+	place := s.piece(records)
+	return func() error {
+		if len(records) > 0 {
+			if s.count > 0 && records[0].Key <= s.last {
+				return fail("block %d begins with a key that is not after those before it", n)()
+			}
+			s.last = records[len(records)-1].Key
+		}
+		s.count += uint64(len(records))
+		err := place()
+		s.free.Put(block)
+		return err
 	}
 }
 

@@ -105,7 +105,7 @@ func (m *Mutating) AsksAgain() {}
 
 // Synced waits until all policies are known.
 func (m *Mutating) Synced(ctx context.Context) error {
-	return errors.Join(m.policies.Synced(ctx), m.bindings.Synced(ctx))
+	return errors.Join(m.policies.Need(ctx), m.bindings.Need(ctx))
 }
 
 // invocation is one policy for one binding and param.

@@ -65,7 +65,7 @@ func (v *Validating) Name() string { return "ValidatingAdmissionPolicy" }
 
 // Synced waits until all policies are known.
 func (v *Validating) Synced(ctx context.Context) error {
-	return errors.Join(v.policies.Synced(ctx), v.bindings.Synced(ctx))
+	return errors.Join(v.policies.Need(ctx), v.bindings.Need(ctx))
 }
 
 // verdict collects what the policies say about one write.

@@ -90,10 +90,8 @@ func (l *Ledger) Validate(ctx context.Context, a *resource.Attributes) error {
 	if a.Namespace == "" || a.Object == nil {
 		return nil
 	}
-	if !l.ready.Load() {
-		if err := l.synced(ctx); err != nil {
-			return apierrors.NewServiceUnavailable("the quotas are not known yet")
-		}
+	if err := l.Synced(ctx); err != nil {
+		return apierrors.NewServiceUnavailable("the quotas are not known yet")
 	}
 	s := l.space(a.Namespace)
 	if s == nil && !l.limits(a.Definition.GR()) {
@@ -102,6 +100,9 @@ func (l *Ledger) Validate(ctx context.Context, a *resource.Attributes) error {
 	m, ok := l.measureOf(a)
 	if !ok {
 		return nil
+	}
+	if err := l.counted(ctx); err != nil {
+		return apierrors.NewServiceUnavailable("what the quotas limit is not counted yet")
 	}
 	if s == nil {
 		o, ok := a.Object.(object.Object)

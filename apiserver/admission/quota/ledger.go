@@ -38,7 +38,7 @@ type Ledger struct {
 	counters counters
 	limited  []limits.LimitedResource
 
-	ready   atomic.Bool // the quotas there were at the start are known
+	ready   atomic.Bool // all there was at the start is counted
 	enqueue atomic.Pointer[func(object.Key)]
 
 	mu      sync.RWMutex
@@ -105,9 +105,16 @@ func (l *Ledger) space(namespace string) *space {
 	return l.spaces[namespace]
 }
 
-// synced waits until the ledger knows all there was at the start.
-func (l *Ledger) synced(ctx context.Context) error {
-	for _, wait := range []func(context.Context) error{l.quotas.Synced, l.pods.Synced, l.services.Synced, l.claims.Synced, l.claimsOf.Synced} {
+// Synced waits until the quotas there were at the start are known. What they
+// limit may not be counted yet; who writes to their namespaces waits for that.
+func (l *Ledger) Synced(ctx context.Context) error { return l.quotas.Need(ctx) }
+
+// counted waits until all there was at the start is counted.
+func (l *Ledger) counted(ctx context.Context) error {
+	if l.ready.Load() {
+		return nil
+	}
+	for _, wait := range []func(context.Context) error{l.quotas.Need, l.pods.Need, l.services.Need, l.claims.Need, l.claimsOf.Need, reconcile.ViewOf[*resourcev1.DeviceClass](l.hub).Need} {
 		if err := wait(ctx); err != nil {
 			return err
 		}

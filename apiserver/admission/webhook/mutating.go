@@ -46,7 +46,7 @@ func (w *Mutating) Name() string { return "MutatingAdmissionWebhook" }
 func (w *Mutating) AsksAgain() {}
 
 // Synced waits until all configurations are known.
-func (w *Mutating) Synced(ctx context.Context) error { return w.view.Synced(ctx) }
+func (w *Mutating) Synced(ctx context.Context) error { return w.view.Need(ctx) }
 
 // maxPatchOperations bounds a patch as that of a client is.
 const maxPatchOperations = 10000

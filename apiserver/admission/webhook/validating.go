@@ -38,7 +38,7 @@ func NewValidating(hub *reconcile.Hub, o Options) *Validating {
 func (w *Validating) Name() string { return "ValidatingAdmissionWebhook" }
 
 // Synced waits until all configurations are known.
-func (w *Validating) Synced(ctx context.Context) error { return w.view.Synced(ctx) }
+func (w *Validating) Synced(ctx context.Context) error { return w.view.Need(ctx) }
 
 // called is one call and what came of it.
 type called struct {
