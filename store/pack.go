@@ -30,6 +30,8 @@ const (
 	// Where there are enough, the one that was not used for longest makes room when
 	// that has happened as often as patience says.
 	perClass, fine, patience = 4, 5, 64
+	// fair takes the place of fine while the store opens: somebody waits.
+	fair = 3
 	// dictionaries bounds those that are kept for what comes.
 	dictionaries = 2048
 )
@@ -212,7 +214,10 @@ func (p *packer) fit(key string, text []byte, s *scratch, lent bool) (data []byt
 	if size < leastPacked || size > mostPacked {
 		return nil, nil, nil
 	}
-	c := class(key)
+	c, enough := class(key), size/fine
+	if lent {
+		enough = size / fair
+	}
 	for {
 		var of [perClass]*dictionary
 		n, made := 0, 0
@@ -224,7 +229,7 @@ func (p *packer) fit(key string, text []byte, s *scratch, lent bool) (data []byt
 		p.mu.Unlock()
 		var best []byte
 		var by *dictionary
-		for i, limit := n-1, size/2; i >= 0 && limit > size/fine; i-- {
+		for i, limit := n-1, size/2; i >= 0 && limit > enough; i-- {
 			if out := of[i].pack(s[0], text, limit); out != nil {
 				best, by, limit = out, of[i], len(out)-1
 				s[0], s[1] = s[1], out
@@ -236,10 +241,10 @@ func (p *packer) fit(key string, text []byte, s *scratch, lent bool) (data []byt
 			continue // there is another dictionary by now
 		}
 		defer p.mu.Unlock()
-		if best != nil && len(best) > size/fine {
+		if best != nil && len(best) > enough {
 			known.missed++
 		}
-		if best != nil && (len(best) <= size/fine || len(known.of) == perClass && known.missed < patience) {
+		if best != nil && (len(best) <= enough || len(known.of) == perClass && known.missed < patience) {
 			at := slices.Index(known.of, by)
 			known.of = append(slices.Delete(known.of, at, at+1), by)
 			return keep(best), &by.text, nil
