@@ -150,7 +150,8 @@ func (c *cluster) cost(f func() error) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := f(); err != nil {
+	profiled := c.profiled()
+	if err := errors.Join(f(), profiled()); err != nil {
 		return 0, err
 	}
 	after, err := processorTime(pid)

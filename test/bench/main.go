@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/google/pprof/profile"
 )
 
 // row is one figure or a few that one run gives together.
@@ -89,6 +91,8 @@ type bench struct {
 	flags, linkFlags string
 	progress         *os.File
 	note             string // of the row being measured, printed below it
+	profile          string // file for a profile of all rows, or empty
+	profiles         []*profile.Profile
 }
 
 // say shows how far a row is, on one line that the next one overwrites.
@@ -114,6 +118,7 @@ func run() (code int, err error) {
 	runs := set.Int("runs", 5, "how often each row is measured")
 	buildFlags := set.String("flags", "", "flags of 'go build', for the row build")
 	linkFlags := set.String("ldflags", "", "its -ldflags, for the row build")
+	profiles := set.String("profile", "", "write a processor profile of the server in all rows to this file")
 	set.Usage = func() {
 		fmt.Fprintf(set.Output(), "Measures Sagong's figures on clusters of its own, which it takes down again.\nRun as root, from the top of the repository, as 'make bench' or 'make bench-NAME'.\n\nFlags:\n")
 		set.PrintDefaults()
@@ -145,7 +150,7 @@ func run() (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("cannot measure as this user: clusters need root; run it with sudo")
 	}
-	b := &bench{flags: *buildFlags, linkFlags: *linkFlags}
+	b := &bench{flags: *buildFlags, linkFlags: *linkFlags, profile: *profiles}
 	if b.binary, err = filepath.Abs(*binary); err != nil {
 		return 1, err
 	}
@@ -161,7 +166,8 @@ func run() (code int, err error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return b.all(ctx, all, *runs)
+	code, err = b.all(ctx, all, *runs)
+	return code, errors.Join(err, b.writeProfile())
 }
 
 // all measures the rows and prints the table as it goes.
