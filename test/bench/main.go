@@ -80,6 +80,8 @@ func rows() []row {
 		{name: "stored", what: "a server with 100,000 pods and 5,000 nodes", measure: measureStored, runs: 1,
 			figures: []figure{{name: "memory", unit: "MB", target: 700}, {name: "restart to ready", unit: "s", target: 2},
 				{name: "16 informers start cold, memory more", unit: "MB", target: 64}}},
+		{name: "crds", what: "start with 100 CustomResourceDefinitions, to ready and all kinds served", measure: measureCRDs,
+			figures: []figure{{unit: "s", target: 1}}},
 		{name: "build", what: "clean build of the binary, warm module cache", measure: measureBuild, runs: 1,
 			figures: []figure{{name: "time", unit: "min", target: 4}, {name: "binary", unit: "MB", target: 80}}},
 	}
