@@ -16,11 +16,12 @@ import (
 // A group of pods stays until the last of its pods has ended, or is gone.
 func TestPodGroupsInUseStay(t *testing.T) {
 	c := startWith(t, controller.Deps{Workloads: true})
+	// No agent touches their state.
 	pod := func(name string) *corev1.Pod {
 		return &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Finalizers: []string{"example.com/keep"}},
 			Spec: corev1.PodSpec{
-				Containers: []corev1.Container{{Name: "c", Image: "i"}}, SchedulingGroup: &corev1.PodSchedulingGroup{PodGroupName: new("g")},
+				Containers: []corev1.Container{{Name: "c", Image: "broken"}}, SchedulingGroup: &corev1.PodSchedulingGroup{PodGroupName: new("g")},
 			},
 		}
 	}

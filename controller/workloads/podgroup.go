@@ -76,6 +76,11 @@ func (c *podGroupProtection) Reconcile(ctx context.Context, w client.Client, key
 	if !ok || g.DeletionTimestamp == nil || !slices.Contains(g.Finalizers, podGroupFinalizer) || len(c.pods.By(byPodGroup, key.String())) > 0 {
 		return reconcile.Result{}, nil
 	}
+	// A pod that the view has not heard of yet may be in it.
+	pods, _, err := client.ListOf[*corev1.Pod](ctx, w, key.Namespace, client.ListOptions{})
+	if err != nil || slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return inPodGroup(p) && podGroupOf(p) == key }) {
+		return reconcile.Result{}, err
+	}
 	next := g.DeepCopy()
 	next.Finalizers = slices.DeleteFunc(next.Finalizers, func(f string) bool { return f == podGroupFinalizer })
 	if _, err := client.Update(ctx, w, next); err != nil && !apierrors.IsNotFound(err) {
