@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,7 +52,7 @@ func newWorld(t *testing.T, s *storm, leaders int) (*world, func()) {
 			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now},
 		}}}
 	}
-	base := fake.New(object.NewScheme(kinds.All()...), namespace("default"), namespace("doomed"), namespace("kube-node-lease"), node("n1"), node("n2"))
+	base := fake.New(object.NewScheme(append(kinds.All(), kinds.Workloads()...)...), namespace("default"), namespace("doomed"), namespace("kube-node-lease"), node("n1"), node("n2"))
 	hub := reconcile.NewHub(base, quiet)
 	w := &world{cluster: &cluster{t, base, hub}, storm: s, leaders: leaders, silent: map[string]bool{}}
 	w.nodes = &keeper{nodes: reconcile.ViewOf[*corev1.Node](hub), quiet: func(n string) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.silent[n] }}
@@ -122,7 +123,7 @@ func (w *world) lead(ctx context.Context) {
 	hub := reconcile.NewHub(c, quiet)
 	rec := reconcile.NewRecorder(w.c, quiet)
 	all := must(controller.All(controller.Deps{
-		Hub: hub, Events: rec, Log: quiet, RootCA: []byte("PEM"), ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeCIDRBits: 24,
+		Hub: hub, Events: rec, Workloads: true, Log: quiet, RootCA: []byte("PEM"), ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeCIDRBits: 24,
 	}))
 	for i, k := range all {
 		all[i] = watch(k, w.Errorf)
@@ -171,6 +172,22 @@ func (w *world) life() {
 			change(&j.Spec)
 		}
 		must(client.Create(t, c, j))
+	}
+	// A group that goes, and one that stays while a pod is in it, which views may not
+	// have heard of yet.
+	for _, name := range []string{"crew", "nobody"} {
+		g := &schedulingv1beta1.PodGroup{ObjectMeta: meta(name)}
+		g.Finalizers = []string{"scheduling.k8s.io/podgroup-protection"}
+		g.Spec.SchedulingPolicy.Basic = &schedulingv1beta1.BasicSchedulingPolicy{}
+		must(client.Create(t, c, g))
+	}
+	rower := &corev1.Pod{ObjectMeta: meta("rower"), Spec: template("rower", "v1").Spec}
+	rower.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: new("crew")}
+	must(client.Create(t, c, rower))
+	for _, name := range []string{"crew", "nobody"} {
+		if err := client.Delete[*schedulingv1beta1.PodGroup](t, c, "default", name, metav1.DeleteOptions{}); err != nil {
+			w.Fatal(err)
+		}
 	}
 	must(client.Create(t, c, web(4, "v1")))
 	must(client.Create(t, c, &corev1.Service{ObjectMeta: meta("web"), Spec: corev1.ServiceSpec{
