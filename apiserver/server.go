@@ -238,6 +238,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.active.begin()
 	defer s.active.end()
 	q := &request{s: s, w: &response{ResponseWriter: w}, r: r, start: time.Now(), info: split(r.Method, r.URL)}
+	if !q.longRunning() {
+		growStack(0)
+	}
 	q.id = r.Header.Get("Audit-ID")
 	if q.id == "" || len(q.id) > 64 {
 		q.id = uuid.NewString()
