@@ -12,8 +12,10 @@ import (
 
 const (
 	// collectorHeadroom is how much garbage a small heap may gather before it is
-	// collected.
-	collectorHeadroom = 64 << 20
+	// collected, and burstCollectorHeadroom while collections follow each other
+	// closely: of a burst of writes to a small server every tenth of its processor
+	// time went to them.
+	collectorHeadroom, burstCollectorHeadroom = 64 << 20, 128 << 20
 	// mostCollectorPercent keeps an idle server small all the same.
 	mostCollectorPercent = 400
 	// busyCollectorHeadroom is how much garbage a large heap may gather while
@@ -89,9 +91,10 @@ func (c *collections) collected(live uint64, now time.Time) (percent int, burst 
 // collectorPercent is the garbage allowed for a heap of live bytes, in percent
 // of it.
 func collectorPercent(live uint64, quiet bool) int {
-	least := max(busyCollectorPercent, min(mostBusyPercent, 100*busyCollectorHeadroom/max(live, 1)))
+	live = max(live, 1)
+	least := max(busyCollectorPercent, min(mostBusyPercent, 100*busyCollectorHeadroom/live), 100*burstCollectorHeadroom/live)
 	if quiet {
-		least = quietCollectorPercent
+		least = max(quietCollectorPercent, 100*collectorHeadroom/live)
 	}
-	return int(min(mostCollectorPercent, max(least, 100*collectorHeadroom/max(live, 1))))
+	return int(min(mostCollectorPercent, least))
 }

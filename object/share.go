@@ -203,6 +203,7 @@ func shareMap[V any](equal func(a, b map[string]V) bool) sharer {
 func (s *Sharer) makeStruct(t reflect.Type) sharer {
 	type part struct {
 		offset uintptr
+		words  uintptr // that the field consists of, 0 where that does not matter
 		plan   *sharePlan
 	}
 	parts := make([]part, t.NumField())
@@ -211,12 +212,29 @@ func (s *Sharer) makeStruct(t reflect.Type) sharer {
 		if !f.IsExported() {
 			return compareWhole(t)
 		}
-		parts[i] = part{f.Offset, s.plan(f.Type)}
+		parts[i] = part{f.Offset, words(f.Type), s.plan(f.Type)}
 	}
 	return func(f, k unsafe.Pointer, may access) bool {
 		all := true
 		for i := range parts {
-			if !parts[i].plan.share(unsafe.Add(f, parts[i].offset), unsafe.Add(k, parts[i].offset), may) {
+			p := &parts[i]
+			x, y := unsafe.Add(f, p.offset), unsafe.Add(k, p.offset)
+			// Most fields of most objects are not set in either.
+			switch p.words {
+			case 1:
+				if *(*uintptr)(x) == *(*uintptr)(y) {
+					continue
+				}
+			case 2:
+				if *(*[2]uintptr)(x) == *(*[2]uintptr)(y) {
+					continue
+				}
+			case 3:
+				if *(*[3]uintptr)(x) == *(*[3]uintptr)(y) {
+					continue
+				}
+			}
+			if !p.plan.share(x, y, may) {
 				if all = false; may == readOnly {
 					break
 				}
@@ -224,6 +242,16 @@ func (s *Sharer) makeStruct(t reflect.Type) sharer {
 		}
 		return all
 	}
+}
+
+// words is how many machine words a value of a type consists of that is equal to
+// another, and shares all it refers to, when these are equal; else 0.
+func words(t reflect.Type) uintptr {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.String, reflect.Slice:
+		return t.Size() / unsafe.Sizeof(uintptr(0))
+	}
+	return 0
 }
 
 func (s *Sharer) makeSlice(t reflect.Type) sharer {

@@ -42,6 +42,11 @@ func (s *Local) listOnce(ctx context.Context, prefix string, opts ListOptions) (
 	s.index.mu.Lock()
 	if opts.Rev == 0 {
 		l.res.Rev = Rev(s.rev.Load()) // the index is exactly at it under the lock
+		if topic > 0 && s.index.keys[prefix[:topic]] == 0 {
+			// Every new pod asks for kinds of which there often are none.
+			s.index.mu.Unlock()
+			return l.res, nil
+		}
 	}
 	if byTag {
 		items := s.index.withTagLocked(prefix[:topic], opts.Tag)

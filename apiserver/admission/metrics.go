@@ -70,15 +70,16 @@ func (m *Metrics) observe(name, sort string, a *resource.Attributes, took time.D
 
 // ask asks rules in order, and measures each.
 func ask[R any](m *Metrics, sort string, a *resource.Attributes, rules []named[R], question func(R) error) error {
-	var last time.Time
+	var begin time.Time
 	if m != nil {
-		last = time.Now()
+		begin = time.Now()
 	}
+	last := time.Duration(0)
 	for _, r := range rules {
 		err := question(r.rule)
 		if m != nil {
-			now := time.Now()
-			m.observe(r.name, sort, a, now.Sub(last), err != nil)
+			now := time.Since(begin) // half the price of time.Now
+			m.observe(r.name, sort, a, now-last, err != nil)
 			last = now
 		}
 		if err != nil {

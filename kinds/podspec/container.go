@@ -73,7 +73,7 @@ func (v *validator) validateContainers(path *field.Path) (errs field.ErrorList) 
 
 // validateContainer checks what all containers have in common.
 func (v *validator) validateContainer(c *corev1.Container, path *field.Path) field.ErrorList {
-	errs := check.RequiredName(path.Child("name"), c.Name, utilvalidation.IsDNS1123Label)
+	errs := check.RequiredName(path.Child("name"), c.Name, check.IsDNS1123Label)
 	if c.Image == "" {
 		errs = append(errs, field.Required(path.Child("image"), ""))
 	} else if v.Pod && c.Image != strings.TrimSpace(c.Image) {
@@ -188,7 +188,7 @@ func validatePorts(ports []corev1.ContainerPort, path *field.Path) (errs field.E
 	for i, port := range ports {
 		p := path.Index(i)
 		if port.Name != "" {
-			bad := check.Rule(p.Child("name"), port.Name, utilvalidation.IsValidPortName)
+			bad := check.Rule(p.Child("name"), port.Name, check.IsValidPortName)
 			if len(bad) == 0 && names[port.Name] {
 				bad = append(bad, field.Duplicate(p.Child("name"), port.Name))
 			}

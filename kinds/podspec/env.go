@@ -138,9 +138,9 @@ func validateFieldRef(ref *corev1.ObjectFieldSelector, allowed []string, path *f
 		key = strings.TrimSuffix(key, "']")
 		switch name {
 		case "metadata.annotations":
-			return check.Rule(path, key, func(s string) []string { return utilvalidation.IsQualifiedName(strings.ToLower(s)) })
+			return check.Rule(path, key, func(s string) []string { return check.IsQualifiedName(strings.ToLower(s)) })
 		case "metadata.labels":
-			return check.Rule(path, key, utilvalidation.IsQualifiedName)
+			return check.Rule(path, key, check.IsQualifiedName)
 		}
 		return field.ErrorList{field.Invalid(path, name, "does not support subscript")}
 	}

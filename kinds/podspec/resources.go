@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
@@ -32,7 +31,7 @@ func ValidateResources(r *corev1.ResourceRequirements, claims map[string]bool, p
 			errs = append(errs, field.NotFound(p.Child("name"), c.Name))
 		}
 		if c.Request != "" {
-			errs = append(errs, check.Rule(p.Child("request"), c.Request, utilvalidation.IsDNS1123Label)...)
+			errs = append(errs, check.Rule(p.Child("request"), c.Request, check.IsDNS1123Label)...)
 		}
 		if c.Name != "" && (seen[c] || seen[corev1.ResourceClaim{Name: c.Name}]) {
 			errs = append(errs, field.Duplicate(p, c.Name))
@@ -149,7 +148,7 @@ func ValidateQuantity(name string, q resource.Quantity, path *field.Path) field.
 
 // ValidateName checks the name of a resource.
 func ValidateName(name string, path *field.Path) field.ErrorList {
-	errs := check.Rule(path, name, utilvalidation.IsQualifiedName)
+	errs := check.Rule(path, name, check.IsQualifiedName)
 	if len(errs) == 0 && !strings.Contains(name, "/") && !Standard(name) {
 		errs = append(errs, field.Invalid(path, name, notStandard))
 	}
@@ -157,7 +156,7 @@ func ValidateName(name string, path *field.Path) field.ErrorList {
 }
 
 func validateContainerName(name string, path *field.Path) field.ErrorList {
-	errs := check.Rule(path, name, utilvalidation.IsQualifiedName)
+	errs := check.Rule(path, name, check.IsQualifiedName)
 	if len(errs) > 0 {
 		return errs
 	}

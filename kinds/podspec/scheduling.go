@@ -77,7 +77,7 @@ func ValidateNodeSelectorTerm(t *corev1.NodeSelectorTerm, path *field.Path) (err
 		default:
 			errs = append(errs, field.Invalid(p.Child("operator"), r.Operator, "not a valid selector operator"))
 		}
-		errs = append(errs, metav1validation.ValidateLabelName(r.Key, p.Child("key"))...)
+		errs = append(errs, check.LabelName(p.Child("key"), r.Key)...)
 		for j, v := range r.Values {
 			errs = append(errs, check.Rule(p.Child("values").Index(j), v, utilvalidation.IsValidLabelValue)...)
 		}
@@ -132,7 +132,7 @@ func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorLis
 	if t.TopologyKey == "" {
 		errs = append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
 	}
-	return append(errs, metav1validation.ValidateLabelName(t.TopologyKey, path.Child("topologyKey"))...)
+	return append(errs, check.LabelName(path.Child("topologyKey"), t.TopologyKey)...)
 }
 
 func validateLabelKeys(path *field.Path, keys []string, selector *metav1.LabelSelector) (errs field.ErrorList) {
@@ -143,7 +143,7 @@ func validateLabelKeys(path *field.Path, keys []string, selector *metav1.LabelSe
 		errs = append(errs, field.Forbidden(path, "must not be specified when labelSelector is not set"))
 	}
 	for i, k := range keys {
-		errs = append(errs, metav1validation.ValidateLabelName(k, path.Index(i))...)
+		errs = append(errs, check.LabelName(path.Index(i), k)...)
 	}
 	return errs
 }
@@ -151,7 +151,7 @@ func validateLabelKeys(path *field.Path, keys []string, selector *metav1.LabelSe
 func validateGates(gates []corev1.PodSchedulingGate, path *field.Path) (errs field.ErrorList) {
 	seen := map[string]bool{}
 	for i, g := range gates {
-		errs = append(errs, check.Rule(path.Index(i).Child("name"), g.Name, utilvalidation.IsQualifiedName)...)
+		errs = append(errs, check.Rule(path.Index(i).Child("name"), g.Name, check.IsQualifiedName)...)
 		if seen[g.Name] {
 			errs = append(errs, field.Duplicate(path.Index(i), g.Name))
 		}
@@ -176,7 +176,7 @@ func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) (e
 		if c.TopologyKey == "" {
 			errs = append(errs, field.Required(p.Child("topologyKey"), "can not be empty"))
 		}
-		errs = append(errs, metav1validation.ValidateLabelName(c.TopologyKey, p.Child("topologyKey"))...)
+		errs = append(errs, check.LabelName(p.Child("topologyKey"), c.TopologyKey)...)
 		errs = append(errs, check.OneOf(p.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)...)
 		for _, other := range list[i+1:] {
 			if other.TopologyKey == c.TopologyKey && other.WhenUnsatisfiable == c.WhenUnsatisfiable {
@@ -212,7 +212,7 @@ func ValidateTolerations(list []corev1.Toleration, path *field.Path) (errs field
 	for i := range list {
 		t, p := &list[i], path.Index(i)
 		if t.Key != "" {
-			errs = append(errs, metav1validation.ValidateLabelName(t.Key, p.Child("key"))...)
+			errs = append(errs, check.LabelName(p.Child("key"), t.Key)...)
 		} else if t.Operator != corev1.TolerationOpExists {
 			errs = append(errs, field.Invalid(p.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""))
 		}

@@ -63,7 +63,7 @@ func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 		errs = append(errs, validateAffinity(s.Affinity, path.Child("affinity"))...)
 	}
 	for i, g := range s.ReadinessGates {
-		errs = append(errs, check.Rule(path.Child("readinessGates").Index(i).Child("conditionType"), string(g.ConditionType), utilvalidation.IsQualifiedName)...)
+		errs = append(errs, check.Rule(path.Child("readinessGates").Index(i).Child("conditionType"), string(g.ConditionType), check.IsQualifiedName)...)
 	}
 	if len(s.SchedulingGates) > 0 {
 		errs = append(errs, validateGates(s.SchedulingGates, path.Child("schedulingGates"))...)
@@ -84,10 +84,10 @@ func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 		errs = append(errs, field.Invalid(path.Child("activeDeadlineSeconds"), *n, utilvalidation.InclusiveRangeError(1, math.MaxInt32)))
 	}
 	if s.Hostname != "" {
-		errs = append(errs, check.Rule(path.Child("hostname"), s.Hostname, utilvalidation.IsDNS1123Label)...)
+		errs = append(errs, check.Rule(path.Child("hostname"), s.Hostname, check.IsDNS1123Label)...)
 	}
 	if s.Subdomain != "" {
-		errs = append(errs, check.Rule(path.Child("subdomain"), s.Subdomain, utilvalidation.IsDNS1123Label)...)
+		errs = append(errs, check.Rule(path.Child("subdomain"), s.Subdomain, check.IsDNS1123Label)...)
 	}
 	errs = append(errs, validateHostnameOverride(s, path)...)
 	if len(s.Tolerations) > 0 {
@@ -133,7 +133,7 @@ func validateHostnameOverride(s *corev1.PodSpec, path *field.Path) (errs field.E
 func (v *validator) validateResourceClaims(path *field.Path) (errs field.ErrorList) {
 	for i, c := range v.spec.ResourceClaims {
 		p := path.Index(i)
-		errs = append(errs, check.RequiredName(p.Child("name"), c.Name, utilvalidation.IsDNS1123Label)...)
+		errs = append(errs, check.RequiredName(p.Child("name"), c.Name, check.IsDNS1123Label)...)
 		if v.claims[c.Name] {
 			errs = append(errs, field.Duplicate(p.Child("name"), c.Name))
 		}

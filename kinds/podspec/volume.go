@@ -21,7 +21,7 @@ func (v *validator) validateVolumes(path *field.Path) (errs field.ErrorList) {
 		if vol.Name == "" {
 			bad = append(bad, field.Required(p.Child("name"), ""))
 		} else {
-			bad = append(bad, check.Rule(p.Child("name"), vol.Name, utilvalidation.IsDNS1123Label)...)
+			bad = append(bad, check.Rule(p.Child("name"), vol.Name, check.IsDNS1123Label)...)
 		}
 		if _, twice := v.volumes[vol.Name]; twice {
 			bad = append(bad, field.Duplicate(p.Child("name"), vol.Name))
@@ -122,7 +122,7 @@ func (v *validator) validateVolume(s *corev1.VolumeSource, path *field.Path) (er
 		return append(errs, check.Required(p.Child("volumeName"), s.ScaleIO.VolumeName, "")...)
 	})
 	one(s.StorageOS != nil, "storageos", func(p *field.Path) field.ErrorList {
-		return check.RequiredName(p.Child("volumeName"), s.StorageOS.VolumeName, utilvalidation.IsDNS1123Label)
+		return check.RequiredName(p.Child("volumeName"), s.StorageOS.VolumeName, check.IsDNS1123Label)
 	})
 	one(s.CSI != nil, "csi", func(p *field.Path) field.ErrorList {
 		errs := ValidateDriverName(s.CSI.Driver, p.Child("driver"))
