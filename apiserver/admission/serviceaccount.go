@@ -111,15 +111,16 @@ func automount(sa *corev1.ServiceAccount, pod *corev1.Pod) bool {
 	return sa.AutomountServiceAccountToken == nil || *sa.AutomountServiceAccountToken
 }
 
-// volumeSuffix is random, but the same for all pods of one controller: their
-// containers are then alike and share their memory.
+// volumeSuffix looks random, but is the same for all pods of one controller, and
+// for those of one account that have none: their containers are then alike and
+// share their memory.
 func volumeSuffix(pod *corev1.Pod) string {
-	owner := metav1.GetControllerOfNoCopy(pod)
-	if owner == nil || owner.UID == "" {
-		return rand.String(suffixLength)
-	}
 	h := fnv.New32a()
-	h.Write([]byte(owner.UID))
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
+		h.Write([]byte(owner.UID))
+	} else {
+		h.Write([]byte(pod.Spec.ServiceAccountName))
+	}
 	suffix := rand.SafeEncodeString(strconv.FormatUint(uint64(h.Sum32()), 10) + "00000")
 	return suffix[:suffixLength]
 }

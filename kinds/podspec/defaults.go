@@ -230,8 +230,8 @@ func pullPolicy(image string) corev1.PullPolicy {
 // published object, whose status a write of the spec shares.
 func RoundUp(l corev1.ResourceList) {
 	for name, q := range l {
-		was := q.String()
-		if exact := q.RoundUp(resource.Milli); !exact || q.String() != was {
+		was := q
+		if exact := q.RoundUp(resource.Milli); !exact || q != was && q.String() != was.String() {
 			l[name] = q
 		}
 	}

@@ -6,8 +6,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/check"
 )
 
 // deprecatedLabels are node labels with what to use instead.
@@ -27,6 +28,8 @@ var deadAnnotations = map[string]string{
 	"container.seccomp.security.alpha.kubernetes.io": `non-functional in v1.27+; use the "seccompProfile" field instead`,
 }
 
+var deadAnnotationKeys = slices.Sorted(maps.Keys(deadAnnotations))
+
 // TemplateWarnings returns what a client should know of a template it writes.
 func TemplateWarnings(t *corev1.PodTemplateSpec, path *field.Path) []string {
 	return Warnings(t.Annotations, &t.Spec, path.Child("metadata"), path.Child("spec"))
@@ -38,7 +41,7 @@ func NameWarnings(name, use string) []string {
 	if name == "" {
 		return nil
 	}
-	if msgs := utilvalidation.IsDNS1123Label(name); len(msgs) > 0 {
+	if msgs := check.IsDNS1123Label(name); len(msgs) > 0 {
 		return []string{fmt.Sprintf("metadata.name: this is used in %s, which can result in surprising behavior; a DNS label is recommended: %v", use, msgs)}
 	}
 	return nil
@@ -66,7 +69,7 @@ func Warnings(annotations map[string]string, s *corev1.PodSpec, meta, path *fiel
 			warn(p.Child("labelSelector"), "a null labelSelector results in matching no pod")
 		}
 	}
-	for _, k := range slices.Sorted(maps.Keys(deadAnnotations)) {
+	for _, k := range deadAnnotationKeys {
 		if _, ok := annotations[k]; ok {
 			warn(meta.Child("annotations").Key(k), "%s", deadAnnotations[k])
 		}
