@@ -36,21 +36,22 @@ const tokenWebhookTime = 30 * time.Second
 func (s *server) authenticators(accounts *authn.ServiceAccounts) (authn.Chain, *authn.Tokens, error) {
 	c := s.cfg
 	var chain authn.Chain
-	s.clientCAs = s.ids.ca.Pool()
-	clients := s.ids.ca.Pool()
+	s.trust = &trust{own: s.ids.ca.CertPEM, ownProxy: s.ids.proxyCA.CertPEM}
 	if c.RequestHeaderCA != "" {
-		roots := x509.NewCertPool()
-		if err := addAuthorities(c.RequestHeaderCA, roots, s.clientCAs); err != nil {
-			return nil, nil, fmt.Errorf("cannot use --requestheader-client-ca-file: %w", err)
+		proxies, err := s.authorities("requestheader-client-ca-file", c.RequestHeaderCA, &s.trust.proxies, nil)
+		if err != nil {
+			return nil, nil, err
 		}
 		chain = append(chain, authn.RequestHeaders{
-			Proxies: authn.NewCertificates(roots, time.Now), Allowed: c.RequestHeaderNames, Users: c.RequestHeaderUsers,
+			Proxies: proxies, Allowed: c.RequestHeaderNames, Users: c.RequestHeaderUsers,
 			UIDs: c.RequestHeaderUIDs, Groups: c.RequestHeaderGroups, Extras: c.RequestHeaderExtras,
 		})
 	}
+	clients := authn.NewCertificates(s.ids.ca.Pool(), time.Now)
 	if c.ClientCA != "" {
-		if err := addAuthorities(c.ClientCA, clients, s.clientCAs); err != nil {
-			return nil, nil, fmt.Errorf("cannot use --client-ca-file: %w", err)
+		var err error
+		if clients, err = s.authorities("client-ca-file", c.ClientCA, &s.trust.clients, s.ids.ca.CertPEM); err != nil {
+			return nil, nil, err
 		}
 	}
 	tokens := &authn.Tokens{Now: time.Now}
@@ -58,7 +59,7 @@ func (s *server) authenticators(accounts *authn.ServiceAccounts) (authn.Chain, *
 	if err != nil {
 		return nil, nil, err
 	}
-	chain = append(chain, authn.NewCertificates(clients, time.Now), tokens)
+	chain = append(chain, clients, tokens)
 	if anonymous != nil {
 		chain = append(chain, *anonymous)
 	}
@@ -189,19 +190,6 @@ func (s *server) authenticationConfig() (*apiserver.AuthenticationConfiguration,
 		j.Issuer.CertificateAuthority = string(ca)
 	}
 	return &apiserver.AuthenticationConfiguration{JWT: []apiserver.JWTAuthenticator{j}}, c.OIDCSigningAlgs, nil
-}
-
-func addAuthorities(file string, pools ...*x509.CertPool) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	for _, p := range pools {
-		if !p.AppendCertsFromPEM(data) {
-			return fmt.Errorf("%s holds no certificate", file)
-		}
-	}
-	return nil
 }
 
 // openAccounts makes the issuer of service-account tokens.

@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -144,7 +142,14 @@ func ensure(ctx context.Context, cl client.Client, objs []object.Object) error {
 		case err != nil:
 			return fmt.Errorf("cannot read %s %s: %w", d.Resource, object.KeyOf(o), err)
 		default:
-			if updated := roleUpdate(have, o); updated != nil {
+			switch updated := roleUpdate(have, o); {
+			case updated == nil:
+			case updated.GetUID() == "":
+				if err := cl.Delete(ctx, d, o.GetNamespace(), o.GetName(), metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(have.GetUID()))}); err != nil {
+					return wrap(err, "replace", d, o)
+				}
+				writes = append(writes, client.Write{Op: client.OpCreate, Definition: d, Object: updated})
+			default:
 				writes = append(writes, client.Write{Op: client.OpUpdate, Definition: d, Object: updated})
 			}
 		}
@@ -155,62 +160,6 @@ func ensure(ctx context.Context, cl client.Client, objs []object.Object) error {
 		}
 	}
 	return nil
-}
-
-// roleUpdate adds the rules and subjects that a stored default role or binding
-// lacks; nil when it lacks none or opts out by annotation.
-func roleUpdate(have, want object.Object) object.Object {
-	if have.GetAnnotations()[rbacv1.AutoUpdateAnnotationKey] == "false" {
-		return nil
-	}
-	switch want := want.(type) {
-	case *rbacv1.ClusterRole:
-		have := have.(*rbacv1.ClusterRole)
-		if want.AggregationRule != nil {
-			if equality.Semantic.DeepEqual(have.AggregationRule, want.AggregationRule) {
-				return nil
-			}
-			out := have.DeepCopy()
-			out.AggregationRule = want.AggregationRule
-			return out
-		}
-		if missing := authz.Missing(have.Rules, want.Rules); len(missing) > 0 {
-			out := have.DeepCopy()
-			out.Rules = append(out.Rules, missing...)
-			return out
-		}
-	case *rbacv1.Role:
-		have := have.(*rbacv1.Role)
-		if missing := authz.Missing(have.Rules, want.Rules); len(missing) > 0 {
-			out := have.DeepCopy()
-			out.Rules = append(out.Rules, missing...)
-			return out
-		}
-	case *rbacv1.ClusterRoleBinding:
-		have := have.(*rbacv1.ClusterRoleBinding)
-		if missing := missingSubjects(have.Subjects, want.Subjects); len(missing) > 0 {
-			out := have.DeepCopy()
-			out.Subjects = append(out.Subjects, missing...)
-			return out
-		}
-	case *rbacv1.RoleBinding:
-		have := have.(*rbacv1.RoleBinding)
-		if missing := missingSubjects(have.Subjects, want.Subjects); len(missing) > 0 {
-			out := have.DeepCopy()
-			out.Subjects = append(out.Subjects, missing...)
-			return out
-		}
-	}
-	return nil
-}
-
-func missingSubjects(have, want []rbacv1.Subject) (missing []rbacv1.Subject) {
-	for _, s := range want {
-		if !slices.Contains(have, s) {
-			missing = append(missing, s)
-		}
-	}
-	return missing
 }
 
 // replace makes a stored object say what it should, or creates it.

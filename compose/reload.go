@@ -62,16 +62,20 @@ func (r *reloads) ended(data []byte, err error) {
 	r.at.WithLabelValues(status, r.server).SetToCurrentTime()
 }
 
-// follow has a file read again when it changes. What apply refuses stays as it
-// was.
+// follow has a file read again when it changes, measured when its sort is. What
+// apply refuses stays as it was.
 func (s *server) follow(sort, path string, known []byte, apply func(context.Context, []byte) error) {
 	m := s.reloads[sort]
-	m.applied(known)
+	if m != nil {
+		m.applied(known)
+	}
 	s.files = append(s.files, &reload.File{Path: path, Known: known, Changed: func(ctx context.Context, data []byte, err error) {
 		if err == nil {
 			err = apply(ctx, data)
 		}
-		m.ended(data, err)
+		if m != nil {
+			m.ended(data, err)
+		}
 		if err != nil {
 			s.log.Error("cannot use a file that changed; what it said before stays in force", "file", path, "err", err)
 			return

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -72,11 +71,11 @@ type server struct {
 	// features are what settings switched on.
 	features config.Features
 
-	claim     *runDir
-	ids       *identities
-	cipher    *encryption.Cipher
-	clientCAs *x509.CertPool // all that a client's certificate may lead to
-	accounts  *authn.ServiceAccounts
+	claim    *runDir
+	ids      *identities
+	cipher   *encryption.Cipher
+	trust    *trust // whose certificates are taken
+	accounts *authn.ServiceAccounts
 
 	secretViews []*reconcile.View[*corev1.Secret]
 	store       *store.Local
@@ -298,6 +297,7 @@ func (s *server) openComponents() error {
 	list = append(list, s.quota.Controller(), s.aggregator.Registration(), s.aggregator.Availability(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
 	list = append(list, s.dynamic.controllers(s.hub)...)
 	list = append(list, s.tokenControllers()...)
+	list = append(list, &authorityKeeper{s, reconcile.ViewOf[*corev1.ConfigMap](s.hub)})
 	s.parts = reconcile.NewEngine(as("kube-controller-manager"), s.log.With("room", "controller"), s.metrics.queues)
 	if err := s.parts.Add(list...); err != nil {
 		return err
@@ -425,18 +425,19 @@ func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
+	conf := &tls.Config{
+		MinVersion: tls.VersionTLS12, GetCertificate: s.ids.withAuthority, NextProtos: []string{"h2", "http/1.1"},
+		ClientAuth: tls.RequestClientCert,
+		// Short first records help pages on slow lines; answers of 5 KB would be
+		// four records.
+		DynamicRecordSizingDisabled: true,
+	}
+	conf.GetConfigForClient = s.trust.serving(conf.Clone())
 	s.http = &http.Server{
-		Handler: s.api, Protocols: protocols,
+		Handler: s.api, Protocols: protocols, TLSConfig: conf,
 		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 1 << 20,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReadFrameSize: 1 << 20},
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12, GetCertificate: s.ids.withAuthority,
-			ClientAuth: tls.RequestClientCert, ClientCAs: s.clientCAs,
-			// Short first records help pages on slow lines; answers of 5 KB would be
-			// four records.
-			DynamicRecordSizingDisabled: true,
-		},
 	}
 	for _, l := range s.listeners {
 		wg.Go(func() {

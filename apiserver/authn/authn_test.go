@@ -4,8 +4,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -16,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
 
 	"sagong/apiserver/authn"
 	"sagong/client"
@@ -139,6 +145,11 @@ func TestChain(t *testing.T) {
 	if !ok || err != nil || resp.User.GetName() != "jane" || !slices.Equal(resp.User.GetGroups(), []string{"dev", "system:authenticated"}) {
 		t.Errorf("certificate: %v %v %v", resp, ok, err)
 	}
+	jane := with(ca)
+	sum := "X509SHA256=" + fmt.Sprintf("%x", sha256.Sum256(jane.TLS.PeerCertificates[0].Raw))
+	if resp, _, _ := chain.AuthenticateRequest(jane); !slices.Equal(resp.User.GetExtra()[user.CredentialIDKey], []string{sum}) {
+		t.Errorf("the certificate is not said: %v, want %s", resp.User.GetExtra(), sum)
+	}
 	if resp, ok, err := chain.AuthenticateRequest(with(stranger)); ok || err == nil {
 		t.Errorf("a stranger's certificate is good: %v", resp)
 	}
@@ -157,6 +168,71 @@ func TestChain(t *testing.T) {
 	now = now.Add(100 * 365 * 24 * time.Hour)
 	if resp, ok, err := chain.AuthenticateRequest(known); ok || err == nil {
 		t.Errorf("a certificate that was good once is good for ever: %v", resp)
+	}
+}
+
+// What another authority signed is refused from the moment that the first is no
+// longer trusted, on connections that are open too.
+func TestTrustChanges(t *testing.T) {
+	now := time.Now()
+	var roots [2]*pki.Authority
+	var requests [2]*http.Request
+	for i := range roots {
+		a, err := pki.LoadOrCreateAuthority(t.TempDir(), "ca", "ca", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := a.Issue(pki.Leaf{CommonName: "jane", Client: true}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots[i], requests[i] = a, bearer("")
+		requests[i].TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{p.TLS.Leaf}}
+	}
+	certs := authn.NewCertificates(roots[0].Pool(), func() time.Time { return now })
+	for i := range 2 {
+		certs.Trust(roots[i].Pool())
+		for j := range 2 {
+			if _, ok, err := certs.AuthenticateRequest(requests[j]); ok != (i == j) || (err == nil) != ok {
+				t.Errorf("certificate of %d while %d is trusted: %t %v", j, i, ok, err)
+			}
+		}
+	}
+}
+
+// A subject may name the user's uid, once.
+func TestCertificateUID(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	oid := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57683, 2}
+	for want, values := range map[string][]string{
+		"": nil, "u1": {"u1"}, "expected 1 UID, but found multiple: [a b]": {"a", "b"}, "UID cannot be an empty string": {""},
+	} {
+		subject := pkix.Name{CommonName: "jane"}
+		for _, v := range values {
+			subject.ExtraNames = append(subject.ExtraNames, pkix.AttributeTypeAndValue{Type: oid, Value: v})
+		}
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: subject, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		}, &x509.Certificate{Subject: subject}, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool := x509.NewCertPool()
+		pool.AddCert(leaf)
+		r := bearer("")
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}
+		resp, ok, err := authn.NewCertificates(pool, time.Now).AuthenticateRequest(r)
+		if ok && resp.User.GetUID() != want || !ok && (err == nil || err.Error() != want) {
+			t.Errorf("%v: %v %v, want %q", values, resp, err, want)
+		}
 	}
 }
 

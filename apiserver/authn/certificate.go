@@ -1,54 +1,71 @@
 package authn
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
-// Certificates authenticates TLS client certificates signed by the cluster's
-// authority: the common name is the user, organisations are the groups. It
-// verifies each certificate once and remembers until when it holds: a
-// verification costs as much as the decoding of a pod, and a client sends the
-// same certificate with each of its requests.
+// Certificates authenticates TLS client certificates that lead to some authorities:
+// the common name is the user, organisations are the groups. It verifies each
+// certificate once and remembers until when it holds: a verification costs as much
+// as the decoding of a pod, and a client sends the same certificate with each of
+// its requests.
 type Certificates struct {
-	roots    *x509.CertPool
-	now      func() time.Time
-	verified *verified
+	trust *atomic.Pointer[trust]
+	now   func() time.Time
 }
 
 // NewCertificates makes an authenticator of certificates that lead to roots.
 func NewCertificates(roots *x509.CertPool, now func() time.Time) Certificates {
-	return Certificates{roots: roots, now: now, verified: &verified{spans: map[string]span{}}}
+	c := Certificates{trust: &atomic.Pointer[trust]{}, now: now}
+	c.Trust(roots)
+	return c
+}
+
+// Trust has certificates lead to other roots from now on, those of connections that
+// are open too.
+func (c Certificates) Trust(roots *x509.CertPool) {
+	c.trust.Store(&trust{roots: roots, spans: map[string]span{}})
 }
 
 // maxVerified bounds the memory of verified certificates; past it, all are
 // verified anew.
 const maxVerified = 1024
 
-// verified holds certificates that lead to the roots, by their bytes.
-type verified struct {
+// trust is roots and the certificates that lead to them, by their bytes.
+type trust struct {
+	roots *x509.CertPool
+
 	mu    sync.RWMutex
 	spans map[string]span
 }
 
-// span is the time in which a whole chain is valid.
-type span struct{ from, until time.Time }
-
-func (v *verified) holds(leaf *x509.Certificate, now time.Time) bool {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	s, ok := v.spans[string(leaf.Raw)]
-	return ok && !now.Before(s.from) && !now.After(s.until)
+// span is the time in which a whole chain is valid, and who its leaf names.
+type span struct {
+	from, until time.Time
+	who         *authenticator.Response // nil for nobody
 }
 
-func (v *verified) add(leaf *x509.Certificate, chain []*x509.Certificate) {
-	s := span{from: leaf.NotBefore, until: leaf.NotAfter}
+func (t *trust) holds(leaf *x509.Certificate, now time.Time) (span, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	s, ok := t.spans[string(leaf.Raw)]
+	return s, ok && !now.Before(s.from) && !now.After(s.until)
+}
+
+func (t *trust) add(leaf *x509.Certificate, chain []*x509.Certificate, who *authenticator.Response) span {
+	s := span{from: leaf.NotBefore, until: leaf.NotAfter, who: who}
 	for _, c := range chain {
 		if c.NotBefore.After(s.from) {
 			s.from = c.NotBefore
@@ -57,12 +74,13 @@ func (v *verified) add(leaf *x509.Certificate, chain []*x509.Certificate) {
 			s.until = c.NotAfter
 		}
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.spans) >= maxVerified {
-		clear(v.spans)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.spans) >= maxVerified {
+		clear(t.spans)
 	}
-	v.spans[string(leaf.Raw)] = s
+	t.spans[string(leaf.Raw)] = s
+	return s
 }
 
 // AuthenticateRequest implements authenticator.Request.
@@ -70,34 +88,78 @@ func (c Certificates) AuthenticateRequest(r *http.Request) (*authenticator.Respo
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, false, nil
 	}
-	leaf, err := c.verify(r)
+	s, err := c.verify(r, userOf)
 	if err != nil {
 		return nil, false, err
 	}
-	if leaf.Subject.CommonName == "" {
-		return nil, false, nil
-	}
-	return &authenticator.Response{User: &user.DefaultInfo{
-		Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization,
-	}}, true, nil
+	return s.who, s.who != nil, nil
 }
 
-// verify returns the client's certificate when it leads to the roots. r has one.
-func (c Certificates) verify(r *http.Request) (*x509.Certificate, error) {
-	leaf := r.TLS.PeerCertificates[0]
-	if now := c.now(); !c.verified.holds(leaf, now) {
-		intermediates := x509.NewCertPool()
-		for _, cert := range r.TLS.PeerCertificates[1:] {
-			intermediates.AddCert(cert)
-		}
-		chains, err := leaf.Verify(x509.VerifyOptions{
-			Roots: c.roots, Intermediates: intermediates, CurrentTime: now,
-			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-		})
-		if err != nil {
-			return nil, fmt.Errorf("cannot verify client certificate of %q: %w", leaf.Subject.CommonName, err)
-		}
-		c.verified.add(leaf, chains[0])
+// verify finds how long the client's certificate leads to the roots, and whom it
+// names. r has one.
+func (c Certificates) verify(r *http.Request, name func(*x509.Certificate) (*authenticator.Response, error)) (span, error) {
+	leaf, t := r.TLS.PeerCertificates[0], c.trust.Load()
+	now := c.now()
+	if s, ok := t.holds(leaf, now); ok {
+		return s, nil
 	}
-	return leaf, nil
+	intermediates := x509.NewCertPool()
+	for _, cert := range r.TLS.PeerCertificates[1:] {
+		intermediates.AddCert(cert)
+	}
+	chains, err := leaf.Verify(x509.VerifyOptions{
+		Roots: t.roots, Intermediates: intermediates, CurrentTime: now,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return span{}, fmt.Errorf("cannot verify client certificate of %q: %w", leaf.Subject.CommonName, err)
+	}
+	who, err := name(leaf)
+	if err != nil {
+		return span{}, err
+	}
+	return t.add(leaf, chains[0], who), nil
+}
+
+// userOf is whom a certificate names, nil for nobody.
+func userOf(leaf *x509.Certificate) (*authenticator.Response, error) {
+	if leaf.Subject.CommonName == "" {
+		return nil, nil
+	}
+	uid, err := uidOf(leaf)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(leaf.Raw)
+	return &authenticator.Response{User: &user.DefaultInfo{
+		Name: leaf.Subject.CommonName, UID: uid, Groups: leaf.Subject.Organization,
+		Extra: map[string][]string{user.CredentialIDKey: {"X509SHA256=" + hex.EncodeToString(sum[:])}},
+	}}, nil
+}
+
+// subjectUID is the attribute of a subject that is the user's uid, under
+// Kubernetes' own number.
+var subjectUID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57683, 2}
+
+func uidOf(leaf *x509.Certificate) (string, error) {
+	var uids []string
+	for _, n := range leaf.Subject.Names {
+		if !n.Type.Equal(subjectUID) {
+			continue
+		}
+		uid, ok := n.Value.(string)
+		if !ok {
+			return "", errors.New("unable to parse UID into a string")
+		}
+		uids = append(uids, uid)
+	}
+	switch {
+	case len(uids) == 0:
+		return "", nil
+	case len(uids) > 1:
+		return "", fmt.Errorf("expected 1 UID, but found multiple: %v", uids)
+	case uids[0] == "":
+		return "", errors.New("UID cannot be an empty string")
+	}
+	return uids[0], nil
 }

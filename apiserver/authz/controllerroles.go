@@ -55,14 +55,17 @@ func controllerRoles() []controllerRole {
 		role("horizontal-pod-autoscaler", rule(read, "autoscaling", "horizontalpodautoscalers"), rule("update", "autoscaling", "horizontalpodautoscalers/status"), rule("get update", "*", "*/scale"),
 			rule("list watch", core, "pods"), rule("list watch", "metrics.k8s.io", "pods"), rule(read, "custom.metrics.k8s.io", "*"), rule(read, "external.metrics.k8s.io", "*"), events()),
 		role("job-controller", rule("get list watch update patch", "batch", "jobs"), rule("update", "batch", "jobs/status"), rule("update", "batch", "jobs/finalizers"), rule(owned, core, "pods"), events()),
+		role("kube-apiserver-serving-clustertrustbundle-publisher", rule("attest", "certificates.k8s.io", "signers", "kubernetes.io/kube-apiserver-serving"),
+			rule("create update delete list watch", "certificates.k8s.io", "clustertrustbundles"), events()),
 		role("legacy-service-account-token-cleaner", rule("get", core, "configmaps", "kube-apiserver-legacy-service-account-token-tracking"), rule("delete patch", core, "secrets")),
 		role("namespace-controller", rule("get list watch delete", core, "namespaces"), rule("update", core, "namespaces/finalize namespaces/status"), rule("get list watch delete deletecollection", "*", "*")),
 		role("node-controller", rule("get list update delete patch watch", core, "nodes"), rule("patch update", core, "nodes/status"), rule("patch update", core, "pods/status"),
-			rule("list watch get delete", core, "pods"), events()),
+			rule("list watch get delete", core, "pods"), rule(read, "coordination.k8s.io", "leases"), events()),
 		role("persistent-volume-binder", rule("get list watch update create delete", core, "persistentvolumes"), rule("update", core, "persistentvolumes/status"),
 			rule("get list watch update", core, "persistentvolumeclaims"), rule("update", core, "persistentvolumeclaims/status"), rule("list watch get create delete", core, "pods"),
 			rule(read, "storage.k8s.io", "storageclasses"), rule("list watch", core, "nodes"), events(), rule("watch", core, "events")),
 		role("pod-garbage-collector", rule("list watch delete", core, "pods"), rule(read, core, "nodes"), rule("patch", core, "pods/status")),
+		role("podcertificaterequestcleaner", rule("get list watch delete", "certificates.k8s.io", "podcertificaterequests")),
 		role("pv-protection-controller", rule("get list watch update", core, "persistentvolumes"), events()),
 		role("pvc-protection-controller", rule("get list watch update", core, "persistentvolumeclaims"), rule("update", core, "persistentvolumeclaims/status"), rule(read, core, "pods"), events()),
 		role("replicaset-controller", rule("get list watch update", "apps extensions", "replicasets"), rule("update", "apps extensions", "replicasets/status"),
@@ -82,6 +85,8 @@ func controllerRoles() []controllerRole {
 		role("statefulset-controller", rule("list watch", core, "pods"), rule(read, "apps", "statefulsets"), rule("update", "apps", "statefulsets/status"), rule("update", "apps", "statefulsets/finalizers"),
 			rule("create delete get patch update", core, "pods"), rule(renewed, "apps", "controllerrevisions"), rule("create get list watch", core, "persistentvolumeclaims"),
 			rule("delete update", core, "persistentvolumeclaims"), rule("update", core, "pods/finalizers"), events()),
+		role("storage-version-migrator-controller", rule("list patch", "*", "*"), rule("get", "apiextensions.k8s.io", "customresourcedefinitions"),
+			rule("patch", "apiextensions.k8s.io", "customresourcedefinitions/status"), rule("update", "storagemigration.k8s.io", "storageversionmigrations/status")),
 		role("ttl-after-finished-controller", rule("get list watch delete", "batch", "jobs"), events()),
 		role("ttl-controller", rule("update patch list watch", core, "nodes"), events()),
 		role("validatingadmissionpolicy-status-controller", rule(read, "admissionregistration.k8s.io", "validatingadmissionpolicies"),
@@ -100,7 +105,7 @@ func WithWorkloads(roles []*rbacv1.ClusterRole, bindings []*rbacv1.ClusterRoleBi
 			r.Rules = append(r.Rules, rule(read, "scheduling.k8s.io", "podgroups"), rule("patch update", "scheduling.k8s.io", "podgroups/status"))
 		}
 	}
-	roles = append(roles, clusterRole(controllerPrefix+name, rule("get list watch update", "scheduling.k8s.io", "podgroups"), rule(read, core, "pods"), events()))
+	roles = append(roles, clusterRole(controllerPrefix+name, rule("get list watch update", "scheduling.k8s.io", "podgroups"), rule(read, core, "pods")))
 	return roles, append(bindings, clusterBinding(controllerPrefix+name, controllerPrefix+name, account(name)))
 }
 
