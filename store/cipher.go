@@ -9,7 +9,8 @@ import (
 // from any goroutine.
 type Cipher interface {
 	// Covers reports whether values of key are sealed. It is called for every
-	// write and must be quick.
+	// write and must be quick. Keys that differ only after their last slash are
+	// covered together.
 	Covers(key string) bool
 	// Seal returns what is stored instead of value. The result must not open
 	// under another key of the store.
@@ -20,9 +21,11 @@ type Cipher interface {
 	Open(key string, stored []byte) (value []byte, stale bool, err error)
 }
 
+func (s *Local) covers(key string) bool { return s.opts.Cipher != nil && s.opts.Cipher.Covers(key) }
+
 // seal returns a value as it goes to disk.
 func (s *Local) seal(key string, value []byte) ([]byte, error) {
-	if s.opts.Cipher == nil || !s.opts.Cipher.Covers(key) {
+	if !s.covers(key) {
 		return value, nil
 	}
 	sealed, err := s.opts.Cipher.Seal(key, value)

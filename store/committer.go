@@ -48,11 +48,12 @@ type committer struct {
 	thinAt       int64    // when to look at them again, 0 for never
 	packer       packer
 	scratch      scratch
-	packed       uint64 // place in the history up to which old versions are packed
-	packAt       int64  // when to look again, 0 for never
-	trimAt       int64  // when to look at the history again, 0 when it is empty
-	trimHold     int64  // not before this
-	compactTo    Rev    // asked for by Compact
+	packed       uint64    // place in the history up to which old versions are packed
+	unpacked     []*Record // that were read when the store was opened and are not in the history
+	packAt       int64     // when to look again, 0 for never
+	trimAt       int64     // when to look at the history again, 0 when it is empty
+	trimHold     int64     // not before this
+	compactTo    Rev       // asked for by Compact
 	snapshot     chan error
 	wanted       []chan error // who asked for a snapshot that begins from now on
 	served       []chan error // who waits for the one under way

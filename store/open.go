@@ -31,7 +31,7 @@ func Open(opts Options) (*Local, error) {
 		Log:           s.opts.Log,
 		SnapshotBytes: s.opts.SnapshotBytes,
 		Base:          int64(emptyRev),
-	}, wal.Loader{Reset: l.reset, Records: l.records, Changes: l.changes})
+	}, wal.Loader{Reset: l.reset, Base: l.s.c.packer.adopt, Records: l.records, Changes: l.changes})
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +44,11 @@ func Open(opts Options) (*Local, error) {
 }
 
 // loading puts what the disk gives into the index of a store that is not yet
-// open. Records are made, and packed, on all processors, and come into the index
-// in order. Changes young enough for the history go there too, so that watchers
-// can go on where they were before a restart.
+// open. Records of the snapshot are made, and packed, on all processors, and come
+// into the index in order. Values of the log stay in the memory they were read to
+// until all of it is in place: most are superseded by then. Changes young enough for
+// the history go there too, so that watchers can go on where they were before a
+// restart.
 type loading struct {
 	s     *Local
 	since int64 // wall clock in milliseconds from which on changes are kept
@@ -54,73 +56,72 @@ type loading struct {
 	keep  bool
 	from  Rev // revision before the first change kept
 	at    int64
+	base  Rev // revision before the first change of the log, 0 when there is none
 
-	made  atomic.Int64 // records, which may not be in the index yet
+	made  atomic.Int64 // records of the snapshot, which may not be in the index yet
 	stale atomic.Bool  // some value would be sealed otherwise now
-	plain []*Record    // made before it was known that there are many
 }
 
 func (l *loading) reset() {
 	l.s.index = newIndex(l.s.opts)
-	l.s.c.deadline = nil
+	l.s.c.packer.forget()
 	l.made.Store(0)
 	l.stale.Store(false)
-	l.plain = nil
 }
 
-// newRecord makes a record and says whether its value was left plain because there
-// were few. Any goroutine may call it.
-func (l *loading) newRecord(key string, r wal.Record, buf *scratch) (rec *Record, plain bool, err error) {
-	rec = &Record{Key: key, CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
-	if r.Delete {
-		return rec, false, nil
+// newRecord makes a record of the snapshot. Its value is packed once it is known
+// that there are many. Any goroutine may call it.
+func (l *loading) newRecord(key string, r wal.Record, buf *scratch) (*Record, error) {
+	rec := &Record{Key: key, CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires}
+	many := l.made.Add(1) > int64(l.s.opts.PackAbove)
+	value := r.Value
+	if r.Base != nil {
+		size, ok := expanded(r.Value, len(r.Base.Text))
+		if !ok {
+			return nil, fmt.Errorf("%w: the value of %s cannot be unpacked", wal.ErrSnapshot, key)
+		}
+		if !l.s.covers(key) {
+			rec.value.size = uint32(size)
+			rec.value.pack(keep(r.Value), r.Base)
+			return rec, nil
+		}
+		// It was not covered when it was written.
+		value = expand(r.Value, r.Base.Text, make([]byte, 0, size))
 	}
-	value, stale, err := l.s.unseal(key, r.Value)
+	value, err := l.unseal(key, value)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
+	if many {
+		l.s.c.packer.put(rec, value, buf)
+	} else {
+		rec.value.set(bytes.Clone(value))
+	}
+	return rec, nil
+}
+
+// unseal also notes what would be sealed otherwise now.
+func (l *loading) unseal(key string, stored []byte) ([]byte, error) {
+	value, stale, err := l.s.unseal(key, stored)
 	if stale {
 		l.stale.Store(true)
 	}
-	if l.made.Add(1) > int64(l.s.opts.PackAbove) {
-		l.s.c.packer.put(rec, value, buf)
-		return rec, false, nil
-	}
-	rec.value.set(bytes.Clone(value))
-	return rec, true, nil
-}
-
-// placed is for a record that is in the index.
-func (l *loading) placed(rec *Record, plain bool) {
-	if plain && len(l.plain) < l.s.opts.PackAbove {
-		l.plain = append(l.plain, rec)
-	}
-	if rec.Expires != 0 {
-		left := max(0, time.Unix(rec.Expires, 0).Sub(l.wall))
-		l.s.c.deadline.add(rec, l.s.now(), left)
-	}
-}
-
-// loaded is a record with the place it belongs to.
-type loaded struct {
-	it    *item
-	rec   *Record
-	plain bool
+	return value, err
 }
 
 func (l *loading) records(rs []wal.Record) wal.Place {
 	x := l.s.index
-	all := make([]loaded, len(rs))
+	all := make([]*item, len(rs))
 	var buf scratch
 	for i, r := range rs {
 		it := &item{key: r.Key}
-		rec, plain, err := l.newRecord(it.key, r, &buf)
+		rec, err := l.newRecord(it.key, r, &buf)
 		if err != nil {
 			return func() error { return err }
 		}
 		it.tip = rec
 		it.head.Store(rec)
-		all[i] = loaded{it, rec, plain}
+		all[i] = it
 		// No key comes twice.
 		sh := x.shard(it.key)
 		sh.mu.Lock()
@@ -128,30 +129,35 @@ func (l *loading) records(rs []wal.Record) wal.Place {
 		sh.mu.Unlock()
 	}
 	return func() error {
-		for _, d := range all {
-			x.keys[d.it.key[:x.topic(d.it.key)]]++
-			x.live.Load(d.it)
-			l.placed(d.rec, d.plain)
+		for _, it := range all {
+			x.keys[it.key[:x.topic(it.key)]]++
+			x.live.Load(it)
 		}
 		return nil
 	}
 }
 
 func (l *loading) changes(entries []wal.Entry) wal.Place {
-	var all []loaded
-	var buf scratch
+	var all []*Record
 	for _, e := range entries {
 		for _, r := range e.Changes {
-			rec, plain, err := l.newRecord(r.Key, r, &buf)
-			if err != nil {
-				return func() error { return err }
+			rec := &Record{Key: r.Key, CreateRev: Rev(r.Create), ModRev: Rev(r.Mod), Expires: r.Expires, deleted: r.Delete}
+			if !r.Delete {
+				value, err := l.unseal(r.Key, r.Value)
+				if err != nil {
+					return func() error { return err }
+				}
+				rec.value.set(value) // not its own yet
 			}
-			all = append(all, loaded{rec: rec, plain: plain})
+			all = append(all, rec)
 		}
 	}
 	return func() error {
 		next := all
 		for _, e := range entries {
+			if l.base == 0 {
+				l.base = Rev(e.First - 1)
+			}
 			if !l.keep && e.Millis >= l.since {
 				l.keep = true
 				l.from = Rev(e.First - 1)
@@ -159,7 +165,7 @@ func (l *loading) changes(entries []wal.Entry) wal.Place {
 			// As old as it is, on the monotonic clock of this process.
 			l.at = min(0, e.Millis-l.wall.UnixMilli())
 			for range e.Changes {
-				if err := l.change(next[0].rec, next[0].plain); err != nil {
+				if err := l.change(next[0]); err != nil {
 					return err
 				}
 				next = next[1:]
@@ -170,7 +176,7 @@ func (l *loading) changes(entries []wal.Entry) wal.Place {
 }
 
 // change puts a record of the log into the index.
-func (l *loading) change(rec *Record, plain bool) error {
+func (l *loading) change(rec *Record) error {
 	s := l.s
 	it := s.index.ensure(rec.Key)
 	rec.Key = it.key
@@ -193,7 +199,6 @@ func (l *loading) change(rec *Record, plain bool) error {
 		rec.value.share(&tip.value)
 	}
 	it.tip = rec
-	l.placed(rec, plain)
 	s.index.mu.Lock() // for form: nobody else is there yet
 	defer s.index.mu.Unlock()
 	if !l.keep {
@@ -211,22 +216,59 @@ func (l *loading) change(rec *Record, plain bool) error {
 	return nil
 }
 
-// packPlain packs what came before it was known that there are many keys.
-func (l *loading) packPlain() {
-	if l.s.index.live.Len() <= l.s.opts.PackAbove {
-		return
+// settle gives all that is left a value of its own. The committer packs it.
+func (l *loading) settle() {
+	s := l.s
+	var own []*Record
+	take := func(r *Record) {
+		if l.base > 0 && r.ModRev > l.base {
+			own = append(own, r)
+		}
 	}
+	h := &s.everything.all
+	held := make(map[*Record]bool, h.n) // by the history
+	for i := range h.n {
+		if e := h.at(i); e != nil {
+			for _, r := range []*Record{e.Prev, e.Record} {
+				if r != nil && !r.deleted && !held[r] {
+					held[r] = true
+					take(r)
+				}
+			}
+		}
+	}
+	many := s.index.live.Len() > s.opts.PackAbove
+	s.index.live.Scan(func(it *item) bool {
+		r := it.tip
+		if r.deleted {
+			return true
+		}
+		if r.Expires != 0 {
+			s.c.deadline.add(r, s.now(), max(0, time.Unix(r.Expires, 0).Sub(l.wall)))
+		}
+		if !held[r] && r.value.plain.Load() != nil {
+			take(r)
+			if many {
+				s.c.unpacked = append(s.c.unpacked, r)
+			}
+		}
+		return true
+	})
 	var wg sync.WaitGroup
 	n := runtime.GOMAXPROCS(0)
 	for i := range n {
 		wg.Go(func() {
-			var buf scratch
-			for _, rec := range l.plain[len(l.plain)*i/n : len(l.plain)*(i+1)/n] {
-				l.s.c.packer.pack(rec, &buf)
+			for _, r := range own[len(own)*i/n : len(own)*(i+1)/n] {
+				r.value.set(bytes.Clone(r.Value()))
 			}
 		})
 	}
 	wg.Wait()
+	for i := range h.n {
+		if e := h.at(i); e != nil && e.Type == Delete {
+			e.Record.value.share(&e.Prev.value)
+		}
+	}
 }
 
 // toHistory is the committer's feed for a store that nobody watches yet.
@@ -257,13 +299,14 @@ func (l *loading) finish(rec wal.Recovered) {
 		s.log.Warn("the server did not shut down in order; lazily written operations of its last instants may be lost, revisions go on after a gap", "revision", rec.Rev)
 	}
 	s.stale = l.stale.Load()
-	l.packPlain()
 	s.rev.Store(rec.Rev)
 	s.c.next = Rev(rec.Rev) + 1
 	s.compacted.Store(int64(l.from))
 	if c := Rev(rec.Compacted); c > l.from {
 		s.trim(min(c, Rev(rec.Rev)))
 	}
+	s.c.thin(s.now())
+	l.settle()
 	s.c.trimAt = 1 // look at once
 	s.c.kick <- struct{}{}
 }

@@ -53,7 +53,7 @@ type Options struct {
 	// machine's.
 	FS disk.FS
 	// SnapshotBytes is the least size of the log at which a new snapshot is
-	// written. Default 256 MiB.
+	// written. Default 128 MiB.
 	SnapshotBytes int64
 	// LazySync is how long a lazy operation may wait for its way to disk.
 	// Default 50 ms.
@@ -93,7 +93,7 @@ func (o Options) withDefaults() Options {
 		o.PackAbove = 20_000
 	}
 	if o.SnapshotBytes <= 0 {
-		o.SnapshotBytes = 256 << 20
+		o.SnapshotBytes = 128 << 20
 	}
 	if o.Crowd <= 0 {
 		o.Crowd = 50

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"unsafe"
+
+	"sagong/store/wal"
 )
 
 // The values of one kind of thing are alike: the pods of one owner differ in
@@ -38,18 +40,20 @@ const (
 
 // dictionary finds where the ranges of a value are in another one.
 type dictionary struct {
-	text  []byte
-	index []uint16 // of positions by the hash of the bytes there, plus one
-	shift uint     // of a hash
+	base *wal.Base
+
+	once  sync.Once // for what follows: many that are read from disk are never asked
+	index []uint16  // of positions by the hash of the bytes there, plus one
+	shift uint      // of a hash
 }
 
-func newDictionary(text []byte) *dictionary {
+func (d *dictionary) makeIndex() {
+	text := d.base.Text
 	n := min(max(bits.Len(uint(len(text))), leastBits), mostBits)
-	d := &dictionary{text: text, index: make([]uint16, 1<<n), shift: uint(64 - n)}
+	d.index, d.shift = make([]uint16, 1<<n), uint(64-n)
 	for i := len(text) - leastMatch; i >= 0; i-- {
 		d.index[d.hash(text[i:])] = uint16(i + 1)
 	}
-	return d
 }
 
 func (d *dictionary) hash(b []byte) uint64 {
@@ -61,18 +65,20 @@ func (d *dictionary) pack(out, src []byte, limit int) []byte {
 	if len(src) > mostPacked {
 		return nil
 	}
+	d.once.Do(d.makeIndex)
+	text := d.base.Text
 	out = out[:0]
 	begin, i := 0, 0 // of what is not written yet, and where to look
 	next := 0        // where in the dictionary the value may go on
 	for i+leastMatch <= len(src) {
-		at, n := next, common(d.text, next, src[i:])
+		at, n := next, common(text, next, src[i:])
 		if n < leastMatch {
 			if at = int(d.index[d.hash(src[i:])]) - 1; at < 0 {
 				i++
 				next++
 				continue
 			}
-			if n = common(d.text, at, src[i:]); n < leastMatch {
+			if n = common(text, at, src[i:]); n < leastMatch {
 				i++
 				next++
 				continue
@@ -135,6 +141,37 @@ func expand(data, from, out []byte) []byte {
 		at := take()
 		n = take()
 		out = append(out, from[at:at+n]...)
+	}
+}
+
+// expanded is the length of what expand makes of data with a text of from bytes;
+// false if that is not a packed form.
+func expanded(data []byte, from int) (size int, ok bool) {
+	take := func() (int, bool) {
+		v, n := binary.Uvarint(data)
+		if n <= 0 || v > mostPacked {
+			return 0, false
+		}
+		data = data[n:]
+		return int(v), true
+	}
+	for {
+		n, ok := take()
+		if !ok || n > len(data) || size+n > mostPacked {
+			return 0, false
+		}
+		size += n
+		if data = data[n:]; len(data) == 0 {
+			return size, true
+		}
+		at, ok := take()
+		if !ok {
+			return 0, false
+		}
+		if n, ok = take(); !ok || at+n > from || size+n > mostPacked {
+			return 0, false
+		}
+		size += n
 	}
 }
 
@@ -209,7 +246,7 @@ func (p *packer) put(r *Record, value []byte, s *scratch) {
 // fit returns the packed form of a text, and of what; nil where it is not worth
 // it. Then the text may have become a dictionary: own is its memory, that of the
 // text unless this is lent.
-func (p *packer) fit(key string, text []byte, s *scratch, lent bool) (data []byte, from *[]byte, own []byte) {
+func (p *packer) fit(key string, text []byte, s *scratch, lent bool) (data []byte, from *wal.Base, own []byte) {
 	size := len(text)
 	if size < leastPacked || size > mostPacked {
 		return nil, nil, nil
@@ -247,35 +284,52 @@ func (p *packer) fit(key string, text []byte, s *scratch, lent bool) (data []byt
 		if best != nil && (len(best) <= enough || len(known.of) == perClass && known.missed < patience) {
 			at := slices.Index(known.of, by)
 			known.of = append(slices.Delete(known.of, at, at+1), by)
-			return keep(best), &by.text, nil
+			return keep(best), by.base, nil
 		}
 		if lent {
 			text = bytes.Clone(text)
 		}
-		p.learn(c, text)
+		p.learn(&wal.Base{Class: strings.Clone(c), Text: text})
 		return nil, nil, text
 	}
 }
 
 // learn makes a value a dictionary of its class: it is the first, or not much
 // like those before, and the next may be like it. p is locked.
-func (p *packer) learn(class string, text []byte) {
+func (p *packer) learn(b *wal.Base) {
 	if p.known == nil || p.n >= dictionaries {
 		p.known, p.n = map[string]*likes{}, 0
 	}
-	known := p.known[class]
+	known := p.known[b.Class]
 	if known == nil {
 		known = &likes{}
-		p.known[strings.Clone(class)] = known
+		p.known[b.Class] = known
 	}
 	if len(known.of) == perClass {
 		known.of = slices.Delete(known.of, 0, 1)
 		p.n--
 	}
-	known.of = append(known.of, newDictionary(text))
+	known.of = append(known.of, &dictionary{base: b})
 	known.made++
 	known.missed = 0
 	p.n++
+}
+
+// forget gives up all dictionaries.
+func (p *packer) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known, p.n = nil, 0
+}
+
+// adopt makes a text that values on disk are packed with a dictionary.
+func (p *packer) adopt(b *wal.Base) {
+	if len(b.Text) > mostPacked {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.learn(b)
 }
 
 const (
@@ -291,6 +345,15 @@ const (
 // pack packs what was superseded a while ago and, in a store of many keys, what
 // was written then too. It returns when to look again, 0 for never.
 func (c *committer) pack(now int64) int64 {
+	if n := min(len(c.unpacked), packRound); n > 0 {
+		for _, r := range c.unpacked[:n] {
+			c.packer.pack(r, &c.scratch)
+		}
+		if c.unpacked = c.unpacked[n:]; len(c.unpacked) == 0 {
+			c.unpacked = nil
+		}
+		return now + 1
+	}
 	h := &c.s.everything.all // pushed and popped by the committer alone
 	c.packed = max(c.packed, h.first)
 	crowded := c.s.index.live.Len() > c.s.opts.PackAbove

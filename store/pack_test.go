@@ -6,7 +6,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"sagong/store/wal"
 )
+
+func newDictionary(text []byte) *dictionary { return &dictionary{base: &wal.Base{Text: text}} }
 
 func FuzzPack(f *testing.F) {
 	f.Add([]byte("the quick brown fox jumps over the lazy dog"), []byte("a quick brown fox jumps over a lazy dog"))
@@ -22,6 +26,26 @@ func FuzzPack(f *testing.F) {
 		}
 		if got := expand(packedAt(&keep(data)[0]), dict, nil); !bytes.Equal(got, value) {
 			t.Fatalf("%x came back as %x", value, got)
+		}
+		if n, ok := expanded(data, len(dict)); !ok || n != len(value) {
+			t.Fatalf("%x has the length %d (%v), not %d", data, n, ok, len(value))
+		}
+	})
+}
+
+// Whatever is taken for a packed form can be expanded, to the length that was said.
+func FuzzExpanded(f *testing.F) {
+	dict := []byte("the quick brown fox jumps over the lazy dog")
+	f.Add(newDictionary(dict).pack(nil, []byte("a quick brown fox jumps over a lazy dog"), 100))
+	f.Add([]byte{0, 0, 43, 0})
+	f.Add([]byte{0, 1, 43, 0})
+	f.Add([]byte{5, 'a'})
+	f.Add([]byte{0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if n, ok := expanded(data, len(dict)); ok {
+			if got := expand(data, dict, nil); len(got) != n {
+				t.Fatalf("%x has %d bytes, not %d", data, len(got), n)
+			}
 		}
 	})
 }

@@ -10,13 +10,19 @@ import (
 )
 
 // onDisk gives the records in the form of the log; each is good until the next.
+// What is packed stays so, unless it has to be sealed.
 func (s *Local) onDisk(records []*Record) iter.Seq[wal.Record] {
 	return func(yield func(wal.Record) bool) {
 		var buf []byte
 		for i, r := range records {
 			records[i] = nil // let go of it as soon as it is written
-			value, err := s.seal(r.Key, r.value.in(&buf))
-			if !yield(wal.Record{Key: r.Key, Value: value, Create: int64(r.CreateRev), Mod: int64(r.ModRev), Expires: r.Expires, Err: err}) {
+			d := wal.Record{Key: r.Key, Create: int64(r.CreateRev), Mod: int64(r.ModRev), Expires: r.Expires}
+			if s.covers(r.Key) {
+				d.Value, d.Err = s.seal(r.Key, r.value.in(&buf))
+			} else if d.Value, d.Base = r.value.form(); d.Base == nil {
+				d.Value = r.Value()
+			}
+			if !yield(d) {
 				return
 			}
 		}

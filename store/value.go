@@ -3,6 +3,8 @@ package store
 import (
 	"sync/atomic"
 	"unsafe"
+
+	"sagong/store/wal"
 )
 
 // value holds the bytes of a record: as they were put or, once they have been
@@ -12,7 +14,7 @@ type value struct {
 	plain atomic.Pointer[byte] // the first of size bytes; nil once they are packed
 	// packed and from are written before plain becomes nil, and never again.
 	packed *byte // the first byte of the packed form
-	from   *[]byte
+	from   *wal.Base
 	size   uint32
 }
 
@@ -57,7 +59,15 @@ func (v *value) in(buf *[]byte) []byte {
 }
 
 func (v *value) expand(out []byte) []byte {
-	return expand(packedAt(v.packed), *v.from, out)
+	return expand(packedAt(v.packed), v.from.Text, out)
+}
+
+// form is the packed form and what it is in terms of; nil when there is none.
+func (v *value) form() ([]byte, *wal.Base) {
+	if v.plain.Load() != nil || v.packed == nil {
+		return nil, nil
+	}
+	return packedAt(v.packed), v.from
 }
 
 // memory is what the bytes take.
@@ -69,7 +79,7 @@ func (v *value) memory() int {
 }
 
 // pack replaces the bytes by their packed form.
-func (v *value) pack(data []byte, from *[]byte) {
+func (v *value) pack(data []byte, from *wal.Base) {
 	v.packed, v.from = unsafe.SliceData(data), from
 	v.plain.Store(nil)
 }

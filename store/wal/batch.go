@@ -13,6 +13,7 @@ import (
 type Record struct {
 	Key     string
 	Value   []byte // of a put
+	Base    *Base  // of a snapshot: what Value is in terms of, nil when it is whole
 	Create  int64  // revision of the put that created the key
 	Mod     int64  // revision of this change
 	Expires int64  // unix seconds, 0 for never

@@ -28,6 +28,7 @@ type state struct {
 func (s *state) loader() Loader {
 	return Loader{
 		Reset: func() { *s = state{} },
+		Base:  func(*Base) {},
 		Records: func(rs []Record) Place {
 			return func() error { s.base = append(s.base, keep(rs)...); return nil }
 		},

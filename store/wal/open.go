@@ -32,11 +32,12 @@ type Options struct {
 }
 
 // Loader takes what a data directory holds, in pieces. Records and Changes are
-// called for several pieces at the same time; what they return is called for one
-// after another, in order. Values are the caller's buffers, good until then: copy
+// called for several pieces at the same time, also beside Base; what they return
+// is called for one after another, in order. Values are the caller's buffers, good until then: copy
 // what is kept.
 type Loader struct {
 	Reset   func()               // forget everything: it starts again
+	Base    func(*Base)          // to keep, before the first record that refers to it
 	Records func([]Record) Place // some of the snapshot, in key order
 	Changes func([]Entry) Place  // some of the log after it
 }
@@ -246,7 +247,7 @@ func (l *Log) readSnapshot(path string, want snapFile, to Loader) (State, error)
 			return fmt.Errorf("%w: it is of revision %d, entry %d", ErrSnapshot, st.Rev, st.Index)
 		}
 		return nil
-	}, to.Records, p.add)
+	}, to.Base, to.Records, p.add)
 	if ferr := p.finish(); ferr != nil {
 		err = ferr
 	}

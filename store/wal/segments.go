@@ -1,19 +1,19 @@
 package wal
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	etcdwal "go.etcd.io/etcd/server/v3/storage/wal"
-	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // ErrLog is a log that is damaged or has a gap.
@@ -110,46 +110,49 @@ func (s *scanner) segment(seg segment, first, last bool, start uint64, each func
 		return err
 	}
 	defer f.Close()
-	dec := etcdwal.NewDecoder(fileutil.NewFileReader(f))
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %s at offset %d: %w", ErrLog, path, dec.LastOffset(), fmt.Errorf(format, args...))
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	var rec walpb.Record
+	dec := &frames{in: bufio.NewReaderSize(f, 64<<10), size: info.Size()}
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s at offset %d: %w", ErrLog, path, dec.offset, fmt.Errorf(format, args...))
+	}
 	for n := 0; ; n++ {
-		before := dec.LastOffset()
-		if err = dec.Decode(&rec); err != nil {
+		before := dec.offset
+		var rec frame
+		if rec, err = dec.next(); err != nil {
 			break
 		}
-		if n == 0 && rec.GetType() != etcdwal.CrcType {
-			return bad("begins with a record of type %d", rec.GetType())
+		if n == 0 && rec.kind != etcdwal.CrcType {
+			return bad("begins with a record of type %d", rec.kind)
 		}
-		switch rec.GetType() {
+		switch rec.kind {
 		case etcdwal.CrcType:
-			if n > 0 || !first && rec.GetCrc() != s.crc {
+			if n > 0 || !first && rec.crc != s.crc {
 				return bad("does not continue the segment before it")
 			}
-			dec.UpdateCRC(rec.GetCrc())
+			dec.crc = rec.crc
 		case etcdwal.MetadataType:
-			if !bytes.Equal(rec.Data, metadata) {
-				return bad("was written by something else: %q", rec.Data)
+			if !bytes.Equal(rec.data, metadata) {
+				return bad("was written by something else: %q", rec.data)
 			}
 		case etcdwal.SnapshotType:
 			if n != 2 || seg.seq != 0 {
 				return bad("unexpected snapshot record")
 			}
 		case etcdwal.EntryType:
-			var e raftpb.Entry
-			if err := proto.Unmarshal(rec.Data, &e); err != nil {
+			index, data, err := entry(rec.data)
+			if err != nil {
 				return bad("entry: %w", err)
 			}
-			index := e.GetIndex()
 			if s.last == 0 && first && (seg.seq != 0 && index == seg.first || index == 1) {
 				s.last = index - 1
 			}
 			if index != s.last+1 {
 				return bad("entry %d follows entry %d", index, s.last)
 			}
-			body, ok := openPayload(e.Data, index)
+			body, ok := openPayload(data, index)
 			if !ok {
 				return bad("entry %d is incomplete", index)
 			}
@@ -157,21 +160,21 @@ func (s *scanner) segment(seg segment, first, last bool, start uint64, each func
 				if err := each(index, body); err != nil {
 					return bad("entry %d: %w", index, err)
 				}
-				s.size += dec.LastOffset() - before
+				s.size += dec.offset - before
 			}
 			s.last = index
 		default:
-			return bad("unexpected record of type %d", rec.GetType())
+			return bad("unexpected record of type %d", rec.kind)
 		}
 	}
-	s.crc = dec.LastCRC()
+	s.crc = dec.crc
 	if !last {
 		if err != io.EOF {
 			return bad("%w", err)
 		}
 		return nil
 	}
-	region, rerr := readTail(f, dec.LastOffset())
+	region, rerr := readTail(f, dec.offset)
 	if rerr != nil {
 		return rerr
 	}
@@ -179,20 +182,125 @@ func (s *scanner) segment(seg segment, first, last bool, start uint64, each func
 	if s.last == 0 {
 		next = max(1, seg.first)
 	}
-	switch judgeTail(region, dec.LastOffset(), next) {
+	switch judgeTail(region, dec.offset, next) {
 	case tailDamaged:
 		if err == io.EOF {
 			err = errors.New("data after the end")
 		}
 		return bad("entry %d was complete and cannot be read: %w", next, err)
 	case tailTorn:
-		s.torn = fmt.Sprintf("%s: cut %d bytes of an unfinished write at offset %d", path, len(region), dec.LastOffset())
-		return cutTail(path, dec.LastOffset())
+		s.torn = fmt.Sprintf("%s: cut %d bytes of an unfinished write at offset %d", path, len(region), dec.offset)
+		return cutTail(path, dec.offset)
 	default:
 		if err != io.EOF {
 			// All zeros from here on, but in a form the library does not take.
-			return cutTail(path, dec.LastOffset())
+			return cutTail(path, dec.offset)
 		}
 		return nil
 	}
+}
+
+// frames reads what the library has written to a segment. The library's own reader
+// copies each entry twice more.
+type frames struct {
+	in     *bufio.Reader
+	size   int64  // of the file
+	offset int64  // of the next frame
+	crc    uint32 // of all data before it, and of what was before this file
+}
+
+// frame is a walpb.Record.
+type frame struct {
+	kind int64
+	crc  uint32
+	data []byte // its own memory
+}
+
+// next returns the next frame. It fails with io.EOF at the end of what was written.
+func (f *frames) next() (frame, error) {
+	const head = 8
+	var b [head]byte
+	if _, err := io.ReadFull(f.in, b[:]); err != nil {
+		return frame{}, err
+	}
+	// The length has 56 bits; above are, under a flag, the length of what follows to
+	// the next multiple of 8.
+	l := binary.LittleEndian.Uint64(b[:])
+	if l == 0 { // allocated, not written
+		return frame{}, io.EOF
+	}
+	size, padding := int64(l&(1<<56-1)), int64(0)
+	if l>>63 != 0 {
+		padding = int64(l >> 56 & 7)
+	}
+	if size > f.size-f.offset-head-padding {
+		return frame{}, fmt.Errorf("%w: %d bytes", io.ErrUnexpectedEOF, size)
+	}
+	message := make([]byte, size+padding)
+	if _, err := io.ReadFull(f.in, message); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return frame{}, err
+	}
+	var out frame
+	if err := fields(message[:size], func(field protowire.Number, n uint64, data []byte) {
+		switch field {
+		case 1:
+			out.kind = int64(n)
+		case 2:
+			out.crc = uint32(n)
+		case 3:
+			out.data = data
+		}
+	}); err != nil {
+		return frame{}, err
+	}
+	if out.kind != etcdwal.CrcType {
+		if f.crc = crc32.Update(f.crc, castagnoli, out.data); f.crc != out.crc {
+			return frame{}, errors.New("CRC mismatch")
+		}
+	}
+	f.offset += head + size + padding
+	return out, nil
+}
+
+// entry reads what is needed of a raftpb.Entry. The data is part of message.
+func entry(message []byte) (index uint64, data []byte, err error) {
+	err = fields(message, func(field protowire.Number, n uint64, b []byte) {
+		switch field {
+		case 3:
+			index = n
+		case 4:
+			data = b
+		}
+	})
+	return index, data, err
+}
+
+// fields calls each for the fields of a message that are numbers or bytes.
+func fields(message []byte, each func(field protowire.Number, n uint64, data []byte)) error {
+	for len(message) > 0 {
+		field, kind, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		message = message[n:]
+		var number uint64
+		var data []byte
+		switch kind {
+		case protowire.VarintType:
+			number, n = protowire.ConsumeVarint(message)
+		case protowire.BytesType:
+			data, n = protowire.ConsumeBytes(message)
+		default:
+			n = protowire.ConsumeFieldValue(field, kind, message)
+		}
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		each(field, number, data)
+		message = message[n:]
+	}
+	return nil
 }

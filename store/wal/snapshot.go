@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,36 +15,80 @@ import (
 // A snapshot is a magic and then blocks, each its length and CRC32C before it:
 // one head, any number of record blocks in key order, and one foot that repeats
 // the state and adds the number of records and a sum over all blocks. Without
-// its foot a snapshot is not one.
+// its foot a snapshot is not one. Values may be written in terms of others, the
+// bases: these have blocks of their own, before those of the records that use them.
 const (
 	snapshotMagic = "SGSNAP1\n"
 	blockSize     = 256 << 10
 	maxBlock      = 1 << 31
 
 	blockHead    = 'H'
-	blockRecords = 'R'
+	blockBases   = 'B'
+	blockRecords = 'P' // with the number of each value's base, counted from 1
+	blockWhole   = 'R' // without, as all were once
 	blockFoot    = 'F'
 )
 
 // ErrSnapshot is a snapshot that is damaged or incomplete.
 var ErrSnapshot = errors.New("snapshot is damaged")
 
+// Base is a text in terms of which values of a snapshot are written. How, the
+// store knows.
+type Base struct {
+	Class string // what the keys of values like it begin with
+	Text  []byte
+}
+
 type snapshotWriter struct {
 	w     *bufio.Writer
 	block []byte
 	sum   uint32 // over the blocks so far
+
+	numbers map[*Base]uint64
+	bases   []byte // the block of those that are not written yet
 }
 
-func (s *snapshotWriter) flush() error {
+func (s *snapshotWriter) flush(block []byte) error {
 	var head [8]byte
-	binary.LittleEndian.PutUint32(head[:], uint32(len(s.block)))
-	binary.LittleEndian.PutUint32(head[4:], crc32.Checksum(s.block, castagnoli))
+	binary.LittleEndian.PutUint32(head[:], uint32(len(block)))
+	binary.LittleEndian.PutUint32(head[4:], crc32.Checksum(block, castagnoli))
 	s.sum = crc32.Update(s.sum, castagnoli, head[:])
 	if _, err := s.w.Write(head[:]); err != nil {
 		return err
 	}
-	_, err := s.w.Write(s.block)
+	_, err := s.w.Write(block)
 	return err
+}
+
+// flushRecords writes the records gathered, after the bases that they need.
+func (s *snapshotWriter) flushRecords() error {
+	for _, b := range []*[]byte{&s.bases, &s.block} {
+		if len(*b) > 1 {
+			if err := s.flush(*b); err != nil {
+				return err
+			}
+		}
+	}
+	s.bases, s.block = append(s.bases[:0], blockBases), append(s.block[:0], blockRecords)
+	return nil
+}
+
+// number is that of a base, 0 for none.
+func (s *snapshotWriter) number(b *Base) uint64 {
+	if b == nil {
+		return 0
+	}
+	n := s.numbers[b]
+	if n == 0 {
+		n = uint64(len(s.numbers) + 1)
+		s.numbers[b] = n
+		s.bases = appendBytes(appendBytes(s.bases, b.Class), b.Text)
+	}
+	return n
+}
+
+func appendBytes[T string | []byte](to []byte, b T) []byte {
+	return append(binary.AppendUvarint(to, uint64(len(b))), b...)
 }
 
 func (s *snapshotWriter) state(kind byte, st State) {
@@ -55,45 +100,41 @@ func (s *snapshotWriter) state(kind byte, st State) {
 
 // WriteSnapshot writes records, which are in key order, as a snapshot of st.
 func WriteSnapshot(w io.Writer, st State, records iter.Seq[Record]) error {
-	s := &snapshotWriter{w: bufio.NewWriterSize(w, 1<<20)}
+	s := &snapshotWriter{w: bufio.NewWriterSize(w, 1<<20), numbers: map[*Base]uint64{}}
 	if _, err := s.w.WriteString(snapshotMagic); err != nil {
 		return err
 	}
 	s.state(blockHead, st)
-	if err := s.flush(); err != nil {
+	if err := s.flush(s.block); err != nil {
 		return err
 	}
 	count := uint64(0)
-	s.block = append(s.block[:0], blockRecords)
+	s.bases, s.block = append(s.bases, blockBases), append(s.block[:0], blockRecords)
 	for r := range records {
 		if r.Err != nil {
 			return r.Err
 		}
 		count++
-		s.block = binary.AppendUvarint(s.block, uint64(len(r.Key)))
-		s.block = append(s.block, r.Key...)
+		s.block = appendBytes(s.block, r.Key)
 		s.block = binary.AppendUvarint(s.block, uint64(r.Create))
 		s.block = binary.AppendUvarint(s.block, uint64(r.Mod))
 		s.block = binary.AppendUvarint(s.block, uint64(r.Expires))
-		s.block = binary.AppendUvarint(s.block, uint64(len(r.Value)))
-		s.block = append(s.block, r.Value...)
+		s.block = binary.AppendUvarint(s.block, s.number(r.Base))
+		s.block = appendBytes(s.block, r.Value)
 		if len(s.block) >= blockSize {
-			if err := s.flush(); err != nil {
+			if err := s.flushRecords(); err != nil {
 				return err
 			}
-			s.block = append(s.block[:0], blockRecords)
 		}
 	}
-	if len(s.block) > 1 {
-		if err := s.flush(); err != nil {
-			return err
-		}
+	if err := s.flushRecords(); err != nil {
+		return err
 	}
 	sum := s.sum
 	s.state(blockFoot, st)
 	s.block = binary.AppendUvarint(s.block, count)
 	s.block = binary.LittleEndian.AppendUint32(s.block, sum)
-	if err := s.flush(); err != nil {
+	if err := s.flush(s.block); err != nil {
 		return err
 	}
 	return s.w.Flush()
@@ -103,7 +144,7 @@ func WriteSnapshot(w io.Writer, st State, records iter.Seq[Record]) error {
 // record in key order. What each was given is only good if no error is
 // returned. The callee copies what it keeps of a Value.
 func ReadSnapshot(r io.Reader, begin func(State) error, each func(Record) error) (State, error) {
-	return readSnapshot(r, begin, func(records []Record) Place {
+	return readSnapshot(r, begin, func(*Base) {}, func(records []Record) Place {
 		return func() error {
 			for _, rec := range records {
 				if err := each(rec); err != nil {
@@ -116,9 +157,9 @@ func ReadSnapshot(r io.Reader, begin func(State) error, each func(Record) error)
 }
 
 // readSnapshot gives the records of a snapshot block by block to piece, through
-// add, which says where and when. A block's memory is used again once it is in
-// place.
-func readSnapshot(r io.Reader, begin func(State) error, piece func([]Record) Place, add func(func() Place) error) (State, error) {
+// add, which says where and when; each base goes to base before. A block's memory
+// is used again once it is in place.
+func readSnapshot(r io.Reader, begin func(State) error, base func(*Base), piece func([]Record) Place, add func(func() Place) error) (State, error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	magic := make([]byte, len(snapshotMagic))
 	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != snapshotMagic {
@@ -147,8 +188,9 @@ func readSnapshot(r io.Reader, begin func(State) error, piece func([]Record) Pla
 			return s.state, fmt.Errorf("%w: block %d: %w", ErrSnapshot, n, err)
 		}
 		block, crc := *buf, binary.LittleEndian.Uint32(head[4:])
-		if block[0] == blockRecords && begun {
-			if err := add(func() Place { return s.records(n, buf, crc) }); err != nil {
+		if kind := block[0]; (kind == blockRecords || kind == blockWhole) && begun {
+			bases := s.bases
+			if err := add(func() Place { return s.records(n, buf, crc, bases) }); err != nil {
 				return s.state, err
 			}
 			sum = crc32.Update(sum, castagnoli, head[:])
@@ -168,6 +210,16 @@ func readSnapshot(r io.Reader, begin func(State) error, piece func([]Record) Pla
 			if err := begin(s.state); err != nil {
 				return s.state, err
 			}
+		case kind == blockBases && begun:
+			for len(b.rest) > 0 {
+				next := &Base{Class: string(b.bytes()), Text: bytes.Clone(b.bytes())}
+				if b.bad {
+					return s.state, fmt.Errorf("%w: base %d", ErrSnapshot, len(s.bases)+1)
+				}
+				s.bases = append(s.bases, next)
+				base(next)
+			}
+			s.free.Put(buf)
 		case kind == blockFoot && begun:
 			foot := b.state()
 			records := uint64(b.int())
@@ -195,14 +247,15 @@ func readSnapshot(r io.Reader, begin func(State) error, piece func([]Record) Pla
 type snapshotReader struct {
 	piece func([]Record) Place
 	state State
+	bases []*Base   // so far
 	free  sync.Pool // of blocks
 
 	count uint64 // of the records in place
 	last  string // key of the last of them
 }
 
-// records takes the n-th block, which has records.
-func (s *snapshotReader) records(n int, block *[]byte, crc uint32) Place {
+// records takes the n-th block, which has records, and the bases before it.
+func (s *snapshotReader) records(n int, block *[]byte, crc uint32, bases []*Base) Place {
 	fail := func(format string, args ...any) Place {
 		err := fmt.Errorf("%w: %s", ErrSnapshot, fmt.Sprintf(format, args...))
 		return func() error { return err }
@@ -213,7 +266,15 @@ func (s *snapshotReader) records(n int, block *[]byte, crc uint32) Place {
 	b := reader{rest: (*block)[1:]}
 	var records []Record
 	for len(b.rest) > 0 {
-		rec := Record{Key: string(b.bytes()), Create: b.int(), Mod: b.int(), Expires: b.int(), Value: b.bytes()}
+		rec := Record{Key: string(b.bytes()), Create: b.int(), Mod: b.int(), Expires: b.int()}
+		if (*block)[0] == blockRecords {
+			if at := b.int(); at > int64(len(bases)) {
+				b.bad = true
+			} else if at > 0 {
+				rec.Base = bases[at-1]
+			}
+		}
+		rec.Value = b.bytes()
 		if b.bad || rec.Create > rec.Mod || rec.Mod > s.state.Rev || rec.Create <= 0 || len(records) > 0 && rec.Key <= records[len(records)-1].Key {
 			return fail("record %d of block %d", len(records), n)
 		}
