@@ -21,7 +21,7 @@ import (
 // authorizationModes are those an authorizer may be of, and of which there may
 // be several.
 var (
-	authorizationModes  = sets.New("AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
+	authorizationModes  = sets.New("ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
 	repeatableModes     = sets.New("Webhook")
 	webhookTimeout      = 30 * time.Second
 	failureDecisionsFor = map[string]authorizer.Decision{"": authorizer.DecisionNoOpinion, "NoOpinion": authorizer.DecisionNoOpinion, "Deny": authorizer.DecisionDeny}
@@ -49,29 +49,45 @@ func (s *server) authorizerChain(conf *apiserver.AuthorizationConfiguration) (au
 	if err := validation.ValidateAuthorizationConfiguration(compiler, nil, conf, authorizationModes, repeatableModes).ToAggregate(); err != nil {
 		return nil, fmt.Errorf("cannot use the authorizers: %w", err)
 	}
-	chain := authz.Chain{authz.Masters{}}
+	chain := authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}}
 	for _, a := range conf.Authorizers {
-		switch a.Type {
-		case "AlwaysAllow":
-			chain = append(chain, authz.Always(authorizer.DecisionAllow))
-		case "AlwaysDeny":
-			chain = append(chain, authz.Always(authorizer.DecisionNoOpinion))
-		case "Node":
-			if s.nodeRules == nil {
-				s.nodeRules = authz.NewNode(s.hub)
-			}
-			chain = append(chain, s.nodeRules)
-		case "RBAC":
-			chain = append(chain, s.rules)
-		case apiserver.TypeWebhook:
-			w, err := authorizationWebhook(compiler, a.Webhook)
-			if err != nil {
-				return nil, fmt.Errorf("cannot use authorizer %s: %w", a.Name, err)
-			}
-			chain = append(chain, w)
+		z, err := s.authorizer(compiler, a)
+		if err != nil {
+			return nil, fmt.Errorf("cannot use authorizer %s: %w", a.Name, err)
 		}
+		chain = append(chain, authz.Named{Name: a.Name, Authorizer: z})
 	}
 	return chain, nil
+}
+
+func (s *server) authorizer(compiler authorizationcel.Compiler, a apiserver.AuthorizerConfiguration) (authorizer.UnconditionalAuthorizer, error) {
+	switch a.Type {
+	case "AlwaysAllow":
+		return authz.Always(authorizer.DecisionAllow), nil
+	case "AlwaysDeny":
+		return authz.Always(authorizer.DecisionNoOpinion), nil
+	case "Node":
+		if s.nodeRules == nil {
+			s.nodeRules = authz.NewNode(s.hub)
+		}
+		return s.nodeRules, nil
+	case "ABAC":
+		if s.policies != nil {
+			return s.policies, nil
+		}
+		file := s.cfg.AuthorizationPolicy
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		s.policies, err = authz.ReadPolicies(file, f)
+		return s.policies, err
+	case "RBAC":
+		return s.rules, nil
+	default: // as was validated
+		return authorizationWebhook(compiler, a.Webhook)
+	}
 }
 
 // authorizationConfig is that of the file, or what the flags say.

@@ -101,7 +101,8 @@ type server struct {
 	read      configurations
 	files     []*reload.File // that are read again when they change
 	reloads   map[string]*reloads
-	nodeRules *authz.Node // nil when nodes are not authorized
+	nodeRules *authz.Node    // nil when nodes are not authorized
+	policies  authz.Policies // of the policy file, when it was read
 
 	traces *sdktrace.TracerProvider // nil when nothing is traced
 
@@ -202,7 +203,7 @@ func (s *server) openAPI() error {
 	}); err != nil {
 		return err
 	}
-	reviews.Access{Authorizer: authorizer, Rules: s.rules}.Register(s.engine)
+	reviews.Access{Authorizer: authorizer, Rules: authorizer}.Register(s.engine)
 	reviews.Tokens{Authenticator: tokens, Accounts: accounts, Client: s.system, Now: time.Now}.Register(s.engine)
 	if s.audit, err = openAudit(c, s.log); err != nil {
 		return err

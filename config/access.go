@@ -31,8 +31,9 @@ type Access struct {
 	OIDCRequired       []string `json:"oidcRequiredClaim" flag:"oidc-required-claim" usage:"claim that a token must have, key=value"`
 	OIDCSigningAlgs    []string `json:"oidcSigningAlgs" flag:"oidc-signing-algs" usage:"algorithms by which tokens may be signed"`
 
-	AuthorizationModes          []string `json:"authorizationMode" flag:"authorization-mode" usage:"who decides, in order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny"`
+	AuthorizationModes          []string `json:"authorizationMode" flag:"authorization-mode" usage:"who decides, in order: Node, RBAC, Webhook, ABAC, AlwaysAllow, AlwaysDeny"`
 	AuthorizationConfig         string   `json:"authorizationConfig" flag:"authorization-config" usage:"file with an AuthorizationConfiguration instead"`
+	AuthorizationPolicy         string   `json:"authorizationPolicyFile" flag:"authorization-policy-file" usage:"file of policies for the mode ABAC, a JSON object on each line"`
 	AuthorizationWebhook        string   `json:"authorizationWebhookConfigFile" flag:"authorization-webhook-config-file" usage:"kubeconfig file of a service that decides"`
 	AuthorizationWebhookVersion string   `json:"authorizationWebhookVersion" flag:"authorization-webhook-version" usage:"version of SubjectAccessReview it speaks: v1 or v1beta1"`
 	AuthorizationAllowTTL       string   `json:"authorizationWebhookCacheAuthorizedTTL" flag:"authorization-webhook-cache-authorized-ttl" usage:"how long its yes holds"`
@@ -73,6 +74,7 @@ func (c *Config) accessFiles() map[string]*string {
 		"oidc-ca-file":                             &c.OIDCCA,
 		"authorization-config":                     &c.AuthorizationConfig,
 		"authorization-webhook-config-file":        &c.AuthorizationWebhook,
+		"authorization-policy-file":                &c.AuthorizationPolicy,
 		"requestheader-client-ca-file":             &c.RequestHeaderCA,
 		"service-account-signing-key-file":         &c.ServiceAccountSigningKey,
 		"encryption-provider-config":               &c.EncryptionProviderConfig,
@@ -187,6 +189,11 @@ func (c *Config) validateAuthentication(bad func(flag, format string, args ...an
 		bad("authorization-config", "it cannot be given together with the webhook of --authorization-mode")
 	case webhook != (c.AuthorizationWebhook != ""):
 		bad("authorization-webhook-config-file", "it and the mode Webhook of --authorization-mode go together")
+	}
+	if abac := slices.Contains(c.AuthorizationModes, "ABAC"); c.AuthorizationConfig == "" && abac && c.AuthorizationPolicy == "" {
+		bad("authorization-policy-file", "authorization-mode ABAC's authorization policy file not passed")
+	} else if c.AuthorizationConfig == "" && !abac && c.AuthorizationPolicy != "" {
+		bad("authorization-policy-file", "cannot specify --authorization-policy-file without mode ABAC")
 	}
 	for _, r := range c.OIDCRequired {
 		if k, _, ok := strings.Cut(r, "="); !ok || k == "" {

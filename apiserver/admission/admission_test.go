@@ -65,7 +65,7 @@ func newCluster(t *testing.T) *cluster {
 	}
 	chosen, err := admission.Choose(admission.All(admission.Deps{
 		Workloads: true, PodSecurity: &security, Quota: quota.New(c.hub, time.Now),
-		Client: c.Client, Hub: c.hub, Rules: rules, Authorizer: authz.Chain{authz.Masters{}, rules},
+		Client: c.Client, Hub: c.hub, Rules: rules, Authorizer: authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}, {Name: "rbac", Authorizer: rules}},
 		ServicePrefix: netip.MustParsePrefix("10.96.0.0/24"), FirstNodePort: 30000, LastNodePort: 30009,
 	}), nil, nil)
 	if err != nil {

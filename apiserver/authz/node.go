@@ -2,11 +2,13 @@ package authz
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -89,6 +91,14 @@ func (n *Node) Authorize(ctx context.Context, a authorizer.Attributes) (authoriz
 		}
 	}
 	return authorizer.DecisionNoOpinion, "", nil
+}
+
+// Rules implements Lister: what the pods of a node use changes too often to list.
+func (*Node) Rules(u user.Info, _ string) ([]rbacv1.PolicyRule, bool, error) {
+	if NodeName(u) == "" {
+		return nil, false, nil
+	}
+	return nil, true, errors.New("node authorizer does not support user rule resolution")
 }
 
 // judge says whether a node may do something, and why not.

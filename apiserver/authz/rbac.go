@@ -176,8 +176,8 @@ func describe(key string) string {
 	return fmt.Sprintf("User %q", name)
 }
 
-// RulesFor lists the rules that apply to a user in a namespace, for
-// SelfSubjectRulesReview and for escalation checks.
+// RulesFor lists the rules that apply to a user in a namespace, for escalation
+// checks.
 func (r *RBAC) RulesFor(u user.Info, namespace string) ([]rbacv1.PolicyRule, error) {
 	var rules []rbacv1.PolicyRule
 	var missing error
@@ -189,6 +189,12 @@ func (r *RBAC) RulesFor(u user.Info, namespace string) ([]rbacv1.PolicyRule, err
 		return true
 	})
 	return rules, missing
+}
+
+// Rules implements Lister.
+func (r *RBAC) Rules(u user.Info, namespace string) ([]rbacv1.PolicyRule, bool, error) {
+	rules, err := r.RulesFor(u, namespace)
+	return rules, false, err
 }
 
 // RoleRules returns the rules of the role a binding would refer to.

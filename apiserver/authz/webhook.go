@@ -10,8 +10,10 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	authorizationv1beta1 "k8s.io/api/authorization/v1beta1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	authorizationcel "k8s.io/apiserver/pkg/authorization/cel"
 )
@@ -202,14 +204,7 @@ func reviewSpec(a authorizer.Attributes) authorizationv1.SubjectAccessReviewSpec
 	return s
 }
 
-// Always decides the same about everything: AlwaysAllow and AlwaysDeny.
-type Always authorizer.Decision
-
-// Authorize implements authorizer.UnconditionalAuthorizer.
-func (d Always) Authorize(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
-	reason := ""
-	if authorizer.Decision(d) != authorizer.DecisionAllow {
-		reason = "Everything is forbidden."
-	}
-	return authorizer.Decision(d), reason, nil
+// Rules implements Lister: what the service would allow, nobody can list.
+func (*Webhook) Rules(user.Info, string) ([]rbacv1.PolicyRule, bool, error) {
+	return nil, true, errors.New("webhook authorizer does not support user rule resolution")
 }

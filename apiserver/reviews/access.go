@@ -4,7 +4,6 @@ package reviews
 
 import (
 	"context"
-	"slices"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -17,9 +16,10 @@ import (
 	"sagong/apiserver/resource"
 )
 
-// Rules lists what a user may do in a namespace, for SelfSubjectRulesReview.
+// Rules lists what a user may do in a namespace, for SelfSubjectRulesReview, and
+// says whether that may not be all.
 type Rules interface {
-	RulesFor(u user.Info, namespace string) ([]rbacv1.PolicyRule, error)
+	Rules(u user.Info, namespace string) (rules []rbacv1.PolicyRule, incomplete bool, err error)
 }
 
 // Access answers the SubjectAccessReview family.
@@ -100,14 +100,9 @@ func (a Access) rules(u user.Info, namespace string) authorizationv1.SubjectRule
 	st := authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{},
 	}
-	if slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup) {
-		all := []string{"*"}
-		st.ResourceRules = append(st.ResourceRules, authorizationv1.ResourceRule{Verbs: all, APIGroups: all, Resources: all})
-		st.NonResourceRules = append(st.NonResourceRules, authorizationv1.NonResourceRule{Verbs: all, NonResourceURLs: all})
-	}
-	rules, err := a.Rules.RulesFor(u, namespace)
+	rules, incomplete, err := a.Rules.Rules(u, namespace)
+	st.Incomplete = incomplete
 	if err != nil {
-		st.Incomplete = true
 		st.EvaluationError = err.Error()
 	}
 	for _, r := range rules {

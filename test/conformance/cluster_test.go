@@ -110,7 +110,7 @@ func start(t *testing.T) (*cluster, func()) {
 	hub := reconcile.NewHub(system, quiet)
 	events := reconcile.NewRecorder(system, quiet)
 	rules := authz.NewRBAC(hub)
-	authorizer := authz.Chain{authz.Masters{}, rules}
+	authorizer := authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}, {Name: "rbac", Authorizer: rules}}
 	pods := newNetwork(t)
 	services := webhookclient.Services{Client: system}
 	hooks := webhook.Options{Client: system, Clients: webhookclient.New(services, pods.dial), Authorizer: authorizer, Metrics: webhook.NewMetrics(), Log: quiet}
