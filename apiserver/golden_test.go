@@ -18,6 +18,7 @@ var rewrite = flag.Bool("rewrite", false, "write the golden files anew from what
 var (
 	uidPattern  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	timePattern = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+	agePattern  = regexp.MustCompile(`"\d+y(\d+d)?"`) // of what was created in 2023
 	tokenPat    = regexp.MustCompile(`("continue": ")[A-Za-z0-9_-]+"`)
 	genPattern  = regexp.MustCompile(`gen-[bcdfghjklmnpqrstvwxz2456789]{5}`)
 )
@@ -30,6 +31,7 @@ func normal(body string) string {
 	}
 	body = uidPattern.ReplaceAllString(body, "UID")
 	body = timePattern.ReplaceAllString(body, "TIME")
+	body = agePattern.ReplaceAllString(body, `"AGE"`)
 	body = tokenPat.ReplaceAllString(body, `${1}TOKEN"`)
 	body = genPattern.ReplaceAllString(body, "gen-XXXXX")
 	return strings.TrimSpace(body)
