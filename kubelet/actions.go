@@ -127,7 +127,7 @@ func (a *Agent) setUp(ctx context.Context, e *entry, hp *hooks.Pod) {
 	if err == nil {
 		e.failures, e.refresh = 0, false
 		e.paths, e.netns = hp.Paths, hp.NetNS
-		sb.State, sb.IPs, sb.RetryAt = pod.SandboxReady, hp.IPs, time.Time{}
+		sb.State, sb.IPs, sb.RetryAt, sb.Resources = pod.SandboxReady, hp.IPs, time.Time{}, hp.Pod.Spec.Resources.DeepCopy()
 		a.armRefresh(e)
 		return
 	}
@@ -486,13 +486,14 @@ func (a *Agent) prepareRefresh(e *entry) func() {
 	}
 }
 
-// resize changes the limits of a running container, or says why it cannot.
+// resize changes the limits of a pod, and those of a running container of it if
+// it names one, or says why it cannot.
 func (a *Agent) resize(e *entry, act pod.Action) {
 	e.mu.Lock()
 	p := e.pod
 	m, ok := pod.Find(p, act.Container)
 	e.mu.Unlock()
-	if !ok {
+	if whole := act.Container == ""; !ok && !whole {
 		return
 	}
 	if c := a.ledger.rebook(p, a.Allocatable()); c != nil {
@@ -504,7 +505,7 @@ func (a *Agent) resize(e *entry, act pod.Action) {
 	mem := a.machine.Capacity[corev1.ResourceMemory]
 	capacity := pod.Capacity{MemoryBytes: mem.Value(), PodPids: a.cfg.PodPidsLimit, NoCPUQuota: a.cfg.NoCPUQuota}
 	err := a.dep.Runtime.UpdateSandbox(a.ctx, string(e.uid), pod.PodLimits(p, capacity))
-	if err == nil {
+	if err == nil && ok {
 		err = a.dep.Runtime.UpdateResources(a.ctx, act.ID, pod.ContainerLimits(p, m, capacity))
 	}
 	e.mu.Lock()
@@ -512,6 +513,10 @@ func (a *Agent) resize(e *entry, act pod.Action) {
 	if err != nil {
 		e.obs.Resize = &corev1.PodCondition{Type: corev1.PodResizeInProgress, Status: corev1.ConditionTrue, Reason: corev1.PodReasonError, Message: err.Error()}
 		a.log.Warn("cannot resize container", "pod", e.String(), "container", act.Container, "err", err)
+		return
+	}
+	e.obs.Sandbox.Resources = p.Spec.Resources.DeepCopy()
+	if !ok {
 		return
 	}
 	if at := e.attempt(act.Container, act.ID); at != nil {

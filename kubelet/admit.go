@@ -175,18 +175,14 @@ func (a *Agent) admit(p *corev1.Pod) *pod.Verdict {
 	if os := p.Spec.OS; os != nil && os.Name != corev1.Linux {
 		return refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
 	}
-	for _, m := range pod.Members(p) {
-		for _, r := range m.RestartPolicyRules {
-			if r.Action != corev1.ContainerRestartRuleActionRestart {
-				return refuse("UnexpectedAdmissionError", "restart rule action %q of container %s is not supported by this node", r.Action, m.Name)
-			}
-		}
-	}
 	if err := a.steps.ForbiddenSysctl(p); err != nil {
 		return refuse("SysctlForbidden", "%v", err)
 	}
 	if name, ok := confined(p); ok && !a.apparmor {
 		return refuse("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host (container %s)", name)
+	}
+	if lacks := declared.Lacks(p); len(lacks) > 0 {
+		return refuse("PodFeatureUnsupported", "Pod requires node features that are not available: %s", strings.Join(lacks, ", "))
 	}
 	node, ok := a.nodes.Get("", a.cfg.NodeName)
 	if ok {

@@ -14,10 +14,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
+	"sagong/kubelet/pod"
 )
 
 // maxImages is how many images the node status lists, the largest first.
 const maxImages = 50
+
+// declared are the features that this agent has. ExtendWebSocketsToKubelet:
+// kubelet/serve speaks to clients in WebSockets itself.
+var declared = pod.Declare("ExtendWebSocketsToKubelet", "InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers")
 
 // labels are the standard ones and those of the configuration.
 func (a *Agent) labels() map[string]string {
@@ -95,6 +100,7 @@ func (a *Agent) nodeStatus(s *corev1.NodeStatus) {
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: a.cfg.NodeName})
 	yes := true
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &yes}
+	s.DeclaredFeatures = declared.Names
 	s.RuntimeHandlers = nil
 	for _, h := range append([]string{""}, a.cfg.RuntimeHandlers...) {
 		s.RuntimeHandlers = append(s.RuntimeHandlers, corev1.NodeRuntimeHandler{Name: h, Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &yes, UserNamespaces: new(bool)}})

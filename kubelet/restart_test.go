@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
+	"sagong/kubelet/pod"
 	"sagong/object"
 	"sagong/runtime"
 )
@@ -112,6 +113,45 @@ func TestResize(t *testing.T) {
 		for _, c := range p.Status.Conditions {
 			if c.Type == corev1.PodResizePending && c.Reason == corev1.PodReasonInfeasible {
 				return p.Status.ContainerStatuses[0].Resources.Requests.Cpu().MilliValue() == 200
+			}
+		}
+		return false
+	})
+}
+
+func TestResizeOfThePodAsAWhole(t *testing.T) {
+	m := newMachine(t)
+	p := newPod("web", "a")
+	p.Spec.Resources = &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: *quantity("100m")}}
+	m.create(p)
+	m.await("web", "ready", func(p *corev1.Pod) bool {
+		return ready(p) && p.Status.Resources != nil && p.Status.AllocatedResources.Cpu().MilliValue() == 100
+	})
+	resize := func(cpu string) {
+		t.Helper()
+		p, err := client.Get[*corev1.Pod](t.Context(), m.api, "default", "web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p = p.DeepCopy()
+		p.Spec.Resources.Requests[corev1.ResourceCPU] = *quantity(cpu)
+		if _, err := m.api.Update(t.Context(), object.Of[*corev1.Pod](m.api.Scheme()), p, "resize"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resize("200m")
+	m.await("web", "resized", func(p *corev1.Pod) bool {
+		r := p.Status.Resources
+		return r != nil && r.Requests.Cpu().MilliValue() == 200 && p.Status.AllocatedResources.Cpu().MilliValue() == 200
+	})
+	if all, err := m.runtime.List(t.Context()); err != nil || len(all) != 1 || all[0].Sandbox.Resources.CPUShares != pod.CPUShares(200) {
+		t.Errorf("the pod's cgroup has %+v, %v", all, err)
+	}
+	resize("5k")
+	m.await("web", "infeasible", func(p *corev1.Pod) bool {
+		for _, c := range p.Status.Conditions {
+			if c.Type == corev1.PodResizePending && c.Reason == corev1.PodReasonInfeasible {
+				return p.Status.Resources.Requests.Cpu().MilliValue() == 200
 			}
 		}
 		return false

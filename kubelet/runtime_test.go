@@ -65,6 +65,11 @@ func (f *fakeRuntime) CreateSandbox(ctx context.Context, s runtime.Sandbox) erro
 func (f *fakeRuntime) NetNSPath(uid string) (string, error) { return "/ns/" + uid, nil }
 
 func (f *fakeRuntime) UpdateSandbox(ctx context.Context, uid string, r runtime.Resources) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if sb := f.sandboxes[uid]; sb != nil {
+		sb.Sandbox.Resources = r
+	}
 	return nil
 }
 

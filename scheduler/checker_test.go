@@ -59,7 +59,7 @@ func (c *cluster) may(p *corev1.Pod, n *corev1.Node) bool {
 
 // fits tells whether every hard rule lets a pod go on a node.
 func (c *cluster) fits(p *corev1.Pod, n *corev1.Node) bool {
-	return c.bears(p, n) && selects(p, n) && c.room(p, n) && c.spreads(p, n) && c.near(p, n) && c.apart(p, n) && c.welcome(p, n)
+	return c.bears(p, n) && selects(p, n) && declares(p, n) && c.room(p, n) && c.spreads(p, n) && c.near(p, n) && c.apart(p, n) && c.welcome(p, n)
 }
 
 func bearsTaints(p *corev1.Pod, taints []corev1.Taint) bool {
@@ -119,6 +119,20 @@ func selects(p *corev1.Pod, n *corev1.Node) bool {
 		}
 	}
 	return false
+}
+
+// declares tells whether a node declares every feature that a pod cannot do
+// without.
+func declares(p *corev1.Pod, n *corev1.Node) bool {
+	has := func(feature string) bool { return slices.Contains(n.Status.DeclaredFeatures, feature) }
+	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		for _, r := range c.RestartPolicyRules {
+			if r.Action == corev1.ContainerRestartRuleActionRestartAllContainers && !has("RestartAllContainersOnContainerExits") {
+				return false
+			}
+		}
+	}
+	return !p.Spec.HostNetwork || p.Spec.HostUsers == nil || *p.Spec.HostUsers || has("UserNamespacesHostNetworkSupport")
 }
 
 func (c *cluster) room(p *corev1.Pod, n *corev1.Node) bool {

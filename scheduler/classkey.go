@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
 
+	"sagong/scheduler/plugins"
 	"sagong/scheduler/state"
 )
 
@@ -87,6 +88,11 @@ func classKey(p *corev1.Pod, claims string) (key string, base int) {
 		encoded(p.Spec.SchedulingGroup)
 	} else {
 		text("")
+	}
+	if needs := plugins.FeaturesOf(p); needs.IsEmpty() {
+		text("")
+	} else {
+		text(needs.String())
 	}
 	text(claims)
 	for i := range p.Spec.Volumes {

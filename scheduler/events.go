@@ -20,6 +20,12 @@ func (s *Scheduler) nodeChanged(old, new *corev1.Node) {
 	case old == nil || nodeMatters(old, new):
 		s.state.SetNode(new)
 		s.changes |= plugins.NodeChanged
+		if old == nil || declaresOther(old, new) {
+			s.changes |= plugins.FeaturesDeclared
+		}
+	case declaresOther(old, new):
+		s.state.SetNode(new)
+		s.changes |= plugins.FeaturesDeclared
 	case !slices.EqualFunc(old.Status.Images, new.Status.Images, equalImages):
 		s.state.SetNode(new)
 	default:
@@ -34,6 +40,10 @@ func nodeMatters(old, new *corev1.Node) bool {
 		!labels.Equals(old.Labels, new.Labels) ||
 		!maps.EqualFunc(old.Status.Allocatable, new.Status.Allocatable, equalQuantities) ||
 		!maps.Equal(old.Annotations, new.Annotations)
+}
+
+func declaresOther(old, new *corev1.Node) bool {
+	return !slices.Equal(old.Status.DeclaredFeatures, new.Status.DeclaredFeatures)
 }
 
 func equalImages(a, b corev1.ContainerImage) bool {

@@ -151,7 +151,7 @@ const (
 // eventOf is upstream's name of a change that wakes pods.
 func eventOf(c plugins.Change) string {
 	switch {
-	case c&plugins.NodeChanged != 0:
+	case c&(plugins.NodeChanged|plugins.FeaturesDeclared) != 0:
 		return "NodeUpdate"
 	case c&plugins.PodGone != 0:
 		return "AssignedPodDelete"

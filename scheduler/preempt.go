@@ -210,7 +210,10 @@ func (p *preemptor) on(n *state.Node) (*candidate, *plugins.No) {
 // that has none to spare.
 func (p *preemptor) roomOnly(n *state.Node) bool {
 	e := &p.entries[n.Slot]
-	return len(p.versioned)+len(p.c.Ports) == 0 && !p.filtering() && e.no != nil && p.p.rules[e.rule].Name() == "NodeResourcesFit"
+	if len(p.versioned)+len(p.c.Ports) > 0 || p.filtering() || e.no == nil || p.p.rules[e.rule].Name() != "NodeResourcesFit" {
+		return false
+	}
+	return p.judges[len(p.judges)-1].rule == int(e.rule) // else a later rule was not asked
 }
 
 // trial asks the rule of resources alone, room for nominees left alone.

@@ -52,7 +52,7 @@ func (p *profile) begin(c *plugins.Class, s *state.State) (*plan, *unfit) {
 	for i, x := range p.rules {
 		name := x.Name()
 		if p.filters[name] {
-			if f, ok := x.(plugins.Filter); ok {
+			if f, ok := x.(plugins.Filter); ok && concerns(f, c) {
 				pl.judges = append(pl.judges, judge{i, func(n *state.Node) *plugins.No { return f.Filter(c, n) }})
 			}
 			if f, ok := x.(plugins.PreFilter); ok {
@@ -79,6 +79,12 @@ func (p *profile) begin(c *plugins.Class, s *state.State) (*plan, *unfit) {
 	}
 	pl.counting = p.counters(c, s)
 	return pl, nil
+}
+
+// concerns tells whether a filter has anything to say about a class.
+func concerns(f plugins.Filter, c *plugins.Class) bool {
+	s, ok := f.(plugins.Selective)
+	return !ok || s.Concerns(c)
 }
 
 // counters begin to count for a class.

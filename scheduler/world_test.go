@@ -75,6 +75,11 @@ func (w *world) randomNode(name string) *corev1.Node {
 			n.Labels["zone"] = w.pick("1", "2", "3")
 		}
 		n.Labels["disk"] = w.pick("ssd", "hdd")
+		for _, feature := range []string{"Another", "RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport", "Yet/another"} {
+			if !w.chance(4) {
+				n.Status.DeclaredFeatures = append(n.Status.DeclaredFeatures, feature)
+			}
+		}
 		n.Status.Allocatable[corev1.ResourcePods] = *resource.NewQuantity(int64(2+w.IntN(6)), resource.DecimalSI)
 	})
 }
@@ -147,6 +152,12 @@ func (w *world) constrain(p *corev1.Pod) {
 	}
 	if w.chance(4) {
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: int32(80 + w.IntN(2)), HostIP: w.pick("", "10.0.0.1", "10.0.0.2"), Protocol: corev1.Protocol(w.pick("TCP", "UDP"))}}
+	}
+	if w.chance(8) {
+		restartsAll(p)
+	}
+	if w.chance(8) {
+		p.Spec.HostNetwork, p.Spec.HostUsers = true, new(w.chance(4))
 	}
 	a := &corev1.Affinity{}
 	if w.chance(5) {
@@ -267,7 +278,7 @@ func (w *world) simple(p *corev1.Pod) {
 // pods that are not there.
 func (w *world) helps(p *corev1.Pod, n *corev1.Node) bool {
 	want := p.Spec.Containers[0].Resources.Requests
-	if !w.plain.bears(p, n) || !selects(p, n) || want.Cpu().Cmp(*n.Status.Allocatable.Cpu()) > 0 || want.Memory().Cmp(*n.Status.Allocatable.Memory()) > 0 {
+	if !w.plain.bears(p, n) || !selects(p, n) || !declares(p, n) || want.Cpu().Cmp(*n.Status.Allocatable.Cpu()) > 0 || want.Memory().Cmp(*n.Status.Allocatable.Memory()) > 0 {
 		return false
 	}
 	for _, t := range p.Spec.TopologySpreadConstraints {

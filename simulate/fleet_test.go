@@ -286,3 +286,30 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 		}
 	})
 }
+
+func TestNodesDeclareWhatTheyDo(t *testing.T) {
+	run(t, Config{Count: 1}, func(c *cluster) {
+		n, err := client.Get[*corev1.Node](c.Context(), client.Client(c.c), "", "sim-0")
+		if want := []string{"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"}; err != nil || !slices.Equal(n.Status.DeclaredFeatures, want) {
+			c.Errorf("declares %v, %v", n.Status.DeclaredFeatures, err)
+		}
+		c.place("restarts", "sim-0", func(p *corev1.Pod) {
+			never := corev1.ContainerRestartPolicyNever
+			p.Spec.Containers[0].RestartPolicy = &never
+			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{
+				Action:    corev1.ContainerRestartRuleActionRestartAllContainers,
+				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42}},
+			}}
+		})
+		p := c.phase("restarts", corev1.PodFailed, false)
+		if p.Status.Reason != "PodFeatureUnsupported" || p.Status.Message != "Pod was rejected: Pod requires node features that are not available: RestartAllContainersOnContainerExits" {
+			c.Errorf("%s: %s", p.Status.Reason, p.Status.Message)
+		}
+		whole := &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}}
+		c.place("whole", "sim-0", func(p *corev1.Pod) { p.Spec.Resources = whole })
+		c.after(time.Minute)
+		if s := c.pod("whole").Status; s.Resources == nil || s.Resources.Requests.Cpu().Value() != 2 || s.AllocatedResources.Cpu().Value() != 2 {
+			c.Errorf("%+v", s)
+		}
+	})
+}

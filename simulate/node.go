@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
+	kubelet "sagong/kubelet/pod"
 	"sagong/object"
 )
 
@@ -255,6 +256,10 @@ func (f *Fleet) seeNode(n *node, o *corev1.Node) {
 	f.settleState(n)
 }
 
+// declared are the features that simulated nodes have: pods take what resources
+// their spec says, whenever it changes.
+var declared = kubelet.Declare("InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers")
+
 // fillStatus says what the node says of itself; conditions and fields of others
 // stay.
 func (f *Fleet) fillStatus(n *node, s *corev1.NodeStatus) {
@@ -264,6 +269,7 @@ func (f *Fleet) fillStatus(n *node, s *corev1.NodeStatus) {
 		MachineID: n.name, SystemUUID: n.name, BootID: n.name, KernelVersion: "simulated", OSImage: "simulated",
 		ContainerRuntimeVersion: "simulate://0", KubeletVersion: f.cfg.Version, OperatingSystem: "linux", Architecture: "amd64",
 	}
+	s.DeclaredFeatures = declared.Names
 	now := metav1.Now().Rfc3339Copy()
 	set := func(t corev1.NodeConditionType, status corev1.ConditionStatus, reason, message string) {
 		c := corev1.NodeCondition{Type: t, Status: status, Reason: reason, Message: message, LastHeartbeatTime: now, LastTransitionTime: now}

@@ -72,9 +72,9 @@ func (f *Fleet) newPod(n *node, o *corev1.Pod) *pod {
 	if o.Status.StartTime != nil {
 		p.started = o.Status.StartTime.Time
 	}
-	refused := ""
+	refused, why := "", ""
 	if o.Status.Phase == corev1.PodPending {
-		refused = f.unfit(p)
+		refused, why = f.unfit(p, o)
 	}
 	for r := range p.shape.needs {
 		n.used[r] += p.shape.needs[r]
@@ -104,8 +104,7 @@ func (f *Fleet) newPod(n *node, o *corev1.Pod) *pod {
 	default:
 		if refused != "" {
 			f.count(countRefused)
-			p.stage, p.failed, p.reason = ended, true, "OutOf"+refused
-			p.message = "Pod was rejected: Node didn't have enough resource: " + refused
+			p.stage, p.failed, p.reason, p.message = ended, true, refused, "Pod was rejected: "+why
 			f.free(p)
 			f.changed(p)
 			break
@@ -139,16 +138,19 @@ func (p *pod) see(o *corev1.Pod) {
 	}
 }
 
-// unfit names a resource that the node has too little of for a pod that arrives,
-// as a real agent checks what the scheduler decided.
-func (f *Fleet) unfit(p *pod) string {
+// unfit is why the node cannot take on a pod that arrives, as a real agent checks
+// what the scheduler decided.
+func (f *Fleet) unfit(p *pod, o *corev1.Pod) (reason, message string) {
+	if lacks := declared.Lacks(o); len(lacks) > 0 {
+		return "PodFeatureUnsupported", "Pod requires node features that are not available: " + strings.Join(lacks, ", ")
+	}
 	capacity := f.capacity()
 	for r, name := range [resources]string{"cpu", "memory", "pods"} {
 		if p.shape.needs[r] > 0 && p.node.used[r]+p.shape.needs[r] > capacity[r] {
-			return name
+			return "OutOf" + name, "Node didn't have enough resource: " + name
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // free gives back what the pod used of its node.

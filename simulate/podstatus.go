@@ -25,6 +25,9 @@ func (p *pod) status() corev1.PodStatus {
 	if p.ip != "" {
 		s.PodIP, s.PodIPs = p.ip, []corev1.PodIP{{IP: p.ip}}
 	}
+	if r := p.shape.resources; r != nil {
+		s.Resources, s.AllocatedResources = r, r.Requests
+	}
 	if p.reason == "" { // else nothing was ever made
 		for i := range p.shape.init {
 			s.InitContainerStatuses = append(s.InitContainerStatuses, p.initStatus(&p.shape.init[i]))

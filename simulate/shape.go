@@ -17,6 +17,7 @@ type shape struct {
 	hostNetwork bool
 	qos         corev1.PodQOSClass
 	needs       [resources]int64
+	resources   *corev1.ResourceRequirements // of the pod as a whole
 }
 
 type container struct {
@@ -38,7 +39,7 @@ func (f *Fleet) shapeOf(p *corev1.Pod) *shape {
 	}
 	s := &shape{
 		init: containers(p.Spec.InitContainers), main: containers(p.Spec.Containers), restart: p.Spec.RestartPolicy,
-		hostNetwork: p.Spec.HostNetwork, qos: kubelet.QOS(p), needs: needs(&p.Spec),
+		hostNetwork: p.Spec.HostNetwork, qos: kubelet.QOS(p), needs: needs(&p.Spec), resources: p.Spec.Resources.DeepCopy(),
 	}
 	if err == nil {
 		f.shapes[string(key)] = s

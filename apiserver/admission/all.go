@@ -58,6 +58,7 @@ func All(d Deps) []Plugin {
 		CertificateSubjectRestriction{},
 		DefaultIngressClass{d.Client},
 		PodTopologyLabels{d.Client},
+		NodeDeclaredFeatureValidator{d.Client},
 		PodResizeValidator{d.Client},
 	)
 	if d.Workloads {

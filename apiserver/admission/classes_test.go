@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -102,6 +103,48 @@ func TestNodesAndWhatLandsOnThem(t *testing.T) {
 	next.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: list("cpu", "1")}
 	if _, err := c.Update(t.Context(), pods, next, "resize"); err == nil || !strings.Contains(err.Error(), "Node didn't have enough allocatable resources: cpu, requested: 1000, allocatable: 0") {
 		t.Errorf("a resize beyond the node: %v", err)
+	}
+}
+
+// A pod is resized where its node declares that it can be.
+func TestUpdatesNeedFeaturesOfTheNode(t *testing.T) {
+	c := newCluster(t)
+	able := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "able", Labels: map[string]string{corev1.LabelOSStable: "linux"}}}
+	able.Status.Allocatable = list("cpu", "4")
+	able.Status.DeclaredFeatures = []string{"Another", "InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"}
+	other := able.DeepCopy()
+	other.Name, other.Status.DeclaredFeatures = "other", []string{"Another"}
+	c.must(able)
+	c.must(other)
+	pods := object.Of[*corev1.Pod](c.Scheme())
+	for name, change := range map[string]func(s *corev1.PodSpec, cpu string){
+		"InPlacePodLevelResourcesVerticalScaling": func(s *corev1.PodSpec, cpu string) { s.Resources = &corev1.ResourceRequirements{Requests: list("cpu", cpu)} },
+		"InPlacePodVerticalScalingInitContainers": func(s *corev1.PodSpec, cpu string) {
+			s.InitContainers = []corev1.Container{{Name: "i", Image: "i", Resources: corev1.ResourceRequirements{Requests: list("cpu", cpu)}}}
+		},
+	} {
+		resize := func(p *corev1.Pod, cpu string) error {
+			next := p.DeepCopy()
+			change(&next.Spec, cpu)
+			_, err := c.Update(t.Context(), pods, next, "resize")
+			return err
+		}
+		for _, node := range []string{"able", "other", "gone"} {
+			p := pod(strings.ToLower(name)+"-"+node, asks(list("cpu", "100m"), nil))
+			change(&p.Spec, "1")
+			p.Spec.NodeName = node
+			p = c.must(p).(*corev1.Pod)
+			want := map[string]string{
+				"other": "pod update requires features " + name + ` which are not available on node "other"`,
+				"gone":  `node "gone" not found`,
+			}[node]
+			if err := resize(p, "2"); want == "" && err != nil || want != "" && (!apierrors.IsForbidden(err) || !strings.HasSuffix(err.Error(), want)) {
+				t.Errorf("%s: %v", p.Name, err)
+			}
+			if err := resize(p, "1000m"); node != "able" && err != nil {
+				t.Errorf("%s: the same, written differently: %v", p.Name, err)
+			}
+		}
 	}
 }
 

@@ -2,12 +2,12 @@ package resource
 
 import (
 	"context"
-	"slices"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/core"
 	"sagong/object"
 )
 
@@ -24,6 +24,11 @@ type part struct {
 func parts() map[string]part {
 	main := func(t Target) func(obj, old object.Object) field.ErrorList { return t.ValidateUpdate }
 	status := func(t Target) func(obj, old object.Object) field.ErrorList { return t.ValidateStatusUpdate }
+	pod := func(rule func(p, old *corev1.Pod) field.ErrorList) func(Target) func(obj, old object.Object) field.ErrorList {
+		return func(Target) func(obj, old object.Object) field.ErrorList {
+			return func(obj, old object.Object) field.ErrorList { return rule(obj.(*corev1.Pod), old.(*corev1.Pod)) }
+		}
+	}
 	return map[string]part{
 		"status": {
 			prepare: func(ctx context.Context, t Target, obj, old object.Object) {
@@ -48,13 +53,13 @@ func parts() map[string]part {
 				p.Spec.EphemeralContainers = added
 				p.Status = was.Status
 			},
-			rule: func(t Target) func(obj, old object.Object) field.ErrorList { return validateEphemeral },
+			rule: pod(core.ValidateEphemeralContainersUpdate),
 		},
 		"pods/resize": {
 			prepare: func(_ context.Context, _ Target, obj, old object.Object) {
 				prepareResize(obj.(*corev1.Pod), old.(*corev1.Pod))
 			},
-			rule: func(t Target) func(obj, old object.Object) field.ErrorList { return validateResize },
+			rule: pod(core.ValidatePodResize),
 		},
 		"certificatesigningrequests/approval": {
 			prepare: func(_ context.Context, _ Target, obj, old object.Object) {
@@ -92,55 +97,4 @@ func namespaceFinalizers(o object.Object) []corev1.FinalizerName {
 		return ns.Spec.Finalizers
 	}
 	return nil
-}
-
-// validateEphemeral lets ephemeral containers be added, and nothing else.
-func validateEphemeral(obj, old object.Object) field.ErrorList {
-	p, was := obj.(*corev1.Pod), old.(*corev1.Pod)
-	path := field.NewPath("spec", "ephemeralContainers")
-	var errs field.ErrorList
-	taken := map[string]bool{}
-	for _, c := range p.Spec.InitContainers {
-		taken[c.Name] = true
-	}
-	for _, c := range p.Spec.Containers {
-		taken[c.Name] = true
-	}
-	present := map[string]bool{}
-	for i, c := range p.Spec.EphemeralContainers {
-		at := path.Index(i)
-		if c.Name == "" {
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		} else if taken[c.Name] {
-			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
-		}
-		taken[c.Name], present[c.Name] = true, true
-		if c.Image == "" {
-			errs = append(errs, field.Required(at.Child("image"), ""))
-		}
-		if c.TargetContainerName != "" && !slices.ContainsFunc(p.Spec.Containers, func(o corev1.Container) bool { return o.Name == c.TargetContainerName }) &&
-			!slices.ContainsFunc(p.Spec.InitContainers, func(o corev1.Container) bool { return o.Name == c.TargetContainerName }) {
-			errs = append(errs, field.NotFound(at.Child("targetContainerName"), c.TargetContainerName))
-		}
-		for name, bad := range map[string]bool{
-			"ports": len(c.Ports) > 0, "livenessProbe": c.LivenessProbe != nil, "readinessProbe": c.ReadinessProbe != nil,
-			"startupProbe": c.StartupProbe != nil, "lifecycle": c.Lifecycle != nil,
-			"resources": len(c.Resources.Limits)+len(c.Resources.Requests) > 0,
-		} {
-			if bad {
-				errs = append(errs, field.Forbidden(at.Child(name), "cannot be set for an Ephemeral Container"))
-			}
-		}
-	}
-	for i, c := range was.Spec.EphemeralContainers {
-		if !present[c.Name] {
-			errs = append(errs, field.Forbidden(path, "existing ephemeral containers \""+c.Name+"\" may not be removed\n"))
-			continue
-		}
-		n := slices.IndexFunc(p.Spec.EphemeralContainers, func(o corev1.EphemeralContainer) bool { return o.Name == c.Name })
-		if !semanticEqual(p.Spec.EphemeralContainers[n], was.Spec.EphemeralContainers[i]) {
-			errs = append(errs, field.Forbidden(path, "existing ephemeral containers \""+c.Name+"\" may not be changed\n"))
-		}
-	}
-	return errs
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -304,7 +305,7 @@ func (e *Engine) keepTimes(t Target, obj, old object.Object) {
 	for i := range now {
 		a, b := now[i], was[i]
 		a.Time, b.Time = nil, nil
-		if !semanticEqual(a, b) {
+		if !equality.Semantic.DeepEqual(a, b) {
 			return
 		}
 	}

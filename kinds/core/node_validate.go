@@ -1,7 +1,9 @@
 package core
 
 import (
+	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,7 +40,33 @@ func validateNode(n *corev1.Node) (errs field.ErrorList) {
 	if n.Spec.PodPreemptionPolicy != nil { // InPlacePodVerticalScalingSchedulerPreemption, which is off
 		errs = append(errs, field.Forbidden(specPath.Child("podPreemptionPolicy"), ""))
 	}
-	return append(errs, validateNodeResources(n)...)
+	errs = append(errs, validateNodeResources(n)...)
+	return append(errs, validateDeclaredFeatures(n.Status.DeclaredFeatures)...)
+}
+
+var featureName = regexp.MustCompile(`^[A-Z][a-zA-Z0-9]*(/[a-zA-Z][a-zA-Z0-9]*)*$`)
+
+// validateDeclaredFeatures wants names in order: whoever looks features up
+// relies on it.
+func validateDeclaredFeatures(all []string) (errs field.ErrorList) {
+	list := field.NewPath("status", "declaredFeatures")
+	for i, name := range all {
+		p := list.Index(i)
+		switch {
+		case i == 0:
+		case name == all[i-1]:
+			errs = append(errs, field.Duplicate(p, name))
+		case name < all[i-1]:
+			errs = append(errs, field.Invalid(p, name, "list must be sorted alphabetically"))
+		}
+		switch {
+		case len(name) > utilvalidation.DNS1123SubdomainMaxLength:
+			errs = append(errs, field.Invalid(p, name, fmt.Sprintf("invalid feature name %q: must be no more than %d characters", name, utilvalidation.DNS1123SubdomainMaxLength)))
+		case !featureName.MatchString(name):
+			errs = append(errs, field.Invalid(p, name, fmt.Sprintf("invalid feature name %q: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes", name)))
+		}
+	}
+	return errs
 }
 
 func validateNodeResources(n *corev1.Node) (errs field.ErrorList) {
@@ -72,5 +100,6 @@ func validateNodeStatus(n, _ *corev1.Node) (errs field.ErrorList) {
 		}
 		seen[a] = true
 	}
+	errs = append(errs, validateDeclaredFeatures(n.Status.DeclaredFeatures)...)
 	return append(errs, validateNodeResources(n)...)
 }

@@ -317,9 +317,7 @@ func ValidatePodResize(p, old *corev1.Pod) field.ErrorList {
 		restore(&rest.Containers[i].Resources, &old.Spec.Containers[i].Resources, specPath.Child("containers").Index(i).Child("resources"))
 	}
 	for i := range rest.InitContainers {
-		if podspec.IsSidecar(&old.Spec.InitContainers[i]) {
-			restore(&rest.InitContainers[i].Resources, &old.Spec.InitContainers[i].Resources, specPath.Child("initContainers").Index(i).Child("resources"))
-		}
+		restore(&rest.InitContainers[i].Resources, &old.Spec.InitContainers[i].Resources, specPath.Child("initContainers").Index(i).Child("resources"))
 	}
 	if rest.Resources != nil && old.Spec.Resources != nil {
 		restore(rest.Resources, old.Spec.Resources, specPath.Child("resources"))

@@ -204,6 +204,9 @@ func (d *decider) run() {
 	default:
 		return
 	}
+	if r := d.p.Spec.Resources; r != nil && d.o.Resize == nil && (sb.Resources == nil || !equality.Semantic.DeepEqual(r, sb.Resources)) {
+		d.act(Action{Kind: Resize})
+	}
 	blocked := false
 	for _, m := range d.members {
 		switch m.Class {

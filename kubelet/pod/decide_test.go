@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"sagong/runtime"
 )
@@ -454,4 +455,58 @@ func TestAlwaysConverges(t *testing.T) {
 			t.Fatalf("seed %d: neither up nor down: %+v\n%s", seed, w.pod.Status, strings.Join(w.log, "; "))
 		}
 	}
+}
+
+func TestPodIsResizedAsAWhole(t *testing.T) {
+	cpu := func(n string) *corev1.ResourceRequirements {
+		return &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(n)}}
+	}
+	w := newWorld(t, &corev1.Pod{Spec: corev1.PodSpec{Containers: containers("a"), Resources: cpu("1")}})
+	w.settle()
+	w.expect("start", "SetUp; Start a")
+	if s := w.plan.Status; s.Resources.Requests.Cpu().Value() != 1 || s.AllocatedResources.Cpu().Value() != 1 {
+		t.Errorf("status is %+v", s)
+	}
+	w.pod.Spec.Resources = cpu("2")
+	w.settle()
+	w.expect("resize", "Resize")
+	if s := w.plan.Status; s.Resources.Requests.Cpu().Value() != 2 || s.AllocatedResources.Cpu().Value() != 2 {
+		t.Errorf("status is %+v", s)
+	}
+	// What the node cannot give is said and not tried again.
+	w.pod.Spec.Resources = cpu("3")
+	w.obs.Resize = &corev1.PodCondition{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: corev1.PodReasonDeferred}
+	w.settle()
+	w.expect("deferred", "")
+	if s := w.plan.Status; s.Resources.Requests.Cpu().Value() != 2 || s.AllocatedResources.Cpu().Value() != 2 || w.condition(corev1.PodResizePending) != "True/Deferred" {
+		t.Errorf("status is %+v", s)
+	}
+	// An agent that has started anew does not know what is in force.
+	w.obs.Resize, w.obs.Sandbox.Resources = nil, nil
+	w.settle()
+	w.expect("adopted", "Resize")
+}
+
+func TestInitContainerIsResizedWhileItRuns(t *testing.T) {
+	w := newWorld(t, &corev1.Pod{Spec: corev1.PodSpec{InitContainers: containers("i", "j"), Containers: containers("a")}})
+	w.settle()
+	w.expect("start", "SetUp; Start i")
+	want := corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}}
+	w.pod = w.pod.DeepCopy()
+	for i := range w.pod.Spec.InitContainers {
+		w.pod.Spec.InitContainers[i].Resources = want
+	}
+	w.settle()
+	w.expect("resize", "Resize i")
+	w.end("i", 0)
+	w.settle()
+	w.expect("the next one starts as it is to be", "Start j")
+	w.end("j", 0)
+	w.settle()
+	w.expect("the pod runs", "Start a")
+	// One that is past is left alone.
+	w.pod = w.pod.DeepCopy()
+	w.pod.Spec.InitContainers[0].Resources = corev1.ResourceRequirements{}
+	w.settle()
+	w.expect("past", "")
 }

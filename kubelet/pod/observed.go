@@ -67,6 +67,9 @@ type Sandbox struct {
 	State SandboxState
 	// IPs of the pod, the primary first.
 	IPs []netip.Addr
+	// Resources of the pod as a whole that are in force; nil when the pod has
+	// none, or it is not known.
+	Resources *corev1.ResourceRequirements
 	// RetryAt is when a set-up or tear-down that failed may be tried again.
 	RetryAt time.Time
 	// Leftovers says that volumes or directories may remain although there is
@@ -170,7 +173,8 @@ const (
 	Delete
 	// Forget removes the last traces (logs) and drops the pod.
 	Forget
-	// Resize changes the limits of a running container.
+	// Resize changes the limits of a running container, or, without one, of the
+	// pod as a whole.
 	Resize
 )
 

@@ -45,6 +45,15 @@ func (d *decider) status() corev1.PodStatus {
 			s.PodIPs = append(s.PodIPs, corev1.PodIP{IP: ip.String()})
 		}
 	}
+	if r := d.p.Spec.Resources; r != nil {
+		s.AllocatedResources = r.Requests.DeepCopy()
+		if in := d.o.Sandbox.Resources; in != nil {
+			s.Resources = in.DeepCopy()
+			if d.o.Resize != nil {
+				s.AllocatedResources = in.Requests.DeepCopy()
+			}
+		}
+	}
 	s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses = nil, nil, nil
 	for _, m := range d.members {
 		api := previousStatus(old, m)

@@ -159,7 +159,12 @@ func (w *world) finish(a Action) {
 	c := w.container(a.Container)
 	switch a.Kind {
 	case SetUp:
-		w.obs.Sandbox = Sandbox{State: SandboxReady, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+		w.obs.Sandbox = Sandbox{State: SandboxReady, IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Resources: w.pod.Spec.Resources.DeepCopy()}
+	case Resize:
+		w.obs.Sandbox.Resources = w.pod.Spec.Resources.DeepCopy()
+		if m, ok := Find(w.pod, a.Container); ok {
+			c.last().Resources = m.Resources.DeepCopy()
+		}
 	case Start:
 		c.Starting = false
 		w.starts[a.Container]++
@@ -172,7 +177,7 @@ func (w *world) finish(a Action) {
 		}
 		c.Failure = nil
 		m, _ := Find(w.pod, a.Container)
-		c.Attempts = append(c.Attempts, Attempt{Backoff: a.Backoff, SpecImage: m.Image, ContainerStatus: runtime.ContainerStatus{
+		c.Attempts = append(c.Attempts, Attempt{Backoff: a.Backoff, SpecImage: m.Image, Resources: m.Resources.DeepCopy(), ContainerStatus: runtime.ContainerStatus{
 			ID: fmt.Sprintf("%s-%d", a.Container, a.Attempt), Name: a.Container, Attempt: a.Attempt, State: runtime.StateRunning, StartedAt: w.now, CreatedAt: w.now}})
 		if w.exit != nil {
 			if code := w.exit(a.Container, a.Attempt); code != nil {

@@ -86,11 +86,12 @@ var inOrder = []known{
 	{"NodeResourcesBalancedAllocation", 1, []point{preScore, score}},
 	{"ImageLocality", 1, []point{score}},
 	{"DefaultBinder", 0, []point{bind}},
+	{"NodeDeclaredFeatures", 0, []point{preFilter, filter}},
 }
 
 // elsewhere are upstream's plugins that this scheduler has not.
 var elsewhere = map[string]bool{
-	"GangScheduling": true, "NodeDeclaredFeatures": true, "DeferredPodScheduling": true,
+	"GangScheduling": true, "DeferredPodScheduling": true,
 	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true,
 }
 

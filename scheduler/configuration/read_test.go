@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 		if got := c.Profiles[0].Weights; !maps.Equal(got, want) {
 			t.Errorf("%s: weights %v", name, got)
 		}
-		if got := len(c.Profiles[0].Filters); got != 13 {
+		if got := len(c.Profiles[0].Filters); got != 14 {
 			t.Errorf("%s: %d filters: %v", name, got, c.Profiles[0].Filters)
 		}
 	}

@@ -84,6 +84,6 @@ func (s *Shared) All(a *Args) ([]Plugin, error) {
 	return append(all,
 		NewPodTopologySpread(a.Spread.DefaultConstraints, a.Spread.DefaultingType != configv1.ListDefaulting, s.Owners),
 		NewInterPodAffinity(s.Namespaces, s.NamespacesVersion, *a.Affinity.HardPodAffinityWeight, a.Affinity.IgnorePreferredTermsOfExistingPods),
-		balanced, ImageLocality{},
+		balanced, ImageLocality{}, NodeDeclaredFeatures{},
 	), nil
 }

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ndf "k8s.io/component-helpers/nodedeclaredfeatures"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"sagong/scheduler/state"
@@ -22,13 +23,17 @@ type Class struct {
 	Only []string
 
 	devices   *deviceFilter // nil without claims, or before they were looked at
+	features  ndf.FeatureSet
 	required  nodeaffinity.RequiredNodeAffinity
 	preferred *nodeaffinity.PreferredSchedulingTerms
 }
 
 // NewClass reads a pod's demands. It fails on an affinity that cannot be parsed.
 func NewClass(p *corev1.Pod) (*Class, error) {
-	c := &Class{Pod: p, Demand: state.DemandOf(p), Ports: state.Ports(p), Only: onlyNodes(p), required: nodeaffinity.GetRequiredNodeAffinity(p)}
+	c := &Class{
+		Pod: p, Demand: state.DemandOf(p), Ports: state.Ports(p), Only: onlyNodes(p),
+		required: nodeaffinity.GetRequiredNodeAffinity(p), features: FeaturesOf(p),
+	}
 	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil && len(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution) > 0 {
 		terms, err := nodeaffinity.NewPreferredSchedulingTerms(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
 		if err != nil {

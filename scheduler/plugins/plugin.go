@@ -22,7 +22,8 @@ const (
 	VolumeChanged
 	NamespaceChanged
 	ClaimChanged
-	ResourceMapped // a device class stands for other extended resources
+	ResourceMapped   // a device class stands for other extended resources
+	FeaturesDeclared // a node is new, or declares other features
 )
 
 // Plugin is one rule.
@@ -52,6 +53,14 @@ type Filter interface {
 	Plugin
 	// Filter returns why a pod of the class cannot go on a node, or nil.
 	Filter(c *Class, n *state.Node) *No
+}
+
+// Selective is a Filter that has nothing to say about most classes.
+type Selective interface {
+	Filter
+	// Concerns tells whether the rule may refuse any node for the class; Filter is
+	// not asked otherwise.
+	Concerns(c *Class) bool
 }
 
 // Relative is a score that counts only in comparison: the engine scales it by

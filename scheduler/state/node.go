@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ndf "k8s.io/component-helpers/nodedeclaredfeatures"
 )
 
 // Pod is a pod that takes room on a node, or is about to.
@@ -37,6 +38,8 @@ type Node struct {
 	Compared Resources // Used, with defaults for pods that request nothing
 	Pods     map[types.UID]*Pod
 	Cohorts  []Share
+	// Features are those the node declares of all that a pod may need.
+	Features ndf.FeatureSet
 	// Nominated pods wait for room here that others were asked to make.
 	Nominated []*Nominee
 	images    map[string]int64

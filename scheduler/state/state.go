@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	ndf "k8s.io/component-helpers/nodedeclaredfeatures"
 )
 
 // State is all nodes and the pods on them. It belongs to one goroutine.
@@ -75,6 +76,9 @@ func (s *State) SetNode(o *corev1.Node) {
 		s.order = append(s.order, n)
 	}
 	relabelled := n.Object == nil || !maps.Equal(n.Object.Labels, o.Labels)
+	if n.Object == nil || !slices.Equal(n.Object.Status.DeclaredFeatures, o.Status.DeclaredFeatures) {
+		n.Features = ndf.DefaultFramework.TryMap(o.Status.DeclaredFeatures)
+	}
 	n.Object, n.Capacity = o, FromList(o.Status.Allocatable)
 	if relabelled {
 		s.place(n)
