@@ -56,6 +56,9 @@ type ListOptions struct {
 type List struct {
 	Items    []object.Object
 	Revision object.Revision
+	// Kept are what a Keeper gives the Items for, in their order; nil where it
+	// gives none.
+	Kept []Kept
 }
 
 // WatchOptions narrow a Watch. FieldSelector "spec.nodeName=X" on pods is
@@ -93,6 +96,7 @@ type Event struct {
 	Type     EventType
 	Object   object.Object // nil for Bookmark
 	Revision object.Revision
+	Kept     Kept // of Object; nil for Deleted, and where a Keeper gives none
 }
 
 // Patch is a change in one of the API's patch forms.
@@ -143,6 +147,19 @@ type Recorder interface {
 	// EventForField is the same for a part of the object, such as
 	// "spec.containers{web}".
 	EventForField(regarding object.Object, fieldPath, eventType, reason, format string, args ...any)
+}
+
+// Kept stands for one version of an object that a Keeper has: it takes no memory
+// but its own.
+type Kept = any
+
+// Keeper is an optional power of a Client: it has the objects of some kinds
+// anyway, and gives one again to who has let go of it. Who follows very many
+// objects and seldom looks at one holds their Kept instead.
+type Keeper interface {
+	// Keeps returns what gives the object of a Kept of this kind, nil where lists
+	// and events have none. Soon after the last call it gives the same object.
+	Keeps(d *object.Definition) func(Kept) object.Object
 }
 
 // Streamer is an optional power of a Client: raw access to a subresource that

@@ -15,7 +15,9 @@ import (
 )
 
 // View holds all objects of one kind (or those a selector lets through), at one
-// revision. Objects are shared and immutable. Handlers run in the order of
+// revision. Objects are shared and immutable; of kinds of which there are very
+// many, the view holds but those that changed of late and asks its client for
+// others (client.Keeper). Handlers run in the order of
 // changes, in the view's own goroutine, and must be quick. The revision advances
 // only after they have run: who has waited for a revision knows that its changes
 // were handled.
@@ -25,7 +27,8 @@ type View[T object.Object] struct {
 	namespace string
 	selector  client.ListOptions
 	log       *slog.Logger
-	need      func() // starts a view that its hub holds back; nil without a hub
+	need      func()                          // starts a view that its hub holds back; nil without a hub
+	keeps     func(client.Kept) object.Object // nil for who holds all objects
 
 	mu       sync.RWMutex
 	items    map[object.Key]*slot[T]
@@ -33,6 +36,7 @@ type View[T object.Object] struct {
 	revision object.Revision
 	synced   bool
 	changed  chan struct{} // closed at the next advance of revision; nil when nobody waits
+	aging    aging[T]
 
 	// order is held while changes are applied and announced, so that a handler
 	// may read the view, and one added meanwhile neither misses nor doubles any.
@@ -47,7 +51,19 @@ type change[T object.Object] struct{ old, new T }
 
 // slot holds the newest version of an object, for the view and all its indexes:
 // a change that moves it in none of them costs one pointer.
-type slot[T object.Object] struct{ o T }
+type slot[T object.Object] struct {
+	o    T
+	kept client.Kept // gives o when the view has let go of it; nil for one that stays
+	age  uint32      // of the view when it changed, 0 when o was let go of
+}
+
+// of is a slot's object.
+func (v *View[T]) of(s *slot[T]) T {
+	if s.age == 0 && s.kept != nil {
+		return v.keeps(s.kept).(T)
+	}
+	return s.o
+}
 
 type index[T object.Object] struct {
 	values func(T) []string
@@ -57,10 +73,14 @@ type index[T object.Object] struct {
 // NewView makes a view of T's kind in all namespaces. Add indexes and handlers,
 // then Run it.
 func NewView[T object.Object](c client.Client, log *slog.Logger, o client.ListOptions) *View[T] {
-	return &View[T]{
+	v := &View[T]{
 		c: c, def: object.Of[T](c.Scheme()), selector: o, log: log,
-		items: map[object.Key]*slot[T]{}, indexes: map[string]*index[T]{},
+		items: map[object.Key]*slot[T]{}, indexes: map[string]*index[T]{}, aging: aging[T]{age: 1},
 	}
+	if k, ok := c.(client.Keeper); ok {
+		v.keeps = k.Keeps(v.def)
+	}
+	return v
 }
 
 // Index makes By(name, value) answer in the time of its result. values must
@@ -73,7 +93,7 @@ func (v *View[T]) Index(name string, values func(T) []string) {
 	}
 	ix := &index[T]{values: values, slots: map[string]map[*slot[T]]struct{}{}}
 	for _, s := range v.items {
-		ix.add(s)
+		ix.add(s, v.of(s))
 	}
 	v.indexes[name] = ix
 }
@@ -123,7 +143,7 @@ func (v *View[T]) Get(namespace, name string) (T, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if s := v.items[object.Key{Namespace: namespace, Name: name}]; s != nil {
-		return s.o, true
+		return v.of(s), true
 	}
 	var none T
 	return none, false
@@ -139,27 +159,65 @@ func (v *View[T]) Len() int {
 // All returns every object, in no order.
 func (v *View[T]) All() []T {
 	v.mu.RLock()
-	defer v.mu.RUnlock()
-	all := make([]T, 0, len(v.items))
+	g := gathered[T]{all: make([]T, 0, len(v.items))}
 	for _, s := range v.items {
-		all = append(all, s.o)
+		g.add(s)
 	}
-	return all
+	v.mu.RUnlock()
+	return g.objects(v)
+}
+
+// gathered are objects of a view; those that it has let go of come once it is
+// unlocked.
+type gathered[T object.Object] struct {
+	all   []T
+	apart []apart
+}
+
+type apart struct {
+	at   int
+	kept client.Kept
+}
+
+func (g *gathered[T]) add(s *slot[T]) {
+	if s.age == 0 && s.kept != nil {
+		g.apart = append(g.apart, apart{len(g.all), s.kept})
+	}
+	g.all = append(g.all, s.o)
+}
+
+func (g *gathered[T]) objects(v *View[T]) []T {
+	for _, x := range g.apart {
+		g.all[x.at] = v.keeps(x.kept).(T)
+	}
+	return g.all
 }
 
 // By returns the objects that an index holds under a value, in no order.
 func (v *View[T]) By(name, value string) []T {
 	v.mu.RLock()
+	slots := v.index(name).slots[value]
+	g := gathered[T]{all: make([]T, 0, len(slots))}
+	for s := range slots {
+		g.add(s)
+	}
+	v.mu.RUnlock()
+	return g.objects(v)
+}
+
+// Count is how many objects an index holds under a value.
+func (v *View[T]) Count(name, value string) int {
+	v.mu.RLock()
 	defer v.mu.RUnlock()
+	return len(v.index(name).slots[value])
+}
+
+func (v *View[T]) index(name string) *index[T] {
 	ix := v.indexes[name]
 	if ix == nil {
 		panic("reconcile: view of " + v.def.Kind + " has no index " + name)
 	}
-	found := make([]T, 0, len(ix.slots[value]))
-	for s := range ix.slots[value] {
-		found = append(found, s.o)
-	}
-	return found
+	return ix
 }
 
 // Each calls f for every object until it returns false. The view is locked for
@@ -169,7 +227,7 @@ func (v *View[T]) Each() iter.Seq[T] {
 		v.mu.RLock()
 		defer v.mu.RUnlock()
 		for _, s := range v.items {
-			if !yield(s.o) {
+			if !yield(v.of(s)) {
 				return
 			}
 		}
@@ -255,11 +313,15 @@ func (v *View[T]) replace(list client.List) {
 	var changes []change[T]
 	fresh := make(map[object.Key]bool, len(list.Items))
 	v.mu.Lock()
-	for _, o := range list.Items {
+	for i, o := range list.Items {
 		k := object.KeyOf(o)
 		fresh[k] = true
-		if s := v.items[k]; s == nil || s.o.GetResourceVersion() != o.GetResourceVersion() {
-			changes = v.set(changes, k, o.(T))
+		if s := v.items[k]; s == nil || v.of(s).GetResourceVersion() != o.GetResourceVersion() {
+			var kept client.Kept
+			if list.Kept != nil {
+				kept = list.Kept[i]
+			}
+			changes = v.set(changes, k, o.(T), kept)
 		}
 	}
 	for k := range v.items {
@@ -280,7 +342,7 @@ func (v *View[T]) apply(events []client.Event) {
 	for _, e := range events {
 		switch e.Type {
 		case client.Added, client.Modified:
-			changes = v.set(changes, object.KeyOf(e.Object), e.Object.(T))
+			changes = v.set(changes, object.KeyOf(e.Object), e.Object.(T), e.Kept)
 		case client.Deleted:
 			if k := object.KeyOf(e.Object); v.has(k) {
 				changes = append(changes, v.remove(k))
@@ -318,26 +380,25 @@ func (v *View[T]) has(k object.Key) bool {
 }
 
 // set stores an object and adds what that changed.
-func (v *View[T]) set(changes []change[T], k object.Key, o T) []change[T] {
+func (v *View[T]) set(changes []change[T], k object.Key, o T, kept client.Kept) []change[T] {
 	s := v.items[k]
 	if s == nil {
-		s = &slot[T]{o}
+		s = &slot[T]{}
 		v.items[k] = s
+		v.hold(s, o, kept)
 		for _, ix := range v.indexes {
-			ix.add(s)
+			ix.add(s, o)
 		}
 		return append(changes, change[T]{new: o})
 	}
-	old := s.o
+	old := v.of(s)
 	for _, ix := range v.indexes {
 		if !slices.Equal(ix.values(old), ix.values(o)) {
-			ix.drop(s)
-			s.o = o
-			ix.add(s)
-			s.o = old
+			ix.drop(s, old)
+			ix.add(s, o)
 		}
 	}
-	s.o = o
+	v.hold(s, o, kept)
 	if old.GetUID() != o.GetUID() {
 		return append(changes, change[T]{old: old}, change[T]{new: o})
 	}
@@ -346,15 +407,17 @@ func (v *View[T]) set(changes []change[T], k object.Key, o T) []change[T] {
 
 func (v *View[T]) remove(k object.Key) change[T] {
 	s := v.items[k]
+	o := v.of(s)
+	v.drop(s)
 	delete(v.items, k)
 	for _, ix := range v.indexes {
-		ix.drop(s)
+		ix.drop(s, o)
 	}
-	return change[T]{old: s.o}
+	return change[T]{old: o}
 }
 
-func (ix *index[T]) add(s *slot[T]) {
-	for _, val := range ix.values(s.o) {
+func (ix *index[T]) add(s *slot[T], o T) {
+	for _, val := range ix.values(o) {
 		m := ix.slots[val]
 		if m == nil {
 			m = map[*slot[T]]struct{}{}
@@ -364,8 +427,8 @@ func (ix *index[T]) add(s *slot[T]) {
 	}
 }
 
-func (ix *index[T]) drop(s *slot[T]) {
-	for _, val := range ix.values(s.o) {
+func (ix *index[T]) drop(s *slot[T], o T) {
+	for _, val := range ix.values(o) {
 		delete(ix.slots[val], s)
 		if len(ix.slots[val]) == 0 {
 			delete(ix.slots, val)

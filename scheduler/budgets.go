@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -55,7 +54,7 @@ func (b *budgets) split(pods []*state.Pod) (breaking, rest []*state.Pod) {
 	}
 	left := map[*budget]int32{}
 	for _, p := range pods {
-		if b.breaks(p.Object, left) {
+		if b.breaks(p, left) {
 			breaking = append(breaking, p)
 		} else {
 			rest = append(rest, p)
@@ -64,17 +63,19 @@ func (b *budgets) split(pods []*state.Pod) (breaking, rest []*state.Pod) {
 	return breaking, rest
 }
 
-func (b *budgets) breaks(p *corev1.Pod, left map[*budget]int32) bool {
-	if len(p.Labels) == 0 {
+func (b *budgets) breaks(p *state.Pod, left map[*budget]int32) bool {
+	if len(p.Labels()) == 0 {
 		return false
 	}
 	broken := false
-	for _, x := range b.of[p.Namespace] {
-		if !x.selector.Matches(labels.Set(p.Labels)) {
+	for _, x := range b.of[p.Namespace()] {
+		if !x.selector.Matches(labels.Set(p.Labels())) {
 			continue
 		}
-		if _, counted := x.disrupted[p.Name]; counted {
-			continue
+		if len(x.disrupted) > 0 {
+			if _, counted := x.disrupted[p.Object().Name]; counted {
+				continue
+			}
 		}
 		if _, known := left[x]; !known {
 			left[x] = x.allowed

@@ -73,6 +73,11 @@ func (s *Scheduler) podChanged(old, new *corev1.Pod) {
 		s.state.Denominate(new.UID)
 		known := s.state.Pod(new.UID)
 		s.state.Place(new, new.Spec.NodeName, false)
+		if s.pods != nil {
+			if kept := s.pods.Kept(new); kept != nil {
+				s.state.Pod(new.UID).Keep(kept, s.recall)
+			}
+		}
 		switch {
 		case known == nil || known.Node != new.Spec.NodeName || old != nil && !labels.Equals(old.Labels, new.Labels):
 			s.changes |= plugins.PodPlaced

@@ -33,16 +33,17 @@ func (s *Scheduler) evict(p *profile, x *queued, c *candidate) {
 			ended[g] = true
 			told = append(told, endOfGroup(g, p.name+": preempting to accommodate a higher priority pod", s.cfg.Now()))
 		}
-		if v.Object.DeletionTimestamp != nil || v.Preempted {
+		if v.Terminating() || v.Preempted {
 			continue // on its way out already
 		}
 		v.Preempted = true
+		o := v.Object()
 		told = append(told, write{
-			pod: withCondition(v.Object, corev1.PodCondition{
+			pod: withCondition(o, corev1.PodCondition{
 				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler,
 				Message: p.name + ": preempting to accommodate a higher priority pod",
 			}, s.cfg.Now()),
-			victim: &eviction{v.Object, "pod", x.pod.UID, c.node.Name, s.events[p.name]},
+			victim: &eviction{o, "pod", x.pod.UID, c.node.Name, s.events[p.name]},
 		})
 	}
 	s.state.Nominate(x.pod, c.node.Name)
@@ -59,12 +60,12 @@ func (s *Scheduler) displace(node *state.Node, priority int32) {
 		if n.Priority >= priority {
 			continue
 		}
-		s.state.Denominate(n.Object.UID)
-		if other := s.queue.pods[n.Object.UID]; other != nil {
+		s.state.Denominate(n.UID)
+		if other := s.queue.pods[n.UID]; other != nil {
 			s.condition(other)
 			s.queue.wakeOne(other, s.cfg.Now(), podUpdate)
 		} else if s.groups != nil {
-			s.wakeGroupOf(n.Object)
+			s.wakeGroupOf(n.Object())
 		}
 	}
 }

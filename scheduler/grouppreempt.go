@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
@@ -35,20 +36,16 @@ func (u *unit) moreImportant(o *unit) int {
 	}
 	return cmp.Or(
 		cmp.Compare(o.priority, u.priority), cmp.Compare(grouped(o), grouped(u)), cmp.Compare(len(o.pods), len(u.pods)),
-		u.started.Compare(o.started), cmp.Compare(u.pods[0].Object.UID, o.pods[0].Object.UID),
+		u.started.Compare(o.started), cmp.Compare(u.pods[0].UID, o.pods[0].UID),
 	)
 }
 
 // groupOfPlaced is the group of a placed pod, nil without one that is there.
 func (s *Scheduler) groupOfPlaced(x *state.Pod) *podGroup {
-	if s.groups == nil {
+	if s.groups == nil || x.Group == (unique.Handle[string]{}) {
 		return nil
 	}
-	name := groupOf(x.Object)
-	if name == "" {
-		return nil
-	}
-	g := s.groups[types.NamespacedName{Namespace: x.Object.Namespace, Name: name}]
+	g := s.groups[types.NamespacedName{Namespace: x.Namespace(), Name: x.Group.Value()}]
 	if g == nil || g.object == nil {
 		return nil
 	}
@@ -89,7 +86,7 @@ func (s *Scheduler) below(priority int32, now time.Time) []*unit {
 		}
 	}
 	for _, u := range list {
-		slices.SortFunc(u.pods, func(a, b *state.Pod) int { return cmp.Compare(a.Object.UID, b.Object.UID) })
+		slices.SortFunc(u.pods, func(a, b *state.Pod) int { return cmp.Compare(a.UID, b.UID) })
 	}
 	slices.SortFunc(list, (*unit).moreImportant)
 	return list
@@ -106,7 +103,7 @@ func (b *budgets) splitUnits(list []*unit) (sorted []*unit, first int) {
 	for _, u := range list {
 		broken := false
 		for _, x := range u.pods {
-			broken = b.breaks(x.Object, left) || broken
+			broken = b.breaks(x, left) || broken
 		}
 		if broken {
 			breaking = append(breaking, u)
@@ -192,7 +189,7 @@ func (s *Scheduler) makingRoom(g *podGroup, nominated map[types.UID]string) bool
 
 func (s *Scheduler) suspend(u *unit) {
 	for _, x := range u.pods {
-		s.state.Suspend(x.Object.UID)
+		s.state.Suspend(x.UID)
 	}
 }
 
@@ -342,15 +339,16 @@ func (s *Scheduler) evictUnits(p *profile, g *podGroup, units []*unit) {
 			told = append(told, endOfGroup(u.group, why, s.cfg.Now()))
 		}
 		for _, x := range u.pods {
-			if x.Object.DeletionTimestamp != nil || x.Preempted {
+			if x.Terminating() || x.Preempted {
 				continue // on its way out already
 			}
 			x.Preempted = true
+			o := x.Object()
 			told = append(told, write{
-				pod: withCondition(x.Object, corev1.PodCondition{
+				pod: withCondition(o, corev1.PodCondition{
 					Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler, Message: why,
 				}, s.cfg.Now()),
-				victim: &eviction{x.Object, "podgroup", g.object.UID, "cluster", s.events[p.name]},
+				victim: &eviction{o, "podgroup", g.object.UID, "cluster", s.events[p.name]},
 			})
 		}
 	}

@@ -204,9 +204,9 @@ func (s *Scheduler) wakeNominees(node string) {
 		return
 	}
 	for _, nominee := range n.Nominated {
-		x := s.queue.pods[nominee.Object.UID]
+		x := s.queue.pods[nominee.UID]
 		if x == nil && s.groups != nil {
-			s.wakeGroupOf(nominee.Object)
+			s.wakeGroupOf(nominee.Object())
 			continue
 		}
 		if x == nil || x.place != unschedulable {

@@ -95,11 +95,12 @@ func leaving(x *state.Pod) bool {
 	if x.Preempted {
 		return true
 	}
-	if x.Object.DeletionTimestamp == nil {
+	if !x.Terminating() {
 		return false
 	}
-	for i := range x.Object.Status.Conditions {
-		if c := &x.Object.Status.Conditions[i]; c.Type == corev1.DisruptionTarget {
+	status := &x.Object().Status
+	for i := range status.Conditions {
+		if c := &status.Conditions[i]; c.Type == corev1.DisruptionTarget {
 			return c.Status == corev1.ConditionTrue && c.Reason == corev1.PodReasonPreemptionByScheduler
 		}
 	}
@@ -276,7 +277,7 @@ func (p *plan) ask(n *state.Node) *plugins.No {
 // moreImportant orders pods: higher priority first, then those that started
 // earlier; names settle the rest, so that the choice does not depend on maps.
 func (p *preemptor) moreImportant(a, b *state.Pod) int {
-	return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.Started(p.now).Compare(b.Started(p.now)), cmp.Compare(a.Object.UID, b.Object.UID))
+	return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.Started(p.now).Compare(b.Started(p.now)), cmp.Compare(a.UID, b.UID))
 }
 
 func (p *preemptor) weigh(n *state.Node, victims []*state.Pod, broken int) *candidate {

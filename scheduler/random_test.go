@@ -122,7 +122,7 @@ func TestPreemptionHoldsAgainstThePlainDefinition(t *testing.T) {
 				t.Fatalf("seed %d: pod %s takes %+v on %s, the least is %+v", seed, p.Name, have, got.node.Name, best)
 			}
 			for _, v := range got.victims {
-				w.remove(v.Object.Name)
+				w.remove(v.Object().Name)
 			}
 			if !w.plain.may(p, w.plain.node(got.node.Name)) {
 				t.Fatalf("seed %d: pod %s still must not go on %s", seed, p.Name, got.node.Name)

@@ -55,8 +55,10 @@ type Config struct {
 type Scheduler struct {
 	cfg      Config
 	profiles map[string]*profile
-	events   map[string]client.Recorder // by profile
-	rules    []plugins.Plugin           // of all profiles
+	events   map[string]client.Recorder   // by profile
+	rules    []plugins.Plugin             // of all profiles
+	pods     *reconcile.View[*corev1.Pod] // nil before Run
+	recall   state.Source                 // of pods
 	owners   *plugins.Owners
 
 	mu     sync.Mutex
@@ -119,6 +121,7 @@ func New(cfg Config) (*Scheduler, error) {
 // Run places pods until ctx ends. Bindings under way are finished first.
 func (s *Scheduler) Run(ctx context.Context) error {
 	nodes, pods := reconcile.ViewOf[*corev1.Node](s.cfg.Hub), reconcile.ViewOf[*corev1.Pod](s.cfg.Hub)
+	s.pods, s.recall = pods, pods.Recall
 	budgets := reconcile.ViewOf[*policyv1.PodDisruptionBudget](s.cfg.Hub)
 	namespaces := reconcile.ViewOf[*corev1.Namespace](s.cfg.Hub)
 	for _, synced := range []func(context.Context) error{nodes.Synced, pods.Synced, budgets.Synced, namespaces.Synced, s.owners.Synced} {

@@ -229,6 +229,9 @@ func (e *Engine) committed(s step, r store.Result) outcome {
 		it.obj = s.obj
 		if m != nil && m.obj != nil && !s.gone && !s.kind.Custom() {
 			e.alike.note(s.kind, m.obj, r.Record.Size())
+			if s.kind.LetsGo() {
+				s.kind.aging.note(r.Record)
+			}
 		}
 	}
 	return outcome{item: it, gone: s.gone}

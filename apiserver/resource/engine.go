@@ -45,6 +45,7 @@ type Engine struct {
 	now       func() time.Time
 	json      *jsonCache
 	retired   retired
+	keeping   [16]sync.Mutex // by revision
 	interner  object.Interner
 	alike     alike
 	fields    *object.FieldManagers
@@ -88,7 +89,9 @@ type Kind struct {
 	*object.Definition
 	*object.Codec
 	prefix string // of the store's keys
+	isPods bool
 	shared sharing
+	aging  aging
 	long   sync.Mutex // of those who decode long lists
 	alias  bool       // another kind's objects in another version: records keep nothing for it
 }
@@ -106,7 +109,8 @@ func (e *Engine) Kind(d *object.Definition) *Kind {
 	if k := e.kinds[d]; k != nil {
 		return k
 	}
-	k = &Kind{Definition: d, Codec: object.NewCodec(d), prefix: Prefix(d), alias: d.Dynamic != nil && d.Dynamic.Alias}
+	k = &Kind{Definition: d, Codec: object.NewCodec(d), prefix: Prefix(d), alias: d.Dynamic != nil && d.Dynamic.Alias,
+		isPods: d.Group == "" && d.Resource == "pods"}
 	if d.Gone() {
 		k.alias = true // a successor has the records
 	} else {

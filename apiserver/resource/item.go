@@ -20,6 +20,7 @@ type memo struct {
 	obj  object.Object
 	bare bool // obj lacks the managed fields that the stored bytes have
 	json atomic.Pointer[[]byte]
+	used atomic.Uint32 // when obj was last asked for, in ages of the kind
 }
 
 // Stamp implements store.Stamper: the object learns its revision before anybody
@@ -42,6 +43,7 @@ func (k *Kind) newMemo(o object.Object) (any, *memo) {
 	if k.Dynamic == nil {
 		m := &memo{}
 		m.obj, m.bare = k.bare(o)
+		m.used.Store(k.aging.age.Load())
 		return m, m
 	}
 	m := &kindMemo{memo: memo{obj: o}, of: k}
@@ -226,7 +228,14 @@ func (i Item) keep(o object.Object) object.Object {
 	if !i.k.shared.on.Load() || !i.e.newest(i.rec) {
 		return o
 	}
+	// Those who read it at the same time get the same object.
+	one := &i.e.keeping[i.rev%object.Revision(len(i.e.keeping))]
+	one.Lock()
+	defer one.Unlock()
 	had := i.memo()
+	if had != nil && had.obj != nil {
+		return had.obj
+	}
 	kept, fresh := i.k.newMemo(o)
 	if !i.k.Custom() {
 		// What it has in common with its like need not be looked up text by text.
@@ -239,6 +248,9 @@ func (i Item) keep(o object.Object) object.Object {
 		fresh.json.Store(had.json.Load())
 	}
 	i.rec.SetMemo(kept)
+	if i.k.LetsGo() {
+		i.k.aging.note(i.rec)
+	}
 	return fresh.obj
 }
 
@@ -280,12 +292,15 @@ func (i Item) known() *memo {
 		return nil
 	}
 	if m := i.memo(); m != nil && m.obj != nil {
+		if i.k.LetsGo() {
+			if age := i.k.aging.age.Load(); m.used.Load() != age {
+				m.used.Store(age)
+			}
+		}
 		return m
 	}
 	return nil
 }
-
-func (k *Kind) isPods() bool { return k.Group == "" && k.Resource == "pods" }
 
 // sharedMeta is Meta without the managed fields, where that costs less.
 func (i Item) sharedMeta() (metav1.Object, error) {
@@ -309,7 +324,7 @@ func (i Item) matches(s object.Selector) (bool, error) {
 		}
 		return s.MatchesMeta(m), nil
 	}
-	if holds, ok := s.Sole("spec.nodeName"); ok && i.rec != nil && i.k.isPods() {
+	if holds, ok := s.Sole("spec.nodeName"); ok && i.rec != nil && i.k.isPods {
 		// Asked for every change of every pod, also of versions whose object was
 		// dropped.
 		if m := i.known(); m != nil {

@@ -27,7 +27,10 @@ type Client struct {
 	authz  authorizer.UnconditionalAuthorizer
 }
 
-var _ client.Client = (*Client)(nil)
+var (
+	_ client.Client = (*Client)(nil)
+	_ client.Keeper = (*Client)(nil)
+)
 
 // New makes a client that acts as u. name is its field manager, such as
 // "kube-scheduler". authz decides what it may do; nil allows everything.
@@ -98,7 +101,22 @@ func (c *Client) List(ctx context.Context, d *object.Definition, namespace strin
 	if out.Items, err = resource.Objects(l.Items); err != nil {
 		return client.List{}, apierrors.NewInternalError(err)
 	}
+	if t.LetsGo() {
+		out.Kept = make([]client.Kept, len(l.Items))
+		for i := range l.Items {
+			out.Kept[i] = l.Items[i].Kept()
+		}
+	}
 	return out, nil
+}
+
+// Keeps implements client.Keeper.
+func (c *Client) Keeps(d *object.Definition) func(client.Kept) object.Object {
+	k := c.engine.Kind(d)
+	if !k.LetsGo() {
+		return nil
+	}
+	return func(kept client.Kept) object.Object { return c.engine.Kept(k, kept) }
 }
 
 // Watch implements client.Client.
@@ -116,12 +134,13 @@ func (c *Client) Watch(ctx context.Context, d *object.Definition, namespace stri
 	if err != nil {
 		return nil, err
 	}
-	return &watch{w: w}, nil
+	return &watch{w: w, keeps: t.LetsGo()}, nil
 }
 
 // watch gives the engine's events with their typed objects.
 type watch struct {
-	w *resource.Watch
+	w     *resource.Watch
+	keeps bool
 }
 
 func (w *watch) Next(ctx context.Context) ([]client.Event, error) {
@@ -136,6 +155,9 @@ func (w *watch) Next(ctx context.Context) ([]client.Event, error) {
 			return nil, apierrors.NewInternalError(err)
 		}
 		out[i] = client.Event{Type: e.Type, Object: o, Revision: e.Revision}
+		if e.Type != client.Deleted && w.keeps {
+			out[i].Kept = e.Item.Kept()
+		}
 	}
 	return out, nil
 }

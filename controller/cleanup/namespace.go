@@ -44,10 +44,12 @@ type Elsewhere struct {
 // NewNamespace returns the controller that empties namespaces being deleted and
 // then lets them go. elsewhere deletes what other API servers keep; it may be nil.
 func NewNamespace(h *reconcile.Hub, elsewhere func(ctx context.Context, namespace string) Elsewhere) reconcile.Controller {
-	return &namespaceController{
+	c := &namespaceController{
 		elsewhere:  elsewhere,
 		namespaces: reconcile.ViewOf[*corev1.Namespace](h), pods: reconcile.ViewOf[*corev1.Pod](h), awaited: map[string]int{},
 	}
+	c.pods.Index("namespace", func(p *corev1.Pod) []string { return []string{p.Namespace} })
+	return c
 }
 
 func (c *namespaceController) Name() string { return "namespace" }
@@ -74,12 +76,7 @@ func (c *namespaceController) Inputs() []reconcile.Input {
 // end.
 func (c *namespaceController) await(namespace string) {
 	c.pods.Still(func() {
-		n := 0
-		for p := range c.pods.Each() {
-			if p.Namespace == namespace {
-				n++
-			}
-		}
+		n := c.pods.Count("namespace", namespace)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if delete(c.awaited, namespace); n > 0 {

@@ -29,6 +29,9 @@ const (
 // pod's: those have a namespace.
 var terminatedKey = object.Key{Name: "terminated"}
 
+// finishedIndex holds the pods that have come to their end, under "".
+const finishedIndex = "finished"
+
 type podCollector struct {
 	pods     *reconcile.View[*corev1.Pod]
 	nodes    *reconcile.View[*corev1.Node]
@@ -47,6 +50,12 @@ func NewPodGarbageCollector(h *reconcile.Hub) reconcile.Controller {
 		limit: terminatedLimit, missing: map[string]time.Time{},
 	}
 	c.pods.Index("node", func(p *corev1.Pod) []string { return []string{p.Spec.NodeName} })
+	c.pods.Index(finishedIndex, func(p *corev1.Pod) []string {
+		if podstate.Finished(p) {
+			return []string{""}
+		}
+		return nil
+	})
 	return c
 }
 
@@ -63,7 +72,7 @@ func (c *podCollector) Inputs() []reconcile.Input {
 			case new == nil:
 				c.mu.Lock()
 				maps.DeleteFunc(c.missing, func(node string, since time.Time) bool {
-					return time.Since(since) > time.Hour && len(c.pods.By("node", node)) == 0
+					return time.Since(since) > time.Hour && c.pods.Count("node", node) == 0
 				})
 				c.missing[old.Name] = time.Now()
 				c.mu.Unlock()
@@ -162,12 +171,7 @@ func (c *podCollector) Reconcile(ctx context.Context, w client.Client, key objec
 
 // thinOut deletes the oldest finished pods beyond the limit, evicted ones first.
 func (c *podCollector) thinOut(ctx context.Context, w client.Client) error {
-	var finished []*corev1.Pod
-	for p := range c.pods.Each() {
-		if podstate.Finished(p) {
-			finished = append(finished, p)
-		}
-	}
+	finished := c.pods.By(finishedIndex, "")
 	surplus := len(finished) - c.limit
 	if surplus <= 0 {
 		return nil

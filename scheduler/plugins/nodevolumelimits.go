@@ -3,7 +3,6 @@ package plugins
 import (
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
 	"sagong/scheduler/state"
@@ -22,9 +21,9 @@ func (NodeVolumeLimits) Helps() Change { return NodeChanged | VolumeChanged | Po
 // driven is a volume of a driver: its handle, or the claim it will be made for.
 type driven struct{ driver, volume string }
 
-// volumesOf are the volumes of drivers that a pod uses.
-func (l NodeVolumeLimits) volumesOf(p *corev1.Pod) (all []driven) {
-	for _, key := range state.Claims(p) {
+// volumesOf are the volumes of drivers behind claims.
+func (l NodeVolumeLimits) volumesOf(claims []state.Claim) (all []driven) {
+	for _, key := range claims {
 		c, ok := l.claims.Get(key.Namespace, key.Name)
 		if !ok {
 			continue
@@ -49,7 +48,7 @@ type volumeCount struct {
 
 // Begin implements PreFilter.
 func (l NodeVolumeLimits) Begin(c *Class, _ *state.State) (NodeFilter, *No) {
-	all := l.volumesOf(c.Pod)
+	all := l.volumesOf(state.Claims(c.Pod))
 	if len(all) == 0 {
 		return nil, nil
 	}
@@ -82,7 +81,7 @@ func (v *volumeCount) Filter(n *state.Node) *No {
 	}
 	there := map[driven]bool{}
 	for _, p := range n.Pods {
-		for _, d := range v.l.volumesOf(p.Object) {
+		for _, d := range v.l.volumesOf(p.Claims()) {
 			there[d] = true
 		}
 	}

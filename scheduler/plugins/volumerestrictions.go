@@ -55,8 +55,8 @@ func (r *restricted) Version() uint64 { return r.asked.Add(1) }
 // Filter implements NodeFilter.
 func (r *restricted) Filter(n *state.Node) *No {
 	for _, p := range n.Pods {
-		for i := range p.Object.Spec.Volumes {
-			if theirs := &p.Object.Spec.Volumes[i]; isDisk(theirs) && slices.ContainsFunc(r.disks, func(v corev1.Volume) bool { return clash(&v, theirs) }) {
+		for i := range p.Disks {
+			if theirs := &p.Disks[i]; slices.ContainsFunc(r.disks, func(v corev1.Volume) bool { return clash(&v, theirs) }) {
 				return Refuse("node(s) had no available disk")
 			}
 		}

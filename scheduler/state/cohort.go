@@ -80,13 +80,29 @@ func (s *State) join(p *corev1.Pod) *Cohort {
 	c := s.cohorts[key]
 	if c == nil {
 		c = &Cohort{Namespace: p.Namespace, Labels: p.Labels, Affinity: podAffinity(p), Terminating: p.DeletionTimestamp != nil, key: key}
-		s.cohorts[key] = c
-		if c.Affinity != nil {
-			s.affine = append(s.affine, c)
-		}
+		s.found(c)
 	}
 	c.pods++
 	return c
+}
+
+// rejoin counts a pod into the cohort that it has left, or its successor.
+func (s *State) rejoin(left *Cohort) *Cohort {
+	c := s.cohorts[left.key]
+	if c == nil {
+		fresh := *left
+		c = &fresh
+		s.found(c)
+	}
+	c.pods++
+	return c
+}
+
+func (s *State) found(c *Cohort) {
+	s.cohorts[c.key] = c
+	if c.Affinity != nil {
+		s.affine = append(s.affine, c)
+	}
 }
 
 func (s *State) leave(c *Cohort) {

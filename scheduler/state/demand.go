@@ -67,13 +67,23 @@ func Claims(p *corev1.Pod) []Claim {
 type Demand struct {
 	Hard, Compared Resources
 	Priority       int32
-	ports          []Port
-	claims         []Claim
+	// Disks are volumes that some may have to themselves on a node.
+	Disks  []corev1.Volume
+	ports  []Port
+	claims []Claim
 }
+
+// Claims are those whose volumes the pod mounts.
+func (d *Demand) Claims() []Claim { return d.claims }
 
 // DemandOf reads a pod.
 func DemandOf(p *corev1.Pod) *Demand {
 	d := &Demand{Priority: corev1helpers.PodPriority(p), ports: Ports(p), claims: Claims(p)}
+	for i := range p.Spec.Volumes {
+		if v := &p.Spec.Volumes[i]; v.GCEPersistentDisk != nil || v.AWSElasticBlockStore != nil || v.RBD != nil || v.ISCSI != nil {
+			d.Disks = append(d.Disks, *v)
+		}
+	}
 	d.Hard, d.Compared = Requests(p)
 	return d
 }

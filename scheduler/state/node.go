@@ -3,27 +3,66 @@ package state
 import (
 	"slices"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ndf "k8s.io/component-helpers/nodedeclaredfeatures"
 )
 
-// Pod is a pod that takes room on a node, or is about to.
+// Pod is a pod that takes room on a node, or is about to. Of its object it holds
+// what is asked of very many pods at once.
 type Pod struct {
-	Object  *corev1.Pod // shared, immutable
+	UID     types.UID
+	Group   unique.Handle[string] // the PodGroup's name; the zero value without one
 	Node    string
 	Assumed bool // placed here by the scheduler, not yet seen bound
 	// Preempted pods were told to make room, and are not asked again.
 	Preempted bool
 	*Demand
-	cohort *Cohort
+	cohort  *Cohort
+	started int64 // in seconds since 1970; 0 for not yet
+	object  any   // *corev1.Pod, or what source gives it for
+	source  Source
 }
+
+// Source gives the pod of what a view keeps for it (reconcile.View.Kept).
+type Source func(any) *corev1.Pod
+
+func (p *Pod) set(o *corev1.Pod) {
+	p.UID, p.object, p.source, p.started, p.Group = o.UID, o, nil, 0, unique.Handle[string]{}
+	if t := o.Status.StartTime; t != nil {
+		p.started = t.Unix()
+	}
+	if g := o.Spec.SchedulingGroup; g != nil && g.PodGroupName != nil && *g.PodGroupName != "" {
+		p.Group = unique.Make(*g.PodGroupName)
+	}
+}
+
+// Object is the pod, shared and immutable. It may have to be decoded.
+func (p *Pod) Object() *corev1.Pod {
+	if p.source != nil {
+		return p.source(p.object)
+	}
+	return p.object.(*corev1.Pod)
+}
+
+// Keep has the pod's object come from source from now on.
+func (p *Pod) Keep(kept any, source Source) { p.object, p.source = kept, source }
+
+// Namespace is the pod's.
+func (p *Pod) Namespace() string { return p.cohort.Namespace }
+
+// Labels are the pod's.
+func (p *Pod) Labels() map[string]string { return p.cohort.Labels }
+
+// Terminating tells whether the pod is being deleted.
+func (p *Pod) Terminating() bool { return p.cohort.Terminating }
 
 // Started is when the pod's node took it up, now for one that has not.
 func (p *Pod) Started(now time.Time) time.Time {
-	if p.Object.Status.StartTime != nil {
-		return p.Object.Status.StartTime.Time
+	if p.started != 0 {
+		return time.Unix(p.started, 0)
 	}
 	return now
 }
@@ -100,9 +139,9 @@ func (n *Node) Take(p *Pod) { n.count(p, -1) }
 
 func (n *Node) count(p *Pod, sign int64) {
 	if sign > 0 {
-		n.Pods[p.Object.UID] = p
+		n.Pods[p.UID] = p
 	} else {
-		delete(n.Pods, p.Object.UID)
+		delete(n.Pods, p.UID)
 	}
 	n.Used.Add(&p.Hard, sign)
 	n.Compared.Add(&p.Compared, sign)

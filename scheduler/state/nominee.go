@@ -17,7 +17,7 @@ type Nominee struct {
 // Nominate notes that a pod waits for room on a node; "" takes that back.
 func (s *State) Nominate(p *corev1.Pod, node string) {
 	if old := s.nominees[p.UID]; old != nil {
-		if node != "" && old.node.Name == node && old.Object == p {
+		if node != "" && old.node.Name == node && old.object == any(p) {
 			return
 		}
 		s.Denominate(p.UID)
@@ -26,7 +26,8 @@ func (s *State) Nominate(p *corev1.Pod, node string) {
 		return
 	}
 	n := s.node(node)
-	x := &Nominee{&Pod{Object: p, Node: node, Demand: DemandOf(p), cohort: s.join(p)}, n}
+	x := &Nominee{&Pod{Node: node, Demand: DemandOf(p), cohort: s.join(p)}, n}
+	x.set(p)
 	s.nominees[p.UID] = x
 	n.Nominated = append(n.Nominated, x)
 	s.touch(n)
@@ -61,7 +62,7 @@ func (n *Node) Weighty(priority int32, self types.UID) []*Nominee {
 	}
 	var list []*Nominee
 	for _, x := range n.Nominated {
-		if x.Priority >= priority && x.Object.UID != self {
+		if x.Priority >= priority && x.UID != self {
 			list = append(list, x)
 		}
 	}

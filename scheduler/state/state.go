@@ -157,12 +157,15 @@ func (s *State) Place(o *corev1.Pod, node string, assumed bool) {
 func (s *State) PlaceLike(o *corev1.Pod, node string, assumed bool, d *Demand) {
 	if old := s.pods[o.UID]; old != nil {
 		if old.Node == node && old.same(d) && old.cohort.holds(o) {
-			old.Object, old.Assumed = o, assumed
+			old.set(o)
+			old.Assumed = assumed
 			return
 		}
 		s.Remove(o.UID)
 	}
-	s.hold(&Pod{Object: o, Node: node, Assumed: assumed, Demand: d, cohort: s.join(o)})
+	p := &Pod{Node: node, Assumed: assumed, Demand: d, cohort: s.join(o)}
+	p.set(o)
+	s.hold(p)
 }
 
 // holds tells whether a pod is of the cohort, its affinity being unchangeable.
@@ -202,19 +205,19 @@ func (s *State) Suspend(uid types.UID) *Pod {
 
 // Resume is the reverse of Suspend.
 func (s *State) Resume(p *Pod) {
-	p.cohort = s.join(p.Object)
+	p.cohort = s.rejoin(p.cohort)
 	s.hold(p)
 }
 
 // hold counts a pod where it says that it is.
 func (s *State) hold(p *Pod) {
 	n := s.node(p.Node)
-	s.pods[p.Object.UID] = p
+	s.pods[p.UID] = p
 	for _, c := range p.claims {
 		if s.claims[c] == nil {
 			s.claims[c] = map[types.UID]*Pod{}
 		}
-		s.claims[c][p.Object.UID] = p
+		s.claims[c][p.UID] = p
 	}
 	n.Put(p)
 	s.touch(n)
