@@ -1,6 +1,8 @@
 package compose
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"sagong/apiserver/admission"
@@ -24,6 +26,12 @@ func (s *server) openAdmission(d admission.Deps) error {
 		s.quota.Limit(configured.quota)
 	}
 	d.PodSecurity, d.Quota = &security, s.quota
+	d.NodeSelectors, d.Tolerations, d.EventLimits = configured.nodeSelectors, configured.tolerations, configured.events
+	if slices.Contains(s.cfg.EnableAdmission, "EventRateLimit") {
+		if err := admission.ValidateEventLimits(d.EventLimits).ToAggregate(); err != nil {
+			return fmt.Errorf("cannot use EventRateLimit, which --admission-control-config-file configures: %w", err)
+		}
+	}
 	rules, err := admission.Choose(admission.All(d), s.cfg.EnableAdmission, s.cfg.DisableAdmission)
 	if err != nil {
 		return err

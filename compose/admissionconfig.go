@@ -1,11 +1,13 @@
 package compose
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/admission/plugin/resourcequota/apis/resourcequota"
@@ -14,15 +16,20 @@ import (
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	psaconfig "k8s.io/pod-security-admission/admission/api"
 	psaload "k8s.io/pod-security-admission/admission/api/load"
+	"sigs.k8s.io/yaml"
 
+	"sagong/apiserver/admission"
 	"sagong/apiserver/configfile"
 )
 
 // admissionConfig is what --admission-control-config-file says to those rules
 // that have something to configure; nil where it says nothing.
 type admissionConfig struct {
-	podSecurity *psaconfig.PodSecurityConfiguration
-	quota       *resourcequota.Configuration
+	podSecurity   *psaconfig.PodSecurityConfiguration
+	quota         *resourcequota.Configuration
+	nodeSelectors map[string]string
+	tolerations   admission.TolerationRules
+	events        []admission.EventLimit
 }
 
 // readAdmissionConfig reads an AdmissionConfiguration. What it holds for rules
@@ -57,6 +64,21 @@ func readAdmissionConfig(file string) (c admissionConfig, err error) {
 			c.podSecurity, err = psaload.LoadFromData(data)
 		case "ResourceQuota":
 			c.quota, err = readQuotaConfig(data)
+		case "PodNodeSelector":
+			var conf struct {
+				PodNodeSelectorPluginConfig map[string]string `json:"podNodeSelectorPluginConfig"`
+			}
+			err = yaml.Unmarshal(data, &conf)
+			c.nodeSelectors = conf.PodNodeSelectorPluginConfig
+		case "PodTolerationRestriction":
+			err = readPluginConfig(data, "podtolerationrestriction.admission.k8s.io", &c.tolerations)
+		case "EventRateLimit":
+			var conf struct {
+				Limits []admission.EventLimit `json:"limits"`
+			}
+			if err = readPluginConfig(data, "eventratelimit.admission.k8s.io", &conf); err == nil {
+				c.events, err = conf.Limits, admission.ValidateEventLimits(conf.Limits).ToAggregate()
+			}
 		default:
 			err = errors.New("this admission plugin has no configuration here")
 		}
@@ -65,6 +87,30 @@ func readAdmissionConfig(file string) (c admissionConfig, err error) {
 		}
 	}
 	return c, nil
+}
+
+// readPluginConfig reads a Configuration v1alpha1 of a plugin's own group.
+func readPluginConfig(data []byte, group string, into any) error {
+	var head struct {
+		metav1.TypeMeta `json:",inline"`
+	}
+	if err := yaml.Unmarshal(data, &head); err != nil {
+		return err
+	}
+	if want := (metav1.TypeMeta{APIVersion: group + "/v1alpha1", Kind: "Configuration"}); head.TypeMeta != want {
+		return fmt.Errorf("no kind %q is registered for version %q: it must be a %s of %s", head.Kind, head.APIVersion, want.Kind, want.APIVersion)
+	}
+	all := map[string]any{}
+	if err := yaml.UnmarshalStrict(data, &all); err != nil {
+		return err
+	}
+	delete(all, "apiVersion")
+	delete(all, "kind")
+	rest, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return yaml.UnmarshalStrict(rest, into)
 }
 
 func readQuotaConfig(data []byte) (*resourcequota.Configuration, error) {

@@ -51,7 +51,10 @@ type cluster struct {
 	hub *reconcile.Hub
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T) *cluster { return newClusterWith(t, admission.Deps{}) }
+
+// newClusterWith has some rules configured, and those on that are off otherwise.
+func newClusterWith(t *testing.T, d admission.Deps, enable ...string) *cluster {
 	t.Helper()
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	var l late
@@ -63,11 +66,11 @@ func newCluster(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen, err := admission.Choose(admission.All(admission.Deps{
-		Workloads: true, PodSecurity: &security, Quota: quota.New(c.hub, time.Now),
-		Client: c.Client, Hub: c.hub, Rules: rules, Authorizer: authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}, {Name: "rbac", Authorizer: rules}},
-		ServicePrefix: netip.MustParsePrefix("10.96.0.0/24"), FirstNodePort: 30000, LastNodePort: 30009,
-	}), nil, nil)
+	d.Workloads, d.PodSecurity, d.Quota = true, &security, quota.New(c.hub, time.Now)
+	d.Client, d.Hub, d.Rules = c.Client, c.hub, rules
+	d.Authorizer = authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}, {Name: "rbac", Authorizer: rules}}
+	d.ServicePrefix, d.FirstNodePort, d.LastNodePort = netip.MustParsePrefix("10.96.0.0/24"), 30000, 30009
+	chosen, err := admission.Choose(admission.All(d), enable, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"net/netip"
+	"time"
 
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -13,7 +14,7 @@ import (
 
 // Deps is what the rules need.
 type Deps struct {
-	// Client reads with the server's own rights; it never writes.
+	// Client reads with the server's own rights. NamespaceAutoProvision writes, too.
 	Client        client.Client
 	Hub           *reconcile.Hub
 	Rules         *authz.RBAC
@@ -29,24 +30,38 @@ type Deps struct {
 	// PodSecurity and Quota are nil for a server without.
 	PodSecurity *PodSecurity
 	Quota       *quota.Ledger
+	// NodeSelectors, Tolerations and EventLimits configure PodNodeSelector,
+	// PodTolerationRestriction and EventRateLimit.
+	NodeSelectors map[string]string
+	Tolerations   TolerationRules
+	EventLimits   []EventLimit
 }
 
 // All is every rule, in upstream's order; Choose says which of them run.
 func All(d Deps) []Plugin {
 	list := []Plugin{
 		NotYet{},
+		AlwaysAdmit{},
+		NamespaceAutoProvision{d.Client},
 		NamespaceLifecycle{d.Client},
+		NamespaceExists{d.Client},
+		LimitPodHardAntiAffinityTopology{},
 		LimitRanger{d.Client},
 		ServiceAccount{d.Client},
 		NodeRestriction{d.Client, d.Authorizer},
 		TaintNodesByCondition{},
+		AlwaysPullImages{},
 	}
 	if d.PodSecurity != nil {
 		list = append(list, *d.PodSecurity)
 	}
 	list = append(list,
+		PodNodeSelector{d.Client, d.NodeSelectors},
 		Priority{d.Client},
 		DefaultTolerationSeconds{},
+		PodTolerationRestriction{d.Client, d.Tolerations},
+		NewEventRateLimit(d.EventLimits, time.Now),
+		ExtendedResourceToleration{},
 		DefaultStorageClass{d.Client},
 		StorageObjectInUseProtection{},
 		OwnerReferencesPermissionEnforcement{d.Client, d.Authorizer},
@@ -57,6 +72,7 @@ func All(d Deps) []Plugin {
 		ClusterTrustBundleAttest{d.Authorizer},
 		CertificateSubjectRestriction{},
 		DefaultIngressClass{d.Client},
+		DenyServiceExternalIPs{},
 		PodTopologyLabels{d.Client},
 		NodeDeclaredFeatureValidator{d.Client},
 		PodResizeValidator{d.Client},
@@ -76,5 +92,5 @@ func All(d Deps) []Plugin {
 	if d.Quota != nil {
 		list = append(list, d.Quota)
 	}
-	return list
+	return append(list, AlwaysDeny{})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -130,4 +131,13 @@ var podResource = schema.GroupResource{Resource: "pods"}
 
 func onPodCreate(a *resource.Attributes) bool {
 	return a.Operation == resource.Create && a.Subresource == "" && a.Definition.GR() == podResource
+}
+
+// onPodWrite is the pod that is created or updated; nil for all other writes.
+func onPodWrite(a *resource.Attributes) *corev1.Pod {
+	if a.Operation != resource.Create && a.Operation != resource.Update || a.Subresource != "" || a.Definition.GR() != podResource {
+		return nil
+	}
+	p, _ := a.Object.(*corev1.Pod)
+	return p
 }

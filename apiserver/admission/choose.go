@@ -6,7 +6,10 @@ import (
 )
 
 // off are the rules that run only when they are asked for.
-var off = []string{"OwnerReferencesPermissionEnforcement"}
+var off = []string{
+	"AlwaysAdmit", "NamespaceAutoProvision", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "AlwaysPullImages", "PodNodeSelector",
+	"PodTolerationRestriction", "EventRateLimit", "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement", "DenyServiceExternalIPs", "AlwaysDeny",
+}
 
 // always are rules that upstream has elsewhere than in admission: they cannot be
 // switched off.
