@@ -1,10 +1,12 @@
 package object_test
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/kinds"
 	"sagong/object"
@@ -112,4 +114,61 @@ func TestSelectors(t *testing.T) {
 			t.Errorf("%q %q by metadata: %v", test.label, test.field, !test.want)
 		}
 	}
+}
+
+// Stored bytes without their managed fields decode to the object without them, of
+// every kind, and nothing of it lies in the memory of the bytes.
+func TestWithoutManagedFields(t *testing.T) {
+	var buf []byte
+	for _, d := range kinds.All() {
+		if d.Virtual || d.Kind == "CustomResourceDefinition" || d.Kind == "APIService" {
+			continue
+		}
+		c := object.NewCodec(d)
+		for seed := range int64(5) {
+			o := d.New()
+			filler(seed).Fill(o)
+			o.SetManagedFields(nil)
+			for i := range seed {
+				o.SetManagedFields(append(o.GetManagedFields(), metav1.ManagedFieldsEntry{
+					Manager: fmt.Sprint("m", i), Operation: metav1.ManagedFieldsOperationApply, FieldsType: "FieldsV1",
+				}))
+			}
+			stored, err := c.Encode(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := c.Decode(stored, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			had := seed > 0
+			want.SetManagedFields(nil)
+			value, found := object.WithoutManagedFields(append([]byte(nil), stored...), &buf)
+			if found != had {
+				t.Fatalf("%s: managed fields found: %v, had some: %v", d.Kind, found, had)
+			}
+			got, err := c.Decode(value, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(value)
+			clear(buf)
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s:\n%v, want\n%v", d.Kind, got, want)
+			}
+		}
+	}
+}
+
+func FuzzWithoutManagedFields(f *testing.F) {
+	f.Add([]byte("\n\x05\n\x01a\x8a\x01\x00"))
+	f.Add([]byte("\n\x03\x8a\x01\x00\n\x00\x12\x01x"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var buf, again []byte
+		out, _ := object.WithoutManagedFields(data, &buf)
+		if _, found := object.WithoutManagedFields(out, &again); found {
+			t.Fatalf("%x became %x, which has managed fields", data, out)
+		}
+	})
 }

@@ -181,9 +181,52 @@ func ProtobufField(b []byte, number int) ([]byte, bool) {
 	return nil, false
 }
 
+// The numbers of an object's metadata and of the managed fields in it.
+const metadata, managedFields = 1, 17
+
+// WithoutManagedFields is an object's stored form without its managed fields, in
+// buf's memory, and whether it had some. To decode them costs a tenth of a pod.
+func WithoutManagedFields(b []byte, buf *[]byte) ([]byte, bool) {
+	out, found := (*buf)[:0], false
+	for rest := b; len(rest) > 0; {
+		n, meta, whole, next, err := nextField(rest)
+		if err != nil {
+			return b, false
+		}
+		rest = next
+		if n != metadata || meta == nil {
+			out = append(out, whole...)
+			continue
+		}
+		size := 0 // of what stays
+		for m := meta; len(m) > 0; {
+			n, _, field, next, err := nextField(m)
+			if err != nil {
+				return b, false
+			}
+			m = next
+			if n == managedFields {
+				found = true
+			} else {
+				size += len(field)
+			}
+		}
+		out = append(out, metadata<<3|2) // its bytes follow their length
+		out = binary.AppendUvarint(out, uint64(size))
+		for m := meta; len(m) > 0; {
+			n, _, field, next, _ := nextField(m)
+			m = next
+			if n != managedFields {
+				out = append(out, field...)
+			}
+		}
+	}
+	*buf = out
+	return out, found
+}
+
 // StoredManagedFields are those of an object in its stored form.
 func StoredManagedFields(b []byte) ([]metav1.ManagedFieldsEntry, error) {
-	const metadata, managedFields = 1, 17
 	meta, _ := ProtobufField(b, metadata)
 	var entries []metav1.ManagedFieldsEntry
 	err := EachField(meta, func(number int, value []byte) error {

@@ -151,7 +151,7 @@ func (i Item) Object() (object.Object, error) {
 	}
 	o, err := i.decode()
 	if err == nil {
-		i.keep(o)
+		i.keep(o, false)
 	}
 	return o, err
 }
@@ -168,11 +168,11 @@ func (i Item) Shared() (object.Object, error) {
 	if i.obj != nil {
 		return i.obj, nil
 	}
-	o, err := i.decode()
+	o, bare, err := i.decodeBare()
 	if err != nil {
 		return nil, err
 	}
-	return i.keep(o), nil
+	return i.keep(o, bare), nil
 }
 
 // longList is from when on a list is decoded on all processors.
@@ -223,8 +223,8 @@ func (i Item) whole(o object.Object) (object.Object, error) {
 
 // keep makes the record hold an object that was decoded, where objects of its
 // kind are shared, and returns what it holds. What was superseded is needed once
-// more at most: history keeps bytes.
-func (i Item) keep(o object.Object) object.Object {
+// more at most: history keeps bytes. bare says that its managed fields were left out.
+func (i Item) keep(o object.Object, bare bool) object.Object {
 	if !i.k.shared.on.Load() || !i.e.newest(i.rec) {
 		return o
 	}
@@ -237,6 +237,7 @@ func (i Item) keep(o object.Object) object.Object {
 		return had.obj
 	}
 	kept, fresh := i.k.newMemo(o)
+	fresh.bare = fresh.bare || bare
 	if !i.k.Custom() {
 		// What it has in common with its like need not be looked up text by text.
 		if !i.e.alike.share(i.k, fresh.obj, i.rec.Size(), true) {
@@ -260,11 +261,30 @@ func (e *Engine) newest(r *store.Record) bool {
 	return err == nil && now == r
 }
 
+// decodeBare is decode without the managed fields, where the record is to keep the
+// object, and says whether there were some.
+func (i Item) decodeBare() (object.Object, bool, error) {
+	if i.k.Custom() || !i.k.shared.on.Load() {
+		o, err := i.decode()
+		return o, false, err
+	}
+	buf := decoding.Get().(*[2][]byte)
+	defer decoding.Put(buf)
+	value, bare := object.WithoutManagedFields(i.rec.ValueIn(&buf[0]), &buf[1])
+	o, err := i.decodeValue(value)
+	return o, bare, err
+}
+
+// decoding is the memory for stored bytes while they are decoded.
+var decoding = sync.Pool{New: func() any { return new([2][]byte) }}
+
 // decode reads the stored bytes. Defaults come after, as upstream has it: what
 // an older version stored, and what the bytes leave out (the kind of a claim
 // template), reads as if it had been written today.
-func (i Item) decode() (object.Object, error) {
-	o, err := i.k.Decode(i.rec.Value(), i.rev)
+func (i Item) decode() (object.Object, error) { return i.decodeValue(i.rec.Value()) }
+
+func (i Item) decodeValue(value []byte) (object.Object, error) {
+	o, err := i.k.Decode(value, i.rev)
 	if err == nil && i.k.Default != nil {
 		i.k.Default(o)
 	}
