@@ -27,12 +27,24 @@ func (q *request) authenticate() error {
 		if err != nil {
 			q.s.log.Debug("cannot authenticate a request", "path", q.info.Path, "err", err)
 		}
+		q.lastOfConnection()
 		return apierrors.NewUnauthorized("Unauthorized")
 	}
 	q.user = resp.User
+	if q.user.GetName() == user.Anonymous || slices.Contains(q.user.GetGroups(), user.AllUnauthenticated) {
+		q.lastOfConnection()
+	}
 	// The credential is used up: what lies behind must not see or pass it on.
 	q.r.Header.Del("Authorization")
 	return nil
+}
+
+// lastOfConnection has an HTTP/2 connection end with this request: who is not known
+// gets no more of it than of one of HTTP/1 without keep-alive (CVE-2023-44487).
+func (q *request) lastOfConnection() {
+	if q.r.ProtoMajor == 2 {
+		q.w.Header().Set("Connection", "close")
+	}
 }
 
 // attributes are what the path says the user wants to do.
@@ -72,7 +84,9 @@ func (q *request) authorize() error {
 	}
 	reason, err := q.allowed(q.r.Context(), a)
 	switch {
-	case q.s.Authorizer == nil || err != nil && !apierrors.IsForbidden(err):
+	case q.s.Authorizer == nil:
+	case err != nil && !apierrors.IsForbidden(err):
+		q.note("authorization.k8s.io/reason", "internal error")
 	case err == nil:
 		q.note("authorization.k8s.io/decision", "allow")
 		q.note("authorization.k8s.io/reason", reason)

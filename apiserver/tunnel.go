@@ -44,6 +44,9 @@ func (q *request) serveTunnel(t resource.Target) error {
 	ctx := q.r.Context()
 	switch t.Resource + "/" + t.Subresource {
 	case "pods/log", "pods/exec", "pods/attach", "pods/portforward":
+		if err := q.mayCreate(t.Subresource); err != nil {
+			return err
+		}
 		it, err := q.s.engine.Get(ctx, main, 0)
 		if err != nil {
 			return err
@@ -80,6 +83,18 @@ func (q *request) serveTunnel(t resource.Target) error {
 		return q.serviceProxy(t)
 	}
 	return q.notAllowed()
+}
+
+// mayCreate demands the right to create of those who open a stream into a pod by
+// GET, as browsers do: the right to read everything is not one to run commands.
+func (q *request) mayCreate(subresource string) error {
+	if subresource == "log" || q.info.Verb == "create" {
+		return nil
+	}
+	a := q.attributes()
+	a.Verb = "create"
+	_, err := q.allowed(q.r.Context(), a)
+	return err
 }
 
 func cmpScheme(s string) string {

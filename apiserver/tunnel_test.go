@@ -68,14 +68,14 @@ func echoAgent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func withAgents(t *testing.T) *cluster {
+func withAgents(t *testing.T, change ...func(*apiserver.Options)) *cluster {
 	far := httptest.NewTLSServer(http.HandlerFunc(echoAgent))
 	t.Cleanup(far.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(far.Certificate())
 	pod := httptest.NewServer(http.HandlerFunc(echoAgent))
 	t.Cleanup(pod.Close)
-	c := start(t, func(o *apiserver.Options) { o.Nodes = &agents{local: http.HandlerFunc(echoAgent), roots: roots} })
+	c := start(t, append(change, func(o *apiserver.Options) { o.Nodes = &agents{local: http.HandlerFunc(echoAgent), roots: roots} })...)
 	port := func(s *httptest.Server) int32 {
 		u, err := url.Parse(s.URL)
 		if err != nil {

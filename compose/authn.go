@@ -33,19 +33,21 @@ import (
 const tokenWebhookTime = 30 * time.Second
 
 // authenticators lists the ways in, in upstream's order, and those of tokens.
-func (s *server) authenticators(accounts *authn.ServiceAccounts) (authn.Chain, *authn.Tokens, error) {
+func (s *server) authenticators(accounts *authn.ServiceAccounts) (authenticator.Request, *authn.Tokens, error) {
 	c := s.cfg
 	var chain authn.Chain
+	headers := []authn.RequestHeaders{authn.Plain}
 	s.trust = &trust{own: s.ids.ca.CertPEM, ownProxy: s.ids.proxyCA.CertPEM}
 	if c.RequestHeaderCA != "" {
 		proxies, err := s.authorities("requestheader-client-ca-file", c.RequestHeaderCA, &s.trust.proxies, nil)
 		if err != nil {
 			return nil, nil, err
 		}
-		chain = append(chain, authn.RequestHeaders{
+		h := authn.RequestHeaders{
 			Proxies: proxies, Allowed: c.RequestHeaderNames, Users: c.RequestHeaderUsers,
 			UIDs: c.RequestHeaderUIDs, Groups: c.RequestHeaderGroups, Extras: c.RequestHeaderExtras,
-		})
+		}
+		chain, headers = append(chain, h), append(headers, h)
 	}
 	clients := authn.NewCertificates(s.ids.ca.Pool(), time.Now)
 	if c.ClientCA != "" {
@@ -63,7 +65,7 @@ func (s *server) authenticators(accounts *authn.ServiceAccounts) (authn.Chain, *
 	if anonymous != nil {
 		chain = append(chain, *anonymous)
 	}
-	return chain, tokens, nil
+	return authn.Cleared{Request: chain, Headers: headers}, tokens, nil
 }
 
 // tokenMethods puts the ways to judge tokens into to, and returns what anonymous

@@ -39,19 +39,14 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 	}
 	var wanted []rbacv1.PolicyRule
 	var verb, target string
+	aggregated := false
 	switch o := a.Object.(type) {
 	case *rbacv1.Role:
 		wanted, verb, target = o.Rules, "escalate", o.Name
 	case *rbacv1.ClusterRole:
 		wanted, verb, target = o.Rules, "escalate", o.Name
 		old, _ := a.Old.(*rbacv1.ClusterRole)
-		if o.AggregationRule != nil || old != nil && old.AggregationRule != nil {
-			// It holds whatever others put under its labels, and what it gathers
-			// may be changed by its selectors.
-			wanted = append(slices.Clone(wanted),
-				rbacv1.PolicyRule{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}},
-				rbacv1.PolicyRule{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}})
-		}
+		aggregated = o.AggregationRule != nil || old != nil && old.AggregationRule != nil
 	case *rbacv1.RoleBinding:
 		rules, err := r.Rules.RoleRules(o.RoleRef, a.Namespace)
 		if err != nil && !r.may(ctx, a, "bind", resourceOf(o.RoleRef), o.RoleRef.Name) {
@@ -79,6 +74,11 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 	owned, missingRole := r.Rules.RulesFor(a.User, a.Namespace)
 	missing := authz.Missing(owned, wanted)
 	if len(missing) == 0 {
+		// It holds whatever others put under its labels, and what it gathers may be
+		// changed by its selectors.
+		if aggregated && len(authz.Missing(owned, everything)) > 0 {
+			return forbidden(a, "must have cluster-admin privileges to use the aggregationRule")
+		}
 		return nil
 	}
 	lines := make([]string, len(missing))
@@ -92,6 +92,11 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 		text += fmt.Sprintf("; resolution errors: [%v]", missingRole)
 	}
 	return forbidden(a, "%s", text)
+}
+
+// everything is what a cluster's administrator may do.
+var everything = []rbacv1.PolicyRule{
+	{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"}}, {Verbs: []string{"*"}, NonResourceURLs: []string{"*"}},
 }
 
 // onlyCollectable tells whether an update changes nothing but what the garbage

@@ -32,7 +32,7 @@ func (c Chain) AuthenticateRequest(r *http.Request) (*authenticator.Response, bo
 			continue
 		}
 		if ok {
-			return withAuthenticated(resp), true, nil
+			return Authenticated(resp), true, nil
 		}
 	}
 	return nil, false, errors.Join(errs...)
@@ -58,9 +58,11 @@ func (a Anonymous) AuthenticateRequest(r *http.Request) (*authenticator.Response
 	}}, true, nil
 }
 
-func withAuthenticated(resp *authenticator.Response) *authenticator.Response {
+// Authenticated makes a user a member of system:authenticated, unless a method said
+// that it is not.
+func Authenticated(resp *authenticator.Response) *authenticator.Response {
 	groups := resp.User.GetGroups()
-	if resp.User.GetName() == user.Anonymous || slices.Contains(groups, user.AllAuthenticated) {
+	if resp.User.GetName() == user.Anonymous || slices.Contains(groups, user.AllAuthenticated) || slices.Contains(groups, user.AllUnauthenticated) {
 		return resp
 	}
 	return &authenticator.Response{Audiences: resp.Audiences, User: &user.DefaultInfo{

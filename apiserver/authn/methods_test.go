@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
 
 	"sagong/apiserver/authn"
 	"sagong/client"
@@ -191,13 +192,9 @@ func TestRequestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain := authn.Chain{
-		authn.RequestHeaders{
-			Proxies: authn.NewCertificates(front.Pool(), clock), Allowed: []string{"proxy"}, Users: []string{"X-Remote-User"},
-			UIDs: []string{"X-Remote-Uid"}, Groups: []string{"X-Remote-Group"}, Extras: []string{"X-Remote-Extra-"},
-		},
-		authn.NewCertificates(cluster.Pool(), clock), authn.Anonymous{Paths: []string{"/livez"}},
-	}
+	headers := authn.Plain
+	headers.Proxies, headers.Allowed = authn.NewCertificates(front.Pool(), clock), []string{"proxy"}
+	chain := authn.Cleared{Request: authn.Chain{headers, authn.NewCertificates(cluster.Pool(), clock), authn.Anonymous{Paths: []string{"/livez"}}}, Headers: []authn.RequestHeaders{headers}}
 	request := func(by *pki.Authority, cn string) *http.Request {
 		r := bearer("")
 		r.Header = http.Header{"X-Remote-User": {"jane"}, "X-Remote-Uid": {"7"}, "X-Remote-Group": {"a", "b"}, "X-Remote-Extra-Acme.com%2fteam": {"x"}}
@@ -219,8 +216,15 @@ func TestRequestHeaders(t *testing.T) {
 	if resp, ok, _ := chain.AuthenticateRequest(request(front, "other")); ok {
 		t.Errorf("a proxy that is not allowed: %v", resp)
 	}
-	if resp, ok, err := chain.AuthenticateRequest(request(cluster, "joe")); !ok || resp.User.GetName() != "joe" {
-		t.Errorf("a client with headers of its own: %v %v", resp, err)
+	// Its headers must not go on to a server that would believe them.
+	own := request(cluster, "joe")
+	if resp, ok, err := chain.AuthenticateRequest(own); !ok || resp.User.GetName() != "joe" || len(own.Header) != 0 {
+		t.Errorf("a client with headers of its own: %v %v, left %v", resp, err, own.Header)
+	}
+	r = request(front, "proxy")
+	r.Header["X-Remote-Group"] = []string{user.AllUnauthenticated}
+	if resp, _, _ := chain.AuthenticateRequest(r); slices.Contains(resp.User.GetGroups(), user.AllAuthenticated) {
+		t.Errorf("who was not authenticated, the proxy says, is: %v", resp)
 	}
 	if resp, ok, _ := chain.AuthenticateRequest(request(nil, "")); ok {
 		t.Errorf("headers without a certificate: %v", resp)

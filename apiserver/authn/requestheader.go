@@ -60,13 +60,48 @@ func (h RequestHeaders) AuthenticateRequest(r *http.Request) (*authenticator.Res
 				key = plain
 			}
 			u.Extra[key] = append(u.Extra[key], vs...)
-			delete(r.Header, k)
 		}
 	}
-	for _, name := range slices.Concat(h.Users, h.UIDs, h.Groups) {
-		r.Header.Del(name)
-	}
 	return &authenticator.Response{User: u}, true, nil
+}
+
+// Plain are the headers by which this server and others name users to one another.
+var Plain = RequestHeaders{
+	Users: []string{"X-Remote-User"}, UIDs: []string{"X-Remote-Uid"}, Groups: []string{"X-Remote-Group"}, Extras: []string{"X-Remote-Extra-"},
+}
+
+// Cleared takes the headers in which proxies name users off every request that was
+// authenticated, whoever sent it: a server behind, that this one is a proxy to,
+// would believe them.
+type Cleared struct {
+	authenticator.Request
+	Headers []RequestHeaders
+}
+
+// AuthenticateRequest implements authenticator.Request.
+func (c Cleared) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
+	resp, ok, err := c.Request.AuthenticateRequest(r)
+	if ok && err == nil {
+		for i := range c.Headers {
+			c.Headers[i].clear(r.Header)
+		}
+	}
+	return resp, ok, err
+}
+
+func (h *RequestHeaders) clear(from http.Header) {
+	for _, list := range [][]string{h.Users, h.UIDs, h.Groups} {
+		for _, name := range list {
+			from.Del(name)
+		}
+	}
+	for k := range from {
+		for _, prefix := range h.Extras {
+			if len(k) >= len(prefix) && strings.EqualFold(k[:len(prefix)], prefix) {
+				delete(from, k)
+			}
+		}
+	}
 }
 
 // nobody is whom a proxy's own certificate names.

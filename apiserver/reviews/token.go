@@ -2,6 +2,7 @@ package reviews
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,8 +43,9 @@ func (t Tokens) Register(e *resource.Engine) {
 		if r.Spec.Token == "" {
 			return nil, apierrors.NewBadRequest("token is required for TokenReview in authentication")
 		}
-		r.Status = t.review(ctx, r.Spec)
-		return r, nil
+		var err error
+		r.Status, err = t.review(ctx, r.Spec)
+		return r, err
 	}})
 	e.Handle(group, "selfsubjectreviews", resource.Handler{Create: func(_ context.Context, c resource.Caller, _ resource.Target, body runtime.Object, _ *metav1.CreateOptions) (runtime.Object, error) {
 		r := body.(*authenticationv1.SelfSubjectReview)
@@ -67,25 +69,25 @@ func (t Tokens) Register(e *resource.Engine) {
 	})
 }
 
-func (t Tokens) review(ctx context.Context, spec authenticationv1.TokenReviewSpec) authenticationv1.TokenReviewStatus {
+func (t Tokens) review(ctx context.Context, spec authenticationv1.TokenReviewSpec) (st authenticationv1.TokenReviewStatus, _ error) {
 	audiences := authenticator.Audiences(spec.Audiences)
 	if len(audiences) == 0 {
 		audiences = t.Accounts.Audiences
 	}
 	resp, ok, err := t.Authenticator.AuthenticateToken(authenticator.WithAudiences(ctx, audiences), spec.Token)
-	var st authenticationv1.TokenReviewStatus
 	if err != nil {
 		st.Error = err.Error()
 	}
-	if ok {
-		st.Authenticated = true
-		st.User = userInfo(resp)
-		st.Audiences = resp.Audiences
-		if len(st.Audiences) == 0 {
-			st.Audiences = audiences
-		}
+	if !ok {
+		return st, nil
 	}
-	return st
+	// A method that does not look at audiences would open doors to tokens for others.
+	if len(audiences) > 0 && len(audiences.Intersect(resp.Audiences)) == 0 {
+		return st, apierrors.NewInternalError(errors.New("error validating audiences"))
+	}
+	resp = authn.Authenticated(resp)
+	st.Authenticated, st.User, st.Audiences = true, userInfo(resp), resp.Audiences
+	return st, nil
 }
 
 func userInfo(r *authenticator.Response) authenticationv1.UserInfo {
