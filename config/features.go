@@ -21,8 +21,18 @@ const (
 // locked are features that upstream has locked in this version and that hold
 // here: naming them with their value does nothing.
 var locked = map[string]bool{
-	"DRAAdminAccess": true, "DRAPrioritizedList": true, "DRAResourceClaimDeviceStatus": true, "DynamicResourceAllocation": true,
-	"InPlacePodVerticalScaling": true, "NodeInclusionPolicyInPodTopologySpread": true, "VolumeAttributesClass": true,
+	"DRAAdminAccess": true, "DRAExtendedResource": true, "DRAPrioritizedList": true, "DRAResourceClaimDeviceStatus": true, "DynamicResourceAllocation": true,
+	"InPlacePodVerticalScaling": true, "InPlacePodVerticalScalingInitContainers": true, "NodeDeclaredFeatures": true,
+	"NodeInclusionPolicyInPodTopologySpread": true, "VolumeAttributesClass": true,
+}
+
+// always are features of the scheduler that upstream has on by default and lets
+// be switched off, which this version does not.
+var always = map[string]bool{
+	"DRAConsumableCapacity": true, "DRADeviceBindingConditions": true, "DRADeviceTaintRules": true, "DRADeviceTaints": true,
+	"DRAPartitionableDevices": true, "DRASchedulerFilterTimeout": true, "InPlacePodLevelResourcesVerticalScaling": true,
+	"MatchLabelKeysInPodTopologySpread": true, "PodLevelResources": true, "SchedulerAsyncPreemption": true, "SchedulerPopFromBackoffQ": true,
+	"StorageCapacityScoring": true, "VolumeLimitScaling": true,
 }
 
 // Features reads the switches. Errors name the flag.
@@ -34,7 +44,9 @@ func (c *Config) Features() (Features, error) {
 	for name, on := range gates {
 		value, fixed := locked[name]
 		switch {
-		case name == genericWorkload:
+		case name == genericWorkload, always[name] && on:
+		case always[name]:
+			return Features{}, fmt.Errorf("--feature-gates: %s cannot be switched off in this version", name)
 		case !fixed:
 			return Features{}, fmt.Errorf("--feature-gates: unrecognized feature gate: %s", name)
 		case on != value:

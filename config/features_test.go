@@ -13,6 +13,8 @@ func TestFeatures(t *testing.T) {
 		{gates: []string{"GenericWorkload=true"}, apis: []string{api}, on: true},
 		{gates: []string{"GenericWorkload=true", "DynamicResourceAllocation=true"}, apis: []string{"scheduling.k8s.io/v1beta1"}, on: true},
 		{gates: []string{"GenericWorkload=false"}, apis: []string{api}},
+		{gates: []string{"StorageCapacityScoring=true", "NodeDeclaredFeatures=true"}},
+		{gates: []string{"StorageCapacityScoring=false"}, err: "--feature-gates: StorageCapacityScoring cannot be switched off in this version"},
 		{apis: []string{api}},
 		{gates: []string{"GenericWorkload=true"}, err: "--feature-gates: GenericWorkload needs --runtime-config=scheduling.k8s.io/v1beta1=true: pods could name groups that nobody can make"},
 		{gates: []string{"Foo=true"}, err: "--feature-gates: unrecognized feature gate: Foo"},

@@ -103,6 +103,9 @@ func complete(a *plugins.Args) {
 	if a.VolumeBinding.BindTimeoutSeconds == nil {
 		a.VolumeBinding.BindTimeoutSeconds = new(int64(600))
 	}
+	if len(a.VolumeBinding.Shape) == 0 {
+		a.VolumeBinding.Shape = []configv1.UtilizationShapePoint{{Utilization: 0, Score: 10}, {Utilization: 100, Score: 0}}
+	}
 	if a.Devices.FilterTimeout == nil {
 		a.Devices.FilterTimeout = &metav1.Duration{Duration: 10 * time.Second}
 	}

@@ -143,10 +143,7 @@ func checkVolumeBinding(path *field.Path, a *configv1.VolumeBindingArgs) (errs f
 	if *a.BindTimeoutSeconds > longest {
 		errs = append(errs, field.Invalid(path.Child("bindTimeoutSeconds"), *a.BindTimeoutSeconds, fmt.Sprintf("must be %d at most", longest)))
 	}
-	if a.Shape != nil {
-		errs = append(errs, field.Invalid(path.Child("shape"), a.Shape, "unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring"))
-	}
-	return errs
+	return append(errs, checkShape(path.Child("shape"), a.Shape)...)
 }
 
 func checkFit(path *field.Path, a *configv1.NodeResourcesFitArgs) (errs field.ErrorList) {

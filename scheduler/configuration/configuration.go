@@ -65,6 +65,9 @@ type known struct {
 	points []point
 }
 
+// gangScheduling is in no profile or in all: meaningless tells.
+const gangScheduling = "GangScheduling"
+
 // inOrder is upstream's default set, in its order.
 var inOrder = []known{
 	{"SchedulingGates", 0, []point{preEnqueue}},
@@ -87,11 +90,12 @@ var inOrder = []known{
 	{"ImageLocality", 1, []point{score}},
 	{"DefaultBinder", 0, []point{bind}},
 	{"NodeDeclaredFeatures", 0, []point{preFilter, filter}},
+	{gangScheduling, 0, []point{preEnqueue, permit}},
 }
 
 // elsewhere are upstream's plugins that this scheduler has not.
 var elsewhere = map[string]bool{
-	"GangScheduling": true, "DeferredPodScheduling": true,
+	"DeferredPodScheduling":      true,
 	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true,
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -131,6 +132,14 @@ func meaningless(in *configv1.KubeSchedulerConfiguration) (warnings []string) {
 	warn(in.EnableProfiling != nil || in.EnableContentionProfiling != nil, "enableProfiling", inside)
 	warn(in.DelayCacheUntilActive, "delayCacheUntilActive", inside)
 	warn(in.Parallelism != nil, "parallelism", "has no effect: one core places pods")
+	for i := range in.Profiles {
+		if p := in.Profiles[i].Plugins; p != nil {
+			named := slices.ContainsFunc(append(setsOf(p), set{PluginSet: p.MultiPoint}), func(s set) bool {
+				return slices.ContainsFunc(slices.Concat(s.Enabled, s.Disabled), func(x configv1.Plugin) bool { return x.Name == gangScheduling })
+			})
+			warn(named, fmt.Sprintf("profiles[%d].plugins", i), gangScheduling+" is in every profile while the feature GenericWorkload is on, and in none while it is off")
+		}
+	}
 	percentage := in.PercentageOfNodesToScore != nil
 	for i := range in.Profiles {
 		percentage = percentage || in.Profiles[i].PercentageOfNodesToScore != nil

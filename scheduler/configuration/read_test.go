@@ -1,6 +1,7 @@
 package configuration
 
 import (
+	configv1 "k8s.io/kube-scheduler/config/v1"
 	"maps"
 	"reflect"
 	"slices"
@@ -102,9 +103,6 @@ profiles:
 
 // What upstream refuses is refused in its words; what we cannot do, clearly.
 func TestFaults(t *testing.T) {
-	profile := func(text string) string {
-		return head + "profiles:\n- " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ")
-	}
 	fit := func(text string) string {
 		return profile("pluginConfig:\n- name: NodeResourcesFit\n  args: " + text)
 	}
@@ -126,7 +124,7 @@ func TestFaults(t *testing.T) {
 		"same name":      {head + "profiles: [{schedulerName: x}, {schedulerName: x}]\n", "profiles[1].schedulerName: Duplicate value"},
 		"no such plugin": {profile("plugins:\n  filter:\n    enabled: [{name: Mine}]"), `FilterPlugin "Mine" does not exist`},
 		"not a filter":   {profile("plugins:\n  filter:\n    enabled: [{name: ImageLocality}]"), `plugin "ImageLocality" does not extend FilterPlugin plugin`},
-		"elsewhere":      {profile("plugins:\n  multiPoint:\n    enabled: [{name: GangScheduling}]"), `plugin "GangScheduling" is not served by this version`},
+		"elsewhere":      {profile("plugins:\n  multiPoint:\n    enabled: [{name: PodGroupPodsCount}]"), `plugin "PodGroupPodsCount" is not served by this version`},
 		"no binder":      {profile("plugins:\n  bind:\n    disabled: [{name: DefaultBinder}]"), `at least one bind plugin is needed for profile with scheduler name "default-scheduler"`},
 		"no order":       {profile("plugins:\n  queueSort:\n    disabled: [{name: \"*\"}]"), `only one queue sort plugin required for profile with scheduler name "default-scheduler", but got 0`},
 		"half a rule":    {profile("plugins:\n  preFilter:\n    disabled: [{name: PodTopologySpread}]"), "PreFilter and Filter must be enabled or disabled together"},
@@ -143,7 +141,7 @@ func TestFaults(t *testing.T) {
 		"balance":        {profile("pluginConfig:\n- name: NodeResourcesBalancedAllocation\n  args: {resources: [{name: cpu, weight: 2}]}"), "resources[0].weight: Invalid value: 2: must be 1"},
 		"candidates":     {profile("pluginConfig:\n- name: DefaultPreemption\n  args: {minCandidateNodesPercentage: 0, minCandidateNodesAbsolute: 0}"), "cannot be zero at the same time as minCandidateNodesAbsolute"},
 		"added affinity": {profile("pluginConfig:\n- name: NodeAffinity\n  args: {addedAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Like}]}]}}}"), "addedAffinity.requiredDuringSchedulingIgnoredDuringExecution"},
-		"volume shape":   {profile("pluginConfig:\n- name: VolumeBinding\n  args: {shape: [{utilization: 0, score: 0}]}"), "unexpected field `shape`"},
+		"volume shape":   {profile("pluginConfig:\n- name: VolumeBinding\n  args: {shape: [{utilization: 0, score: 11}]}"), "shape[0].score: Invalid value: 11: not in valid range [0, 10]"},
 		"args twice":     {profile("pluginConfig:\n- name: VolumeBinding\n- name: VolumeBinding"), "profiles[0].pluginConfig[1]: Duplicate value"},
 		"no args":        {profile("pluginConfig:\n- name: NodePorts\n  args: {a: b}"), `plugin "NodePorts" takes no arguments`},
 		"strange args":   {profile("pluginConfig:\n- name: Mine"), "is no plugin of this scheduler"},
@@ -154,6 +152,32 @@ func TestFaults(t *testing.T) {
 		} else if !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s:\n got %v\nwant %s", name, err, x.want)
 		}
+	}
+}
+
+func profile(text string) string {
+	return head + "profiles:\n- " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ")
+}
+
+func TestVolumesAreScoredByShape(t *testing.T) {
+	if got := Default().Profiles[0].Args.VolumeBinding.Shape; !slices.Equal(got, []configv1.UtilizationShapePoint{{Utilization: 0, Score: 10}, {Utilization: 100}}) {
+		t.Errorf("by default: %v", got)
+	}
+	c, err := Read([]byte(profile("pluginConfig:\n- name: VolumeBinding\n  args: {shape: [{utilization: 0, score: 0}, {utilization: 100, score: 5}]}")))
+	if err != nil || !slices.Equal(c.Profiles[0].Args.VolumeBinding.Shape, []configv1.UtilizationShapePoint{{}, {Utilization: 100, Score: 5}}) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestGangSchedulingIsNamed(t *testing.T) {
+	for _, at := range []string{"multiPoint: {enabled: [{name: GangScheduling}]}", "preEnqueue: {disabled: [{name: GangScheduling}]}", "permit: {enabled: [{name: GangScheduling}]}"} {
+		c, err := Read([]byte(profile("plugins:\n  " + at)))
+		if err != nil || !slices.Equal(c.Warnings, []string{"profiles[0].plugins: GangScheduling is in every profile while the feature GenericWorkload is on, and in none while it is off"}) {
+			t.Errorf("%s: %+v, %v", at, c, err)
+		}
+	}
+	if _, err := Read([]byte(profile("plugins:\n  filter: {enabled: [{name: GangScheduling}]}"))); err == nil || !strings.Contains(err.Error(), `plugin "GangScheduling" does not extend FilterPlugin plugin`) {
+		t.Error(err)
 	}
 }
 

@@ -76,7 +76,7 @@ func (s *Shared) All(a *Args) ([]Plugin, error) {
 	all = append(all, NodeUnschedulable{}, NodeName{}, TaintToleration{}, affinity, NodePorts{}, fit)
 	if v := s.Volumes; v != nil {
 		limit := time.Duration(*a.VolumeBinding.BindTimeoutSeconds) * time.Second
-		all = append(all, VolumeRestrictions{v}, NodeVolumeLimits{v}, VolumeBinding{v, limit}, VolumeZone{v})
+		all = append(all, VolumeRestrictions{v}, NodeVolumeLimits{v}, VolumeBinding{v, limit, a.VolumeBinding.Shape}, VolumeZone{v})
 	}
 	if s.Devices != nil {
 		all = append(all, DynamicResources{s.Devices, a.Devices.FilterTimeout.Duration, a.Devices.BindingTimeout.Duration})

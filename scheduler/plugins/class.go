@@ -24,6 +24,7 @@ type Class struct {
 
 	devices   *deviceFilter // nil without claims, or before they were looked at
 	features  ndf.FeatureSet
+	claims    *podClaims // nil without claims, or before they were looked at
 	required  nodeaffinity.RequiredNodeAffinity
 	preferred *nodeaffinity.PreferredSchedulingTerms
 }

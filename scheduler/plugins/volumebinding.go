@@ -4,15 +4,18 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/ephemeral"
 	"k8s.io/component-helpers/storage/volume"
+	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"sagong/scheduler/state"
 )
@@ -24,6 +27,9 @@ type VolumeBinding struct {
 	// Timeout is how long volumes may take to be bound before a pod is tried
 	// again; zero is upstream's ten minutes.
 	Timeout time.Duration
+	// Shape says how nodes are scored by the part of their storage that the pod
+	// would take; none scores nothing.
+	Shape []configv1.UtilizationShapePoint
 }
 
 // Upstream's words for nodes that a pod's volumes cannot be had on.
@@ -49,6 +55,16 @@ type podClaims struct {
 	b      VolumeBinding
 	bound  []*corev1.PersistentVolumeClaim
 	toBind []*corev1.PersistentVolumeClaim // the smallest first
+	// What was found for the node looked at last: it is scored next.
+	node string
+	last []choice
+}
+
+// choice is what one claim gets on a node: a volume that is there, or one to be
+// made, of space that its driver tells of or, when it does not, of none known.
+type choice struct {
+	volume string
+	space  *storagev1.CSIStorageCapacity
 }
 
 // Begin implements PreFilter.
@@ -57,7 +73,48 @@ func (b VolumeBinding) Begin(c *Class, _ *state.State) (NodeFilter, *No) {
 	if p == nil {
 		return nil, no
 	}
+	c.claims = p
 	return p, nil
+}
+
+// Scorer implements Absolute: the mean over storage classes of what the shape
+// makes of the part of the chosen volumes that is asked for, or, where none is
+// chosen, of the space that volumes are to be made of.
+func (b VolumeBinding) Scorer(c *Class, _ *state.State) func(*state.Node) int64 {
+	p := c.claims
+	if p == nil || len(p.toBind) == 0 || len(b.Shape) == 0 {
+		return nil
+	}
+	score := ratioOf(b.Shape)
+	type storage struct{ asked, there int64 }
+	return func(n *state.Node) int64 {
+		if p.node != n.Name {
+			if p.Filter(n) != nil {
+				return 0
+			}
+		}
+		static := slices.ContainsFunc(p.last, func(x choice) bool { return x.volume != "" })
+		classes := map[string]storage{}
+		for i, x := range p.last {
+			asked := p.toBind[i].Spec.Resources.Requests.Storage().Value()
+			switch v, _ := b.volumes.Get("", x.volume); {
+			case static && v != nil:
+				s := classes[v.Spec.StorageClassName]
+				classes[v.Spec.StorageClassName] = storage{s.asked + asked, s.there + v.Spec.Capacity.Storage().Value()}
+			case !static && x.space != nil: // which all volumes of the class share
+				class := x.space.StorageClassName
+				classes[class] = storage{classes[class].asked + asked, x.space.Capacity.Value()}
+			}
+		}
+		var sum int64
+		for _, s := range classes {
+			if s.there == 0 {
+				s.asked = 1 // full
+			}
+			sum += score(s.asked, s.there)
+		}
+		return int64(math.Round(float64(sum) / float64(max(len(classes), 1))))
+	}
 }
 
 func (b VolumeBinding) claimsOf(p *corev1.Pod) (*podClaims, *No) {
@@ -121,16 +178,17 @@ func (p *podClaims) Filter(n *state.Node) *No {
 			return RefuseFinally(volumeElsewhere)
 		}
 	}
-	if _, why := p.choose(n.Object); why != "" {
+	chosen, why := p.choose(n.Object)
+	if why != "" {
 		return RefuseFinally(why)
 	}
+	p.node, p.last = n.Name, chosen
 	return nil
 }
 
-// choose finds, for a node, a volume for each claim that has none: by name, or
-// "" where one is to be made.
-func (p *podClaims) choose(n *corev1.Node) (chosen []string, why string) {
-	chosen = make([]string, len(p.toBind))
+// choose finds, for a node, a volume for each claim that has none.
+func (p *podClaims) choose(n *corev1.Node) (chosen []choice, why string) {
+	chosen = make([]choice, len(p.toBind))
 	used := map[string]*corev1.PersistentVolume{}
 	for i, c := range p.toBind {
 		key := state.Claim{Namespace: c.Namespace, Name: c.Name}
@@ -138,7 +196,7 @@ func (p *podClaims) choose(n *corev1.Node) (chosen []string, why string) {
 			if a.node != n.Name {
 				return nil, noVolume
 			}
-			chosen[i] = a.volume
+			chosen[i].volume = a.volume
 			continue
 		}
 		if selected, ok := c.Annotations[volume.AnnSelectedNode]; ok {
@@ -146,10 +204,10 @@ func (p *podClaims) choose(n *corev1.Node) (chosen []string, why string) {
 				return nil, noVolume
 			}
 		} else if v := p.b.find(c, n, p.b.excluded(key, used)); v != nil {
-			chosen[i], used[v.Name] = v.Name, nil
+			chosen[i].volume, used[v.Name] = v.Name, nil
 			continue
 		}
-		if why := p.b.provides(c, n); why != "" {
+		if chosen[i].space, why = p.b.provides(c, n); why != "" {
 			return nil, why
 		}
 	}
@@ -170,14 +228,15 @@ func (b VolumeBinding) find(c *corev1.PersistentVolumeClaim, n *corev1.Node, not
 	return v
 }
 
-// provides says why no volume for a claim can be made on a node, or nothing.
-func (b VolumeBinding) provides(c *corev1.PersistentVolumeClaim, n *corev1.Node) string {
+// provides returns the space that a volume for a claim can be made of on a node,
+// nil when its driver does not tell, or says why none can.
+func (b VolumeBinding) provides(c *corev1.PersistentVolumeClaim, n *corev1.Node) (_ *storagev1.CSIStorageCapacity, why string) {
 	class := b.class(c)
 	if class == nil || class.Provisioner == "" || class.Provisioner == volume.NotSupportedProvisioner || !allowed(class.AllowedTopologies, n) {
-		return noVolume
+		return nil, noVolume
 	}
 	if d, ok := b.drivers.Get("", class.Provisioner); !ok || d.Spec.StorageCapacity == nil || !*d.Spec.StorageCapacity {
-		return ""
+		return nil, ""
 	}
 	want := c.Spec.Resources.Requests.Storage()
 	for _, x := range b.capacities.All() {
@@ -185,10 +244,10 @@ func (b VolumeBinding) provides(c *corev1.PersistentVolumeClaim, n *corev1.Node)
 			continue
 		}
 		if s, err := metav1.LabelSelectorAsSelector(x.NodeTopology); err == nil && s.Matches(labels.Set(n.Labels)) {
-			return ""
+			return x, ""
 		}
 	}
-	return noSpace
+	return nil, noSpace
 }
 
 // allowed says whether a node is in one of the places a class allows.
@@ -217,7 +276,7 @@ func (b VolumeBinding) Reserve(_ *Class, p *corev1.Pod, n *state.Node) *No {
 		key := state.Claim{Namespace: c.Namespace, Name: c.Name}
 		a := b.assumed[key]
 		if a == nil {
-			a = &assumption{node: n.Name, volume: chosen[i], pods: map[types.UID]bool{}}
+			a = &assumption{node: n.Name, volume: chosen[i].volume, pods: map[types.UID]bool{}}
 			b.assumed[key] = a
 			if a.volume != "" {
 				b.taken[a.volume] = key

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/volume"
+	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"sagong/client"
 	"sagong/client/fake"
@@ -182,6 +183,73 @@ func TestCapacityOfDrivers(t *testing.T) {
 }
 
 // What was decided for one pod binds the next, until it is taken back.
+// A node with more of its storage left is better, by default.
+func TestNodesAreScoredByTheirStorage(t *testing.T) {
+	sized := func(size string) func(*corev1.PersistentVolumeClaim) {
+		return func(c *corev1.PersistentVolumeClaim) {
+			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(size)}
+		}
+	}
+	there := func(size string) func(*corev1.PersistentVolume) {
+		return func(v *corev1.PersistentVolume) { v.Spec.Capacity[corev1.ResourceStorage] = resource.MustParse(size) }
+	}
+	room := func(class, node, size string) *storagev1.CSIStorageCapacity {
+		q := resource.MustParse(size)
+		return &storagev1.CSIStorageCapacity{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: class + "-" + node}, StorageClassName: class, Capacity: &q,
+			NodeTopology: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelHostname: node}},
+		}
+	}
+	later := storagev1.VolumeBindingWaitForFirstConsumer
+	s := newStorage(t,
+		storedClass("disks", volume.NotSupportedProvisioner, later), storedClass("made", "d.example", later), storedClass("other", "d.example", later),
+		storedClass("untold", "e.example", later), &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "d.example"}, Spec: storagev1.CSIDriverSpec{StorageCapacity: new(true)}},
+		storedVolume("small", "n1", there("2Gi")), storedVolume("large", "n2", there("8Gi")),
+		room("made", "n1", "10Gi"), room("made", "n2", "100Gi"), room("other", "n1", "10Gi"), room("other", "n2", "10Gi"),
+		storedClaim("static", "disks", "", sized("1Gi")), storedClaim("a", "made", "", sized("1Gi")), storedClaim("b", "made", "", sized("4Gi")),
+		storedClaim("c", "other", "", sized("10Gi")), storedClaim("u", "untold", "", sized("1Gi")),
+	)
+	for name, x := range map[string]struct {
+		pod    *corev1.Pod
+		shape  []configv1.UtilizationShapePoint
+		n1, n2 int64
+	}{
+		"volumes that are there":            {podOf("p", "static"), nil, 50, 88},
+		"space, shared by a class":          {podOf("p", "a", "b"), nil, 50, 95},
+		"the mean of two classes":           {podOf("p", "b", "c"), nil, 30, 48},
+		"volumes that are there come first": {podOf("p", "static", "c"), nil, 50, 88},
+		"a driver that does not tell":       {podOf("p", "u"), nil, 0, 0},
+		"the fullest":                       {podOf("p", "b"), []configv1.UtilizationShapePoint{{}, {Utilization: 100, Score: 10}}, 40, 4},
+	} {
+		shape := x.shape
+		if shape == nil {
+			shape = []configv1.UtilizationShapePoint{{Score: 10}, {Utilization: 100}}
+		}
+		c, err := NewClass(x.pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := VolumeBinding{Volumes: s.v, Shape: shape}
+		f, no := b.Begin(c, s.s)
+		if no != nil {
+			t.Fatal(name, no.Reasons)
+		}
+		score := b.Scorer(c, s.s)
+		n1, n2 := s.s.Node("n1"), s.s.Node("n2")
+		if f.Filter(n1) != nil || f.Filter(n2) != nil {
+			t.Errorf("%s: a node does not do", name)
+		}
+		if g1, g2 := score(n1), score(n2); g1 != x.n1 || g2 != x.n2 {
+			t.Errorf("%s: %d and %d, want %d and %d", name, g1, g2, x.n1, x.n2)
+		}
+	}
+	c, _ := NewClass(podOf("none"))
+	b := VolumeBinding{Volumes: s.v, Shape: []configv1.UtilizationShapePoint{{Score: 10}}}
+	if b.Begin(c, s.s); b.Scorer(c, s.s) != nil {
+		t.Error("a pod without claims is scored")
+	}
+}
+
 func TestReservedVolumes(t *testing.T) {
 	s := newStorage(t, storedClass("disks", volume.NotSupportedProvisioner, storagev1.VolumeBindingWaitForFirstConsumer),
 		storedClaim("c", "disks", ""), storedClaim("d", "disks", ""), storedVolume("v", "n1"))
