@@ -247,6 +247,7 @@ func (s *server) openAPI() error {
 	s.serveIssuer()
 	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
+	s.api.Handle("/metrics/resources", podResources{reconcile.ViewOf[*corev1.Pod](s.hub).Each}.handler())
 	s.servePages(time.Now())
 	s.api.Handle("/openapi/", s.aggregator.OpenAPI(describe))
 	for _, name := range []string{"store", "etcd"} { // the name that monitoring knows
