@@ -116,12 +116,12 @@ func start(t *testing.T) (*cluster, func()) {
 	hooks := webhook.Options{Client: system, Clients: webhookclient.New(services, pods.dial), Authorizer: authorizer, Metrics: webhook.NewMetrics(), Log: quiet}
 	policies := policy.Options{Client: system, Authorizer: authorizer, Fields: fields, Metrics: policy.NewMetrics(), Log: quiet}
 	ledger := quota.New(hub, time.Now)
-	late.Admission = admission.NewChain(admission.All(admission.Deps{
+	late.Admission = admission.NewChain(must(admission.Choose(admission.All(admission.Deps{
 		Client: system, Hub: hub, Rules: rules, Authorizer: authorizer,
 		ServicePrefix: netip.MustParsePrefix("10.96.0.0/16"), FirstNodePort: 30000, LastNodePort: 32767, Quota: ledger,
 		Mutating:   []admission.Plugin{policy.NewMutating(hub, policies), webhook.NewMutating(hub, hooks)},
 		Validating: []admission.Plugin{policy.ParamAccess{Client: system, Authorizer: authorizer}, policy.NewValidating(hub, policies), webhook.NewValidating(hub, hooks)},
-	})...)
+	}), nil, nil))...)
 	keys := must(authn.NewTokenKeys(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
 	accounts := authn.NewServiceAccounts(authn.AccountOptions{Keys: keys, Objects: system, Now: time.Now})
 	tokens := &authn.Tokens{Methods: []authenticator.Token{accounts}, Now: time.Now}
