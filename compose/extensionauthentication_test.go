@@ -114,7 +114,7 @@ func TestAuthoritiesThatChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.ids.ca.Pool(), GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: s.ids.ca.Pool(), GetClientCertificate: func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			for _, ca := range r.AcceptableCAs {
 				hints += string(ca)
 			}
@@ -126,6 +126,9 @@ func TestAuthoritiesThatChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Errorf("it speaks %s", resp.Proto)
+		}
 		return resp.StatusCode, hints
 	}
 	expect := func(when string, by *pki.Authority, code int) {
