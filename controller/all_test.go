@@ -114,7 +114,7 @@ func (a *agent) open(p *corev1.Pod) string {
 	}
 	first := ""
 	for _, n := range a.nodes.All() {
-		closed := slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnreachable })
+		closed := slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute })
 		if !closed && (first == "" || n.Name < first) {
 			first = n.Name
 		}
@@ -143,6 +143,11 @@ func (a *agent) Reconcile(ctx context.Context, w client.Client, k object.Key) (r
 	case p.DeletionTimestamp != nil:
 	case p.Spec.NodeName == "":
 		node := a.open(p)
+		for _, c := range p.Spec.ResourceClaims {
+			if c.ResourceClaimTemplateName != nil && len(p.Status.ResourceClaimStatuses) == 0 {
+				return reconcile.Result{}, nil // its claims come first
+			}
+		}
 		if node == "" {
 			return reconcile.Result{After: time.Second}, nil
 		}

@@ -1,8 +1,11 @@
 package controller_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,9 +34,22 @@ func endState(c *cluster) []string {
 			names[string(o.GetUID())] = "uid of " + d.Kind
 			if g := o.GetGenerateName(); g != "" {
 				names[o.GetName()] = g + "*"
+				if ref := metav1.GetControllerOf(o); ref != nil && ref.Kind == "Job" && strings.HasPrefix(ref.Name, "tick-") {
+					names[o.GetName()] = "tick-*-*"
+				}
+			}
+			if ref := metav1.GetControllerOf(o); ref != nil && ref.Kind == "CronJob" {
+				names[o.GetName()] = ref.Name + "-*" // by the minute it was due
 			}
 		}
 	}
+	// Longest first: the name of one may begin with that of another.
+	var pairs []string
+	for _, from := range slices.SortedFunc(maps.Keys(names), func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) {
+		pairs = append(pairs, from, names[from])
+	}
+	replace := strings.NewReplacer(pairs...)
+	shared := func(s string) string { return anyUID.ReplaceAllString(replace.Replace(s), "uid of what is gone") }
 	var lines []string
 	for _, o := range all {
 		b, err := json.Marshal(o)
@@ -49,18 +65,20 @@ func endState(c *cluster) []string {
 			// A pod whose creation was not heard of is made again; both may succeed.
 			tree.(map[string]any)["status"].(map[string]any)["succeeded"] = *j.Spec.Completions
 		}
-		clean, err := json.Marshal(normal(d.Kind, tree, names))
+		clean, err := json.Marshal(normal(d.Kind, tree, shared))
 		if err != nil {
 			c.Fatal(err)
 		}
 		if ref := metav1.GetControllerOf(o); ref != nil && ref.Kind == "Job" && len(o.GetFinalizers()) == 0 {
 			continue // counted; a surplus one may be gone or not
 		}
-		lines = append(lines, d.Kind+" "+string(clean))
+		lines = append(lines, fmt.Sprintf("%s %s %s", d.Kind, shared(object.KeyOf(o).String()), clean))
 	}
 	slices.Sort(lines)
 	return lines
 }
+
+var anyUID = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // unshared are the fields that differ from run to run, with the reasons.
 var unshared = map[string]bool{
@@ -70,7 +88,7 @@ var unshared = map[string]bool{
 }
 
 // normal takes out of a decoded object what runs do not share.
-func normal(kind string, v any, names map[string]string) any {
+func normal(kind string, v any, shared func(string) string) any {
 	switch v := v.(type) {
 	case map[string]any:
 		out := map[string]any{}
@@ -79,13 +97,16 @@ func normal(kind string, v any, names map[string]string) any {
 				continue
 			}
 			switch {
-			case kind == "Job" && (k == "failed" || k == "uncountedTerminatedPods"),
+			case kind == "Pod" && k == "resourceClaimName", // of a claim that is gone
+				kind == "ResourceClaim" && k == "finalizers",
+				// One without devices may keep what holds it only while it has some.
+				kind == "Job" && (k == "failed" || k == "uncountedTerminatedPods"),
 				// A number is lost with a write that was not heard of.
 				k == "collisionCount", k == "deployment.kubernetes.io/revision", k == "deployment.kubernetes.io/revision-history", k == "revision",
 				k == "endpoints.kubernetes.io/last-change-trigger-time":
 				continue
 			}
-			if y := normal(kind, x, names); y != nil {
+			if y := normal(kind, x, shared); y != nil {
 				out[k] = y
 			}
 		}
@@ -96,7 +117,7 @@ func normal(kind string, v any, names map[string]string) any {
 	case []any:
 		var out []string
 		for _, x := range v {
-			b, _ := json.Marshal(normal(kind, x, names))
+			b, _ := json.Marshal(normal(kind, x, shared))
 			out = append(out, string(b))
 		}
 		slices.Sort(out)
@@ -106,18 +127,14 @@ func normal(kind string, v any, names map[string]string) any {
 		}
 		return raw
 	case string:
-		for from, to := range names {
-			if strings.Contains(v, from) {
-				v = strings.ReplaceAll(v, from, to)
-			}
-		}
-		return v
+		return shared(v)
 	default:
 		return v
 	}
 }
 
-// differences lists the lines that only one of two states has.
+// differences lists the lines that only one of two states has; of two lines about
+// the same thing only where they part.
 func differences(want, got []string) string {
 	count := map[string]int{}
 	for _, l := range want {
@@ -126,12 +143,35 @@ func differences(want, got []string) string {
 	for _, l := range got {
 		count[l]++
 	}
-	var out []string
+	const shown = 160
+	name := func(l string) string {
+		kind, rest, _ := strings.Cut(l, " ")
+		name, _, _ := strings.Cut(rest, " ")
+		return kind + " " + name
+	}
+	var left, out []string
 	for l, n := range count {
 		if n != 0 {
-			out = append(out, fmt.Sprintf("%+d %s", n, l))
+			left = append(left, l)
 		}
 	}
-	slices.SortFunc(out, func(a, b string) int { return strings.Compare(a[3:], b[3:]) })
+	slices.Sort(left)
+	for _, l := range left {
+		line := strings.TrimPrefix(l, name(l))
+		from := len(line)
+		for _, other := range left {
+			if other != l && name(other) == name(l) {
+				at := 0
+				for o := strings.TrimPrefix(other, name(l)); at < min(len(line), len(o)) && line[at] == o[at]; at++ {
+				}
+				from = min(from, at)
+			}
+		}
+		if from == len(line) { // nothing to compare it with
+			from = 0
+		}
+		from = max(0, from-shown/4)
+		out = append(out, fmt.Sprintf("%+d %s: %s", count[l], name(l), line[from:min(len(line), from+shown)]))
+	}
 	return strings.Join(out, "\n")
 }

@@ -18,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,24 +36,20 @@ import (
 // and observers do not.
 type world struct {
 	*cluster
-	storm   *storm
-	leaders int
-	nodes   *keeper
+	storm *storm
+	nodes *keeper
+	acts  int // what users have done
 
 	mu     sync.Mutex
 	silent map[string]bool
 }
 
-func newWorld(t *testing.T, s *storm, leaders int) (*world, func()) {
-	now := metav1.Now()
-	node := func(name string) *corev1.Node {
-		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
-			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now},
-		}}}
-	}
+// newWorld is a cluster in which so many processes run every controller: one all
+// the time, the others now and then. It has them until stop.
+func newWorld(t *testing.T, s *storm, leaders int) (w *world, stop func()) {
 	base := fake.New(object.NewScheme(append(kinds.All(), kinds.Workloads()...)...), namespace("default"), namespace("doomed"), namespace("kube-node-lease"), node("n1"), node("n2"))
 	hub := reconcile.NewHub(base, quiet)
-	w := &world{cluster: &cluster{t, base, hub}, storm: s, leaders: leaders, silent: map[string]bool{}}
+	w = &world{cluster: &cluster{t, base, hub}, storm: s, silent: map[string]bool{}}
 	w.nodes = &keeper{nodes: reconcile.ViewOf[*corev1.Node](hub), quiet: func(n string) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.silent[n] }}
 	base.Engine().ReadFrom(object.Of[*metricsv1beta1.PodMetrics](base.Scheme()), &usage{c: w.cluster, each: 90})
 	e := reconcile.NewEngine(base, quiet, nil)
@@ -65,7 +60,47 @@ func newWorld(t *testing.T, s *storm, leaders int) (*world, func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = hub.Run(ctx) })
 	wg.Go(func() { _ = e.Run(ctx) })
+	for i := range leaders {
+		wg.Go(func() { w.process(ctx, i) })
+	}
 	return w, func() { cancel(); wg.Wait(); base.Close() }
+}
+
+func node(name string) *corev1.Node {
+	now := metav1.Now()
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now},
+		}},
+	}
+}
+
+// process leads, anew some time after each crash. All but the first lead for half
+// a minute, and then do not for more than one.
+func (w *world) process(ctx context.Context, i int) {
+	for ctx.Err() == nil {
+		if i == 0 {
+			w.lead(ctx, i)
+		} else {
+			term, end := context.WithTimeout(ctx, 30*time.Second)
+			for term.Err() == nil {
+				w.lead(term, i)
+			}
+			end()
+			_ = wait(ctx, 70*time.Second)
+		}
+		_ = wait(ctx, time.Duration(w.storm.number(20, "down", i))*time.Second)
+	}
+}
+
+// pass lets time go by.
+func (w *world) pass(d time.Duration) { _ = wait(w.Context(), d) }
+
+// rest lets some time go by before the next thing is done.
+func (w *world) rest() {
+	w.acts++
+	w.pass(w.storm.pause(3*time.Second, w.acts))
 }
 
 func (w *world) silence(node string, on bool) {
@@ -102,25 +137,12 @@ func (w *world) update(f func() error) {
 	}
 }
 
-// controllers runs every controller, anew after each crash, until ctx ends.
-func (w *world) controllers(ctx context.Context) {
-	var wg sync.WaitGroup
-	for range w.leaders {
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				w.lead(ctx)
-			}
-		})
-	}
-	wg.Wait()
-}
-
 // lead runs the controllers of one process until it dies.
-func (w *world) lead(ctx context.Context) {
+func (w *world) lead(ctx context.Context, process int) {
 	ctx, die := context.WithCancel(ctx)
 	defer die()
-	c := &stormy{w.c, w.storm, die}
-	hub := reconcile.NewHub(c, quiet)
+	c := &stormy{w.c, w.storm, process, die}
+	hub := reconcile.NewHub(follower{c}, quiet)
 	rec := reconcile.NewRecorder(w.c, quiet)
 	all := must(controller.All(controller.Deps{
 		Hub: hub, Events: rec, Workloads: true, Log: quiet, RootCA: []byte("PEM"), ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeCIDRBits: 24,
@@ -139,24 +161,6 @@ func (w *world) lead(ctx context.Context) {
 	wg.Wait()
 }
 
-// during lets time pass while the controllers work: all of the leaders for the
-// first half of a minute, then the rest of the time one.
-func (w *world) during(d time.Duration) {
-	spell := func(leaders int, d time.Duration) {
-		ctx, cancel := context.WithTimeout(context.Background(), d)
-		defer cancel()
-		was := w.leaders
-		w.leaders = leaders
-		w.controllers(ctx)
-		w.leaders = was
-	}
-	if w.leaders > 1 {
-		spell(w.leaders, 30*time.Second)
-		d -= 30 * time.Second
-	}
-	spell(1, d)
-}
-
 // life is what users do in the cluster, and how long they wait in between.
 func (w *world) life() {
 	t, c := w.Context(), client.Client(w.c)
@@ -173,34 +177,25 @@ func (w *world) life() {
 		}
 		must(client.Create(t, c, j))
 	}
-	// A group that goes, and one that stays while a pod is in it, which views may not
-	// have heard of yet.
-	for _, name := range []string{"crew", "nobody"} {
-		g := &schedulingv1beta1.PodGroup{ObjectMeta: meta(name)}
-		g.Finalizers = []string{"scheduling.k8s.io/podgroup-protection"}
-		g.Spec.SchedulingPolicy.Basic = &schedulingv1beta1.BasicSchedulingPolicy{}
-		must(client.Create(t, c, g))
-	}
-	rower := &corev1.Pod{ObjectMeta: meta("rower"), Spec: template("rower", "v1").Spec}
-	rower.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: new("crew")}
-	must(client.Create(t, c, rower))
-	for _, name := range []string{"crew", "nobody"} {
-		if err := client.Delete[*schedulingv1beta1.PodGroup](t, c, "default", name, metav1.DeleteOptions{}); err != nil {
-			w.Fatal(err)
-		}
-	}
 	must(client.Create(t, c, web(4, "v1")))
+	w.rest()
 	must(client.Create(t, c, &corev1.Service{ObjectMeta: meta("web"), Spec: corev1.ServiceSpec{
 		ClusterIP: "None", ClusterIPs: []string{"None"}, Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromString("web")}},
 	}}))
 	most := intstr.FromInt32(1)
 	must(client.Create(t, c, &policyv1.PodDisruptionBudget{ObjectMeta: meta("web"), Spec: policyv1.PodDisruptionBudgetSpec{MaxUnavailable: &most, Selector: sel("web")}}))
+	w.rest()
 	must(client.Create(t, c, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "orphan", Labels: map[string]string{"app": "set"}}, Spec: template("set", "v1").Spec}))
+	w.rest()
 	must(client.Create(t, c, &appsv1.ReplicaSet{ObjectMeta: meta("set"), Spec: appsv1.ReplicaSetSpec{Replicas: &three, Selector: sel("set"), Template: template("set", "v1")}}))
+	w.rest()
 	rcTemplate := template("rc", "v1")
 	must(client.Create(t, c, &corev1.ReplicationController{ObjectMeta: meta("rc"), Spec: corev1.ReplicationControllerSpec{Replicas: &two, Selector: map[string]string{"app": "rc"}, Template: &rcTemplate}}))
+	w.rest()
 	must(client.Create(t, c, &appsv1.DaemonSet{ObjectMeta: meta("log"), Spec: appsv1.DaemonSetSpec{Selector: sel("log"), Template: template("log", "v1")}}))
+	w.rest()
 	must(client.Create(t, c, &appsv1.StatefulSet{ObjectMeta: meta("db"), Spec: appsv1.StatefulSetSpec{Replicas: &three, ServiceName: "db", Selector: sel("db"), Template: template("db", "v1")}}))
+	w.rest()
 	// Surplus pods that are taken away count as failed.
 	patient := int32(100)
 	job("good", "done", func(s *batchv1.JobSpec) { s.Completions, s.BackoffLimit = &five, &patient })
@@ -214,16 +209,21 @@ func (w *world) life() {
 	}}
 	cron.Spec.JobTemplate.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
 	must(client.Create(t, c, cron))
+	w.rest()
 	must(client.Create(t, c, &corev1.Service{ObjectMeta: meta("outside"), Spec: corev1.ServiceSpec{ClusterIP: "None", ClusterIPs: []string{"None"}, Ports: []corev1.ServicePort{{Port: 80}}}}))
+	w.rest()
 	must(client.Create(t, c, &corev1.Endpoints{ObjectMeta: meta("outside"), Subsets: []corev1.EndpointSubset{{
 		Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}, {IP: "192.0.2.2"}}, Ports: []corev1.EndpointPort{{Port: 80, Protocol: corev1.ProtocolTCP}},
 	}}}))
 	must(client.Create(t, c, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "all"}, AggregationRule: &rbacv1.AggregationRule{ClusterRoleSelectors: []metav1.LabelSelector{*sel("part")}}}))
+	w.rest()
 	must(client.Create(t, c, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "part", Labels: map[string]string{"app": "part"}}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}}))
+	w.rest()
 	grow := web(1, "v1")
 	grow.Name, grow.Spec.Selector, grow.Spec.Template.Labels = "grow", sel("grow"), sel("grow").MatchLabels
 	grow.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")}
 	must(client.Create(t, c, grow))
+	w.rest()
 	must(client.Create(t, c, &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: meta("grow"), Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
 		MaxReplicas: 3, ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "grow"},
 	}}))
@@ -240,7 +240,12 @@ func (w *world) life() {
 	}
 	// No workload, which would fill it again: nothing here forbids that.
 	must(client.Create(t, c, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "doomed", Name: "p"}, Spec: template("p", "v1").Spec}))
-	w.during(100 * time.Second)
+	w.rest()
+	w.pass(60 * time.Second)
+	w.haste()
+	w.storage()
+	w.devices()
+	w.jobs()
 
 	edit(w.cluster, "web", func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image, *d.Spec.Replicas = "v2", 6 })
 	edit(w.cluster, "set", func(s *appsv1.ReplicaSet) { *s.Spec.Replicas = 1 })
@@ -251,19 +256,21 @@ func (w *world) life() {
 	w.remove(&corev1.ConfigMap{ObjectMeta: meta("a")}, metav1.DeletePropagationBackground)
 	w.remove(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "doomed"}}, metav1.DeletePropagationBackground)
 	w.remove(&corev1.ServiceAccount{ObjectMeta: meta("default")}, metav1.DeletePropagationBackground)
-	w.during(3 * time.Minute)
+	w.nodesComeAndGo()
+	w.pass(2 * time.Minute)
 
 	edit(w.cluster, "tick", func(j *batchv1.CronJob) { j.Spec.Suspend = new(true) })
 	w.silence("n1", true)
-	w.during(3 * time.Minute)
+	w.pass(10 * time.Minute) // processes that die forget how long it was
 	w.silence("n1", false)
-	w.during(2 * time.Minute)
+	w.storageLater()
+	w.pass(2 * time.Minute)
 
 	edit(w.cluster, "web", func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image, *d.Spec.Replicas = "v3", 3 })
 	edit(w.cluster, "db", func(s *appsv1.StatefulSet) { *s.Spec.Replicas = one })
 	w.remove(&appsv1.ReplicaSet{ObjectMeta: meta("set")}, metav1.DeletePropagationOrphan)
 	w.remove(&corev1.ReplicationController{ObjectMeta: meta("rc")}, metav1.DeletePropagationForeground)
-	w.during(12 * time.Minute)
+	w.pass(12 * time.Minute)
 }
 
 func (w *world) remove(o object.Object, p metav1.DeletionPropagation) {
@@ -290,7 +297,8 @@ func TestEveryControllerReachesTheSameEnd(t *testing.T) {
 			if s.seed%2 == 0 {
 				s.abate()
 			}
-			w.during(5 * time.Minute)
+			w.pass(5 * time.Minute)
+			synctest.Wait()
 			end = endState(w.cluster)
 			stop()
 		})

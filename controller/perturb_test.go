@@ -2,14 +2,17 @@ package controller_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sagong/client"
 	"sagong/object"
@@ -17,17 +20,16 @@ import (
 )
 
 // storm is what happens to the controllers' client: writes are lost before or
-// after they were done, sometimes with the whole process; watches are late,
-// deliver in doubles and break off. What happens to an operation depends on the
-// seed, on what it is about and on how often that came before, and on nothing
-// else: not on the order in which goroutines run.
+// after they were done, sometimes with the whole process; watches are late, each
+// kind by a time of its own, deliver in parts and in doubles, and break off. What
+// happens to an operation depends on the seed, on what it is about and on how
+// often that came before (lateness: on the virtual time), and on nothing else: not
+// on the order in which goroutines run.
 type storm struct {
 	seed uint64
 	mu   sync.Mutex
 	nth  map[string]uint64
 	calm bool
-	// crash ends the controllers that a client belongs to.
-	crashes int
 }
 
 // chance is true once in n for this occasion.
@@ -43,11 +45,46 @@ func (s *storm) number(n uint64, occasion ...any) uint64 {
 	s.nth[text]++
 	h := fnv.New64a()
 	fmt.Fprint(h, s.seed, "/", text, "/", s.nth[text])
-	x := h.Sum64()
+	return mixed(h.Sum64()) % n
+}
+
+func mixed(x uint64) uint64 {
 	x ^= x >> 29
 	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 32
-	return x % n
+	return x ^ x>>32
+}
+
+// late is by how much a process hears late of a kind at present: another time for
+// each kind, so that what was written first may be heard of last. It stays below
+// half of the minute after which a key is freed whatever the view shows, and
+// that of the nodes' signs of life below what makes them look dead.
+func (s *storm) late(process int, kind string) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.calm {
+		return 0
+	}
+	const spell = 20 * time.Second
+	h := fnv.New64a()
+	fmt.Fprint(h, s.seed, "/late/", process, kind, "/", time.Now().UnixNano()/int64(spell))
+	x := mixed(h.Sum64())
+	most := time.Duration(0)
+	switch n := x % 8; {
+	case n >= 6 && kind != "Lease" && kind != "Node":
+		most = 25 * time.Second
+	case n >= 3:
+		most = 3 * time.Second
+	default:
+		return 0
+	}
+	return time.Duration(mixed(x) % uint64(most))
+}
+
+// pause is how long something takes that has no part in the storm.
+func (s *storm) pause(most time.Duration, occasion ...any) time.Duration {
+	h := fnv.New64a()
+	fmt.Fprint(h, s.seed, "/pause/", fmt.Sprint(occasion...))
+	return time.Duration(mixed(h.Sum64()) % uint64(most))
 }
 
 func (s *storm) abate() { s.mu.Lock(); s.calm = true; s.mu.Unlock() }
@@ -55,8 +92,35 @@ func (s *storm) abate() { s.mu.Lock(); s.calm = true; s.mu.Unlock() }
 // stormy is a client in a storm. crash kills what uses it.
 type stormy struct {
 	client.Client
-	s     *storm
-	crash context.CancelFunc
+	s       *storm
+	process int
+	crash   context.CancelFunc
+}
+
+// follower is the client that views are kept current with: its lists are late too.
+type follower struct{ *stormy }
+
+func (c follower) List(ctx context.Context, d *object.Definition, ns string, o client.ListOptions) (client.List, error) {
+	l, err := c.stormy.List(ctx, d, ns, o)
+	if err == nil {
+		err = wait(ctx, c.s.late(c.process, d.Kind))
+	}
+	return l, err
+}
+
+// wait lets virtual time pass.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 // around does a write, or loses it, or loses its answer, or dies.
@@ -87,7 +151,17 @@ func about(verb string, d *object.Definition, o metav1.Object) string {
 	return verb + d.Kind + o.GetNamespace() + "/" + name
 }
 
+// Create also refuses, as admission does, what is to be in a namespace that goes.
 func (c *stormy) Create(ctx context.Context, d *object.Definition, o object.Object) (made object.Object, err error) {
+	if d.Namespaced {
+		ns, err := client.Get[*corev1.Namespace](ctx, c.Client, "", o.GetNamespace())
+		if err != nil {
+			return nil, err
+		}
+		if ns.DeletionTimestamp != nil {
+			return nil, apierrors.NewForbidden(schema.GroupResource{Group: d.Group, Resource: d.Resource}, o.GetName(), errors.New("its namespace is being terminated"))
+		}
+	}
 	if lost := c.around(about("create", d, o), func() { made, err = c.Client.Create(ctx, d, o) }); lost != nil {
 		return nil, lost
 	}
@@ -154,13 +228,14 @@ func (c *stormy) Watch(ctx context.Context, d *object.Definition, ns string, o c
 	if err != nil {
 		return nil, err
 	}
-	return &stormyWatch{w, c, d.Kind}, nil
+	return &stormyWatch{Watch: w, c: c, kind: d.Kind}, nil
 }
 
 type stormyWatch struct {
 	client.Watch
 	c    *stormy
 	kind string
+	rest []client.Event // come, not delivered yet
 }
 
 func (w *stormyWatch) Next(ctx context.Context) ([]client.Event, error) {
@@ -170,19 +245,23 @@ func (w *stormyWatch) Next(ctx context.Context) ([]client.Event, error) {
 	case 1:
 		return nil, errChaos
 	}
-	events, err := w.Watch.Next(ctx)
-	if err != nil {
+	events := w.rest
+	if len(events) == 0 {
+		var err error
+		if events, err = w.Watch.Next(ctx); err != nil {
+			return nil, err
+		}
+		if err := wait(ctx, w.c.s.late(w.c.process, w.kind)); err != nil {
+			return nil, err
+		}
+	} else if err := wait(ctx, time.Second); err != nil {
 		return nil, err
 	}
-	if late := w.c.s.number(4000, "late", w.kind); late < 2000 {
-		t := time.NewTimer(time.Duration(late) * time.Millisecond) // virtual
-		defer t.Stop()
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-t.C:
-		}
+	n := len(events)
+	if w.c.s.chance(4, "part", w.kind) {
+		n = 1 + int(w.c.s.number(uint64(n), "parts", w.kind))
 	}
+	events, w.rest = events[:n:n], events[n:]
 	if !w.c.s.chance(4, "double", w.kind) {
 		return events, nil
 	}

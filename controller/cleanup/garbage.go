@@ -150,11 +150,24 @@ func (c *garbageCollector) Reconcile(ctx context.Context, w client.Client, key o
 	return reconcile.Result{}, c.collect(ctx, w, &s)
 }
 
-// separate takes a deleted owner out of its dependents' references, then lets it go.
+// separate takes a deleted owner out of its dependents' references, then lets it
+// go. It asks the API for dependents that the graph has not heard of yet, of
+// every kind: once their owner is gone they would be deleted.
 func (c *garbageCollector) separate(ctx context.Context, w client.Client, s *situation) error {
-	for i := range s.dependents {
-		if err := dropOwners(ctx, w, &s.dependents[i], s.uid); err != nil {
-			return fmt.Errorf("cannot orphan %s %s: %w", s.dependents[i].def.Kind, s.dependents[i].key, err)
+	dependents := s.dependents
+	err := dependentsOf(ctx, w, s, slices.DeleteFunc(w.Scheme().All(), func(d *object.Definition) bool { return !collectable(d) }),
+		func(d *object.Definition, o object.Object, _ *metav1.OwnerReference) bool {
+			if !slices.ContainsFunc(dependents, func(n node) bool { return n.uid == o.GetUID() }) {
+				dependents = append(dependents, node{def: d, key: object.KeyOf(o), uid: o.GetUID()})
+			}
+			return true
+		})
+	if err != nil {
+		return err
+	}
+	for i := range dependents {
+		if err := dropOwners(ctx, w, &dependents[i], s.uid); err != nil {
+			return fmt.Errorf("cannot orphan %s %s: %w", dependents[i].def.Kind, dependents[i].key, err)
 		}
 	}
 	return dropFinalizer(ctx, w, &s.node, metav1.FinalizerOrphanDependents)
@@ -206,24 +219,37 @@ func (c *garbageCollector) unseen(ctx context.Context, w client.Client, s *situa
 			kinds = append(kinds, d)
 		}
 	}
+	found := false
+	err := dependentsOf(ctx, w, s, kinds, func(_ *object.Definition, _ object.Object, ref *metav1.OwnerReference) bool {
+		found = counts(ref)
+		return !found
+	})
+	return found, err
+}
+
+// dependentsOf calls f with every object of some kinds that, by the API, refers to
+// an owner, until f returns false.
+func dependentsOf(ctx context.Context, w client.Client, s *situation, kinds []*object.Definition, f func(*object.Definition, object.Object, *metav1.OwnerReference) bool) error {
 	for _, d := range kinds {
 		namespace := s.key.Namespace
 		if !d.Namespaced {
-			namespace = ""
+			if namespace != "" {
+				continue // it cannot have an owner in a namespace
+			}
 		}
 		list, err := w.List(ctx, d, namespace, client.ListOptions{})
 		if err != nil {
-			return false, fmt.Errorf("cannot look for dependents of %s %s: %w", s.def.Kind, s.key, err)
+			return fmt.Errorf("cannot look for dependents of %s %s: %w", s.def.Kind, s.key, err)
 		}
 		for _, o := range list.Items {
 			for _, ref := range o.GetOwnerReferences() {
-				if ref.UID == s.uid && counts(&ref) {
-					return true, nil
+				if ref.UID == s.uid && !f(d, o, &ref) {
+					return nil
 				}
 			}
 		}
 	}
-	return false, nil
+	return nil
 }
 
 func anyReference(*metav1.OwnerReference) bool { return true }

@@ -23,7 +23,7 @@ type claimController struct {
 
 // NewClaim returns the controller that ends reservations of pods that need their
 // devices no longer, gives the devices of claims that nobody uses back, and
-// deletes claims made for pods that are done.
+// deletes claims made for pods that are done, or that have another.
 func NewClaim(h *reconcile.Hub) reconcile.Controller {
 	return &claimController{pods: podView(h), claims: claimView(h)}
 }
@@ -43,6 +43,11 @@ func (c *claimController) Inputs() []reconcile.Input {
 			case new == nil:
 				p = old
 			case !done(new):
+				if len(new.Status.ResourceClaimStatuses) > 0 && (old == nil || len(old.Status.ResourceClaimStatuses) == 0) {
+					for _, claim := range c.claims.By(byOwner, string(new.UID)) {
+						enqueue(object.KeyOf(claim)) // one too many, perhaps
+					}
+				}
 				return
 			}
 			for name := range resourceclaim.PodClaims(p) {
@@ -113,11 +118,27 @@ func (c *claimController) Reconcile(ctx context.Context, w client.Client, key ob
 		return reconcile.Result{}, nil
 	}
 	p, ok := c.pods.Get(claim.Namespace, ref.Name)
-	if !ok || p.UID == ref.UID && !done(p) {
+	if !ok || p.UID == ref.UID && !done(p) && !c.surplus(claim, p) {
 		return reconcile.Result{}, nil // the garbage collector sees to claims whose pod is gone
 	}
 	return reconcile.Result{}, gone(client.Delete[*resourcev1.ResourceClaim](ctx, w, claim.Namespace, claim.Name,
 		metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(claim.UID))}))
+}
+
+// surplus tells whether a claim was made for a pod that has another for the same
+// purpose: nobody heard that it was made.
+func (c *claimController) surplus(claim *resourcev1.ResourceClaim, p *corev1.Pod) bool {
+	purpose := claim.Annotations[resourcev1.PodResourceClaimAnnotation]
+	if purpose == "" || claim.Status.Allocation != nil {
+		return false
+	}
+	for _, s := range p.Status.ResourceClaimStatuses {
+		if s.Name == purpose && s.ResourceClaimName != nil && *s.ResourceClaimName != claim.Name {
+			other, ok := c.claims.Get(claim.Namespace, *s.ResourceClaimName)
+			return ok && other.DeletionTimestamp == nil && resourceclaim.IsForPod(p, other, false) == nil
+		}
+	}
+	return false
 }
 
 // uses tells whether a consumer may still use its claim.

@@ -173,8 +173,17 @@ func NewAttributesClassProtection(h *reconcile.Hub) reconcile.Controller {
 				}
 			}),
 		},
-		used: func(_ context.Context, _ client.Client, c *storagev1.VolumeAttributesClass) (bool, error) {
-			return len(claims.By(byAttributes, c.Name))+len(volumes.By(byAttributes, c.Name)) > 0, nil
+		used: func(ctx context.Context, w client.Client, c *storagev1.VolumeAttributesClass) (bool, error) {
+			if len(claims.By(byAttributes, c.Name))+len(volumes.By(byAttributes, c.Name)) > 0 {
+				return true, nil
+			}
+			// Those that the views have not heard of yet may name it.
+			newClaims, _, err := client.ListOf[*corev1.PersistentVolumeClaim](ctx, w, "", client.ListOptions{})
+			if err != nil || slices.ContainsFunc(newClaims, func(x *corev1.PersistentVolumeClaim) bool { return slices.Contains(ofClaim(x), c.Name) }) {
+				return true, err
+			}
+			newVolumes, _, err := client.ListOf[*corev1.PersistentVolume](ctx, w, "", client.ListOptions{})
+			return slices.ContainsFunc(newVolumes, func(x *corev1.PersistentVolume) bool { return slices.Contains(ofVolume(x), c.Name) }), err
 		},
 	}
 }

@@ -296,7 +296,16 @@ func (c *statefulSetController) ensureClaims(ctx context.Context, w client.Clien
 // syncClaimOwners has claims deleted with what the retention policy says.
 func (c *statefulSetController) syncClaimOwners(ctx context.Context, w client.Client, set *appsv1.StatefulSet, p *corev1.Pod, condemned bool) error {
 	for i := range set.Spec.VolumeClaimTemplates {
-		claim, ok := c.claims.Get(set.Namespace, claimName(&set.Spec.VolumeClaimTemplates[i], set, ordinalOf(set, p)))
+		name := claimName(&set.Spec.VolumeClaimTemplates[i], set, ordinalOf(set, p))
+		claim, ok := c.claims.Get(set.Namespace, name)
+		if !ok && condemned {
+			// The view may not have it yet, and once the pod is gone nobody comes back to it.
+			live, err := client.Get[*corev1.PersistentVolumeClaim](ctx, w, set.Namespace, name)
+			if err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("cannot read claim %s: %w", name, err)
+			}
+			claim, ok = live, err == nil
+		}
 		if !ok || claim.DeletionTimestamp != nil {
 			continue
 		}
