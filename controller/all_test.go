@@ -96,10 +96,11 @@ type agent struct {
 	nodes *reconcile.View[*corev1.Node]
 	mu    sync.Mutex
 	ips   int
+	ended map[types.UID]int32 // pods that have succeeded, by the uid of what controls them
 }
 
 func newAgent(h *reconcile.Hub) *agent {
-	return &agent{pods: reconcile.ViewOf[*corev1.Pod](h), nodes: reconcile.ViewOf[*corev1.Node](h)}
+	return &agent{pods: reconcile.ViewOf[*corev1.Pod](h), nodes: reconcile.ViewOf[*corev1.Node](h), ended: map[types.UID]int32{}}
 }
 
 // open is the node that a daemon's pod is for, or the first, by name, that no
@@ -168,6 +169,11 @@ func (a *agent) Reconcile(ctx context.Context, w client.Client, k object.Key) (r
 			}
 			next.Status.Phase = end
 			_, err := client.UpdateStatus(ctx, w, next)
+			if ref := metav1.GetControllerOf(p); err == nil && end == corev1.PodSucceeded && ref != nil {
+				a.mu.Lock()
+				a.ended[ref.UID]++
+				a.mu.Unlock()
+			}
 			return reconcile.Result{}, err
 		}
 		now := metav1.Now()

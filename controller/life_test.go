@@ -37,6 +37,7 @@ import (
 type world struct {
 	*cluster
 	storm *storm
+	agent *agent
 	nodes *keeper
 	acts  int // what users have done
 
@@ -49,11 +50,11 @@ type world struct {
 func newWorld(t *testing.T, s *storm, leaders int) (w *world, stop func()) {
 	base := fake.New(object.NewScheme(append(kinds.All(), kinds.Workloads()...)...), namespace("default"), namespace("doomed"), namespace("kube-node-lease"), node("n1"), node("n2"))
 	hub := reconcile.NewHub(base, quiet)
-	w = &world{cluster: &cluster{t, base, hub}, storm: s, silent: map[string]bool{}}
+	w = &world{cluster: &cluster{t, base, hub}, storm: s, agent: newAgent(hub), silent: map[string]bool{}}
 	w.nodes = &keeper{nodes: reconcile.ViewOf[*corev1.Node](hub), quiet: func(n string) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.silent[n] }}
 	base.Engine().ReadFrom(object.Of[*metricsv1beta1.PodMetrics](base.Scheme()), &usage{c: w.cluster, each: 90})
 	e := reconcile.NewEngine(base, quiet, nil)
-	if err := e.Add(newAgent(hub), w.nodes); err != nil {
+	if err := e.Add(w.agent, w.nodes); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -281,6 +282,18 @@ func (w *world) remove(o object.Object, p metav1.DeletionPropagation) {
 	}
 }
 
+// countedOnce holds the counts of Jobs to what their pods came to. What ends after
+// a Job has is counted no more.
+func (w *world) countedOnce() {
+	w.Helper()
+	for _, j := range list[*batchv1.Job](w.cluster, "default") {
+		n, counted := w.agent.ended[j.UID], j.Status.Succeeded
+		if *j.Spec.CompletionMode == batchv1.NonIndexedCompletion && (counted > n || counted < min(n, *j.Spec.Completions)) {
+			w.Errorf("seed %d: %d pods of Job %s have succeeded, it counts %d", w.storm.seed, n, j.Name, counted)
+		}
+	}
+}
+
 var errChaos = errors.New("connection lost")
 
 // TestEveryControllerReachesTheSameEnd lives a cluster's life once undisturbed,
@@ -300,6 +313,7 @@ func TestEveryControllerReachesTheSameEnd(t *testing.T) {
 			w.pass(5 * time.Minute)
 			synctest.Wait()
 			end = endState(w.cluster)
+			w.countedOnce()
 			stop()
 		})
 		return end

@@ -115,7 +115,7 @@ func (c *jobController) Reconcile(ctx context.Context, w client.Client, key obje
 	}
 	job, ok := c.jobs.Get(key.Namespace, key.Name)
 	if !ok {
-		return reconcile.Result{}, c.release(ctx, w, nil, c.pods.By(trackedIndex, key.String()))
+		return reconcile.Result{}, c.releaseOthers(ctx, w, key, c.pods.By(trackedIndex, key.String()))
 	}
 	if managedElsewhere(job) {
 		return reconcile.Result{}, nil
@@ -135,7 +135,7 @@ func (c *jobController) Reconcile(ctx context.Context, w client.Client, key obje
 			others = append(others, p)
 		}
 	}
-	if err := c.release(ctx, w, nil, others); err != nil {
+	if err := c.releaseOthers(ctx, w, key, others); err != nil {
 		return reconcile.Result{}, err
 	}
 	if job.DeletionTimestamp != nil {
@@ -246,6 +246,22 @@ func (c *jobController) pod(job *batchv1.Job, made jobPod) *corev1.Pod {
 		}
 	}
 	return p
+}
+
+// releaseOthers takes the tracking finalizer off pods whose Job is not in view:
+// unless it is there all the same, and newer than the view.
+func (c *jobController) releaseOthers(ctx context.Context, w client.Client, key object.Key, pods []*corev1.Pod) error {
+	if len(pods) == 0 {
+		return nil
+	}
+	live, err := client.Get[*batchv1.Job](ctx, w, key.Namespace, key.Name)
+	switch {
+	case err == nil:
+		pods = slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return metav1.IsControlledBy(p, live) })
+	case !apierrors.IsNotFound(err):
+		return fmt.Errorf("cannot read job %s: %w", key, err)
+	}
+	return c.release(ctx, w, nil, pods)
 }
 
 // release takes the tracking finalizer off pods; job is that which counted them,
