@@ -74,7 +74,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		services.NewEndpoints(d.Hub, events("endpoint-controller")),
 		services.NewEndpointSliceMirroring(d.Hub, events("endpoint-slice-mirroring-controller")),
 		volumes.NewBinder(d.Hub, events("persistentvolume-controller")),
-		volumes.NewClaimProtection(d.Hub),
+		volumes.NewClaimProtection(d.Hub), volumes.NewUnused(d.Hub),
 		volumes.NewVolumeProtection(d.Hub),
 		volumes.NewAttributesClassProtection(d.Hub),
 		volumes.NewEphemeral(d.Hub, events("ephemeral_volume"), ephemeral),

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -57,7 +58,7 @@ func inCluster(t *testing.T, f func(*cluster)) {
 		c := &cluster{t, &spoken{}, fake.New(object.NewScheme(kinds.All()...))}
 		log := slog.New(slog.DiscardHandler)
 		hub, e := reconcile.NewHub(c.c, log), reconcile.NewEngine(c.c, log, nil)
-		if err := e.Add(volumes.NewBinder(hub, c), volumes.NewClaimProtection(hub), volumes.NewVolumeProtection(hub), volumes.NewAttributesClassProtection(hub),
+		if err := e.Add(volumes.NewBinder(hub, c), volumes.NewClaimProtection(hub), volumes.NewVolumeProtection(hub), volumes.NewAttributesClassProtection(hub), volumes.NewUnused(hub),
 			volumes.NewEphemeral(hub, c, nil), volumes.NewLocal(hub, c), volumes.NewExpand(hub, c)); err != nil {
 			t.Fatal(err)
 		}
@@ -297,6 +298,86 @@ func TestProtection(t *testing.T) {
 		synctest.Wait()
 		if !isGone[*corev1.PersistentVolumeClaim](c, "default", "c") || !isGone[*corev1.PersistentVolume](c, "", "v") {
 			t.Error("claim or volume stayed")
+		}
+	})
+}
+
+// A bound claim tells since when no pod refers to it: pods that wait count, those
+// that have ended do not.
+func TestUnusedClaims(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		conditions := func() []corev1.PersistentVolumeClaimCondition {
+			synctest.Wait()
+			return read[*corev1.PersistentVolumeClaim](c, "default", "c").Status.Conditions
+		}
+		expect := func(when string, status corev1.ConditionStatus, reason, message string) {
+			c.Helper()
+			got := conditions()
+			want := corev1.PersistentVolumeClaimCondition{Type: "Unused", Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(time.Now().Truncate(time.Second))}
+			if len(got) != 1 || !got[0].LastTransitionTime.Equal(&want.LastTransitionTime) {
+				c.Fatalf("%s: %+v at %s", when, got, time.Now())
+			}
+			if got[0].LastTransitionTime = want.LastTransitionTime; got[0] != want {
+				c.Fatalf("%s: %+v", when, got)
+			}
+			time.Sleep(time.Minute)
+		}
+		used := func(when string) {
+			c.Helper()
+			expect(when, "False", "PodUsingPVC", "A pod is currently referencing this PVC")
+		}
+		idle := func(when string) {
+			c.Helper()
+			expect(when, "True", "NoPodsUsingPVC", "No pods are currently referencing this PVC")
+		}
+		make1(c, claim("c", "1Gi"))
+		if got := conditions(); len(got) > 0 {
+			t.Fatal("before it is bound: ", got)
+		}
+		make1(c, vol("v", "1Gi"))
+		idle("bound")
+		make1(c, pod("waits", "", using("c")))
+		used("by a pod without a node")
+		make1(c, pod("p", "n1", using("c")))
+		remove[*corev1.Pod](c, "default", "waits")
+		if got := conditions(); got[0].Status != "False" {
+			t.Fatal("with a second pod: ", got)
+		}
+		p := read[*corev1.Pod](c, "default", "p").DeepCopy()
+		p.Status.Phase = corev1.PodSucceeded
+		if _, err := client.UpdateStatus(c.Context(), client.Client(c.c), p); err != nil {
+			t.Fatal(err)
+		}
+		idle("ended")
+		remove[*corev1.Pod](c, "default", "p")
+		if got := conditions(); time.Since(got[0].LastTransitionTime.Time) < time.Minute {
+			t.Fatal("told anew: ", got)
+		}
+		for _, s := range []corev1.ContainerState{{Running: &corev1.ContainerStateRunning{}}, {Terminated: &corev1.ContainerStateTerminated{}}} {
+			running := pod("q", "n1", using("c"))
+			running.Finalizers = []string{"example.com/hold"}
+			running = make1(c, running).DeepCopy()
+			used("by a pod with a node")
+			running.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", State: s}}
+			if _, err := client.UpdateStatus(c.Context(), client.Client(c.c), running); err != nil {
+				t.Fatal(err)
+			}
+			remove[*corev1.Pod](c, "default", "q")
+			if s.Running != nil {
+				if got := conditions(); got[0].Status != "False" {
+					t.Fatal("while it still runs: ", got)
+				}
+			} else {
+				idle("its containers ended")
+			}
+			change(c, "default", "q", func(p *corev1.Pod) { p.Finalizers = nil })
+			var now int64
+			if err := client.Delete[*corev1.Pod](c.Context(), c.c, "default", "q", metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil && !apierrors.IsNotFound(err) {
+				t.Fatal(err)
+			}
+			if s.Running != nil {
+				idle("gone")
+			}
 		}
 	})
 }
