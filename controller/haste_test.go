@@ -68,7 +68,7 @@ func (w *world) haste() {
 		}
 		w.create(group("crew"))
 		w.create(group("nobody"))
-		w.rest()
+		w.pass(w.storm.pause(30*time.Second, "crew", i))
 		w.create(lone(fmt.Sprint("rower", i), "v1", func(p *corev1.Pod) {
 			p.Spec.SchedulingGroup = &corev1.PodSchedulingGroup{PodGroupName: new(fmt.Sprint("crew", i))}
 		}))
@@ -80,7 +80,7 @@ func (w *world) haste() {
 	for i := range 3 {
 		for _, policy := range []metav1.DeletionPropagation{background, foreground, orphan} {
 			owner := w.create(&corev1.ConfigMap{ObjectMeta: inDefault(fmt.Sprint("owner", i, "-", lower(policy)))})
-			w.rest()
+			w.pass(w.storm.pause(15*time.Second, "owner", i, policy))
 			m := inDefault(fmt.Sprint("owned", i, "-", lower(policy)))
 			m.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: owner.GetName(), UID: owner.GetUID(), BlockOwnerDeletion: new(true)}}
 			w.create(&corev1.Secret{ObjectMeta: m})
@@ -161,10 +161,11 @@ func (w *world) storage() {
 		claim(kept, "local", func(c *corev1.PersistentVolumeClaim) {
 			c.Annotations = map[string]string{volume.AnnSelectedNode: "n2"}
 		})
+		w.pass(w.storm.pause(20*time.Second, "class", i))
 		class := w.create(&storagev1.VolumeAttributesClass{ObjectMeta: metav1.ObjectMeta{Name: gold, Finalizers: []string{"kubernetes.io/vac-protection"}}, DriverName: "d", Parameters: map[string]string{"a": "b"}})
 		w.rest()
-		w.await("claim "+used+" is bound", func() bool {
-			return must(client.Get[*corev1.PersistentVolumeClaim](w.Context(), w.c, "default", used)).Status.Phase == corev1.ClaimBound
+		w.await("claim "+used+" is bound and tells that nobody uses it", func() bool {
+			return len(must(client.Get[*corev1.PersistentVolumeClaim](w.Context(), w.c, "default", used)).Status.Conditions) > 0
 		})
 		// A claim goes as a pod comes to use it, a class as a claim does.
 		w.create(lone(used, "v1", func(p *corev1.Pod) {
@@ -190,7 +191,7 @@ func (w *world) storage() {
 	}})
 }
 
-// later is what becomes of the volumes.
+// storageLater is what becomes of the volumes.
 func (w *world) storageLater() {
 	edit(w.cluster, "store", func(s *appsv1.StatefulSet) { *s.Spec.Replicas = 1 })
 	for i := range 3 {
@@ -225,7 +226,7 @@ func (w *world) devices() {
 			c := &resourcev1.ResourceClaim{ObjectMeta: inDefault(name), Spec: spec}
 			c.Finalizers = []string{resourcev1.Finalizer}
 			made := w.create(c).(*resourcev1.ResourceClaim).DeepCopy()
-			w.rest()
+			w.pass(w.storm.pause(15*time.Second, "device", i, image))
 			// What the scheduler does once it has seen the pod.
 			p := w.create(lone(name, image, func(p *corev1.Pod) {
 				p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "d", ResourceClaimName: &name}}
@@ -238,7 +239,7 @@ func (w *world) devices() {
 }
 
 // batch is the life of Jobs that are stopped, begun again and made anew.
-func (w *world) jobs() {
+func (w *world) batch() {
 	job := func(name, image string, change func(*batchv1.Job)) *batchv1.Job {
 		j := &batchv1.Job{ObjectMeta: inDefault(name), Spec: batchv1.JobSpec{
 			Completions: new(int32(3)), Parallelism: new(int32(3)), BackoffLimit: new(int32(100)), Template: template(name, image),

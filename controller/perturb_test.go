@@ -70,9 +70,9 @@ func (s *storm) late(process int, kind string) time.Duration {
 	x := mixed(h.Sum64())
 	most := time.Duration(0)
 	switch n := x % 8; {
-	case n >= 6 && kind != "Lease" && kind != "Node":
+	case n >= 5 && kind != "Lease" && kind != "Node":
 		most = 25 * time.Second
-	case n >= 3:
+	case n >= 2:
 		most = 3 * time.Second
 	default:
 		return 0
