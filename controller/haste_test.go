@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"sagong/client"
 	"sagong/kinds/storage"
 	"sagong/object"
+	"sagong/reconcile"
 )
 
 // What is here happens faster than views follow: a thing is put to use and taken
@@ -120,6 +122,28 @@ func by(app string) *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}
 }
 
+// remote is the provisioner of volumes elsewhere.
+const remote = "example.com/remote"
+
+// provisioner deletes the volumes elsewhere that are released, and their data.
+type provisioner struct {
+	volumes *reconcile.View[*corev1.PersistentVolume]
+}
+
+func (p *provisioner) Name() string { return "provisioner" }
+func (p *provisioner) Inputs() []reconcile.Input {
+	return []reconcile.Input{reconcile.Self(p.volumes)}
+}
+func (p *provisioner) Outputs() []reconcile.Output { return nil }
+
+func (p *provisioner) Reconcile(ctx context.Context, w client.Client, key object.Key) (reconcile.Result, error) {
+	v, ok := p.volumes.Get("", key.Name)
+	if !ok || v.Annotations[volume.AnnDynamicallyProvisioned] != remote || v.Status.Phase != corev1.VolumeReleased || v.DeletionTimestamp != nil {
+		return reconcile.Result{}, nil
+	}
+	return reconcile.Result{}, client.Delete[*corev1.PersistentVolume](ctx, w, "", key.Name, metav1.DeleteOptions{})
+}
+
 // storage is the life of volumes, claims and classes.
 func (w *world) storage() {
 	gib := corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}}
@@ -175,6 +199,30 @@ func (w *world) storage() {
 		w.remove(&corev1.PersistentVolumeClaim{ObjectMeta: inDefault(used)}, metav1.DeletePropagationBackground)
 		claim(gold, "none", func(c *corev1.PersistentVolumeClaim) { c.Spec.VolumeAttributesClassName = &gold })
 		w.remove(class, metav1.DeletePropagationBackground)
+	}
+	// What was made for a claim by somebody who is ahead of the views, and both from
+	// a backup.
+	immediate := storagev1.VolumeBindingImmediate
+	w.create(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "remote"}, Provisioner: remote, VolumeBindingMode: &immediate, ReclaimPolicy: &drop})
+	for i := range 3 {
+		made, restored := fmt.Sprint("made", i), fmt.Sprint("restored", i)
+		claim(made, "remote", func(c *corev1.PersistentVolumeClaim) { // what the binder would write, unless the volume is quicker
+			c.Annotations = map[string]string{volume.AnnStorageProvisioner: remote, volume.AnnBetaStorageProvisioner: remote}
+		})
+		uid := must(client.Get[*corev1.PersistentVolumeClaim](w.Context(), w.c, "default", made)).UID
+		pv(made, "remote", func(v *corev1.PersistentVolume) {
+			v.Annotations = map[string]string{volume.AnnDynamicallyProvisioned: remote}
+			v.Spec.PersistentVolumeReclaimPolicy = drop
+			v.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: "default", Name: made, UID: uid}
+		})
+		pv(restored, "manual", func(v *corev1.PersistentVolume) {
+			v.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: "default", Name: restored}
+		})
+		claim(restored, "manual", func(c *corev1.PersistentVolumeClaim) {
+			c.Annotations = map[string]string{volume.AnnBindCompleted: "yes"}
+			c.Spec.VolumeName = restored
+		})
+		w.pass(w.storm.pause(20*time.Second, "made", i))
 	}
 	w.create(lone("scratch", "v1", func(p *corev1.Pod) {
 		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{

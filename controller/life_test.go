@@ -55,7 +55,7 @@ func newWorld(t *testing.T, s *storm, leaders int) (w *world, stop func()) {
 	w.nodes = &keeper{nodes: reconcile.ViewOf[*corev1.Node](hub), quiet: func(n string) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.silent[n] }}
 	base.Engine().ReadFrom(object.Of[*metricsv1beta1.PodMetrics](base.Scheme()), &usage{c: w.cluster, each: 90})
 	e := reconcile.NewEngine(base, quiet, nil)
-	if err := e.Add(w.agent, w.nodes); err != nil {
+	if err := e.Add(w.agent, w.nodes, &provisioner{reconcile.ViewOf[*corev1.PersistentVolume](hub)}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

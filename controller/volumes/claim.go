@@ -139,9 +139,12 @@ func (b *binder) boundClaim(ctx context.Context, w client.Client, c *corev1.Pers
 	if c.Spec.VolumeName == "" {
 		return lost("ClaimLost", "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!")
 	}
+	mine := func(v *corev1.PersistentVolume) bool {
+		ref := v.Spec.ClaimRef
+		return ref == nil || ref.UID == c.UID || ref.UID == "" && volume.IsVolumeBoundToClaim(v, c)
+	}
 	v, ok := b.volumes.Get("", c.Spec.VolumeName)
-	switch {
-	case !ok:
+	if !ok || !mine(v) {
 		// The view of volumes may be behind that of claims.
 		live, err := client.Get[*corev1.PersistentVolume](ctx, w, "", c.Spec.VolumeName)
 		switch {
@@ -150,10 +153,9 @@ func (b *binder) boundClaim(ctx context.Context, w client.Client, c *corev1.Pers
 		case err != nil:
 			return err
 		}
-		return b.bind(ctx, w, live, c)
-	case v.Spec.ClaimRef == nil || v.Spec.ClaimRef.UID == c.UID:
-		return b.bind(ctx, w, v, c)
-	case v.Spec.ClaimRef.UID == "" && volume.IsVolumeBoundToClaim(v, c):
+		v = live
+	}
+	if mine(v) {
 		return b.bind(ctx, w, v, c)
 	}
 	return lost("ClaimMisbound", "Two claims are bound to the same volume, this one is bound incorrectly")

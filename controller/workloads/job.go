@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"sagong/client"
+	"sagong/controller/podstate"
 	"sagong/object"
 	"sagong/reconcile"
 )
@@ -34,11 +36,14 @@ type jobController struct {
 	pods   *reconcile.View[*corev1.Pod]
 	events client.Recorder
 	m      *Metrics
+
+	mu    sync.Mutex
+	wrote map[object.Key]object.Revision // of each Job that was written from here last
 }
 
 // NewJob returns the controller of Jobs.
 func NewJob(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
-	c := &jobController{jobs: reconcile.ViewOf[*batchv1.Job](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events, m: m}
+	c := &jobController{jobs: reconcile.ViewOf[*batchv1.Job](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events, m: m, wrote: map[object.Key]object.Revision{}}
 	reconcile.IndexOwners(c.pods)
 	gk := c.jobs.Definition().GVK().GroupKind()
 	c.pods.Index(trackedIndex, func(p *corev1.Pod) []string {
@@ -115,6 +120,9 @@ func (c *jobController) Reconcile(ctx context.Context, w client.Client, key obje
 	}
 	job, ok := c.jobs.Get(key.Namespace, key.Name)
 	if !ok {
+		c.mu.Lock()
+		delete(c.wrote, key)
+		c.mu.Unlock()
 		return reconcile.Result{}, c.releaseOthers(ctx, w, key, c.pods.By(trackedIndex, key.String()))
 	}
 	if managedElsewhere(job) {
@@ -141,6 +149,9 @@ func (c *jobController) Reconcile(ctx context.Context, w client.Client, key obje
 	if job.DeletionTimestamp != nil {
 		return reconcile.Result{}, c.release(ctx, w, job, slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return !tracked(p) }))
 	}
+	if pods, err = c.stillTracked(ctx, w, job, pods); err != nil {
+		return reconcile.Result{}, err
+	}
 	began := time.Now()
 	plan := planJob(job, pods, began)
 	if err := c.carryOut(ctx, w, job, &plan, began); err != nil {
@@ -156,13 +167,17 @@ func (c *jobController) carryOut(ctx context.Context, w client.Client, job *batc
 	next.Status = plan.status
 	next.Status.Active += made
 	if !equality.Semantic.DeepEqual(job.Status, next.Status) {
-		if _, err := client.UpdateStatus(ctx, w, next); err != nil {
+		written, err := client.UpdateStatus(ctx, w, next)
+		if err != nil {
 			if apierrors.IsNotFound(err) {
 				return podErr
 			}
 			return errors.Join(podErr, fmt.Errorf("cannot update status: %w", err))
 		}
-		c.m.reported(job, &next.Status)
+		c.mu.Lock()
+		c.wrote[object.KeyOf(job)] = object.RevisionOf(written)
+		c.mu.Unlock()
+		c.m.reported(job, &written.Status)
 	}
 	for _, e := range plan.events {
 		c.events.Eventf(job, e.kind, e.reason, "%s", e.message)
@@ -246,6 +261,35 @@ func (c *jobController) pod(job *batchv1.Job, made jobPod) *corev1.Pod {
 		}
 	}
 	return p
+}
+
+// stillTracked asks the API about ended pods that the Job's status does not have
+// yet, when somebody else wrote the Job last: they may have been counted and let
+// go, which the view of pods shows later than that of Jobs, and would be counted
+// again.
+func (c *jobController) stillTracked(ctx context.Context, w client.Client, job *batchv1.Job, pods []*corev1.Pod) ([]*corev1.Pod, error) {
+	c.mu.Lock()
+	own := c.wrote[object.KeyOf(job)] == object.RevisionOf(job)
+	c.mu.Unlock()
+	if own || job.Status.Succeeded == 0 && job.Status.Failed == 0 {
+		return pods, nil
+	}
+	kept := make([]*corev1.Pod, 0, len(pods))
+	for _, p := range pods {
+		if u := job.Status.UncountedTerminatedPods; podstate.Finished(p) && tracked(p) &&
+			(u == nil || !slices.Contains(u.Succeeded, p.UID) && !slices.Contains(u.Failed, p.UID)) {
+			live, err := client.Get[*corev1.Pod](ctx, w, p.Namespace, p.Name)
+			switch {
+			case apierrors.IsNotFound(err) || err == nil && live.UID != p.UID:
+				continue
+			case err != nil:
+				return nil, fmt.Errorf("cannot read pod %s: %w", object.KeyOf(p), err)
+			}
+			p = live
+		}
+		kept = append(kept, p)
+	}
+	return kept, nil
 }
 
 // releaseOthers takes the tracking finalizer off pods whose Job is not in view:

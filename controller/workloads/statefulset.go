@@ -313,6 +313,14 @@ func (c *statefulSetController) syncClaimOwners(ctx context.Context, w client.Cl
 		if equality.Semantic.DeepEqual(refs, claim.OwnerReferences) {
 			continue
 		}
+		// It is the set's size that says whose a claim is, and data hang on it.
+		live, err := client.Get[*appsv1.StatefulSet](ctx, w, set.Namespace, set.Name)
+		if err != nil {
+			return fmt.Errorf("cannot read set before the owners of claim %s change: %w", claim.Name, err)
+		}
+		if live.UID != set.UID || live.Generation != set.Generation {
+			return fmt.Errorf("cannot change owners of claim %s: the set has changed since", claim.Name)
+		}
 		if _, err := reconcile.PatchOwners(ctx, w, c.claims.Definition(), claim, refs); err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("cannot change owners of claim %s: %w", claim.Name, err)
 		}
