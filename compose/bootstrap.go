@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sagong/apiserver/authz"
+	"sagong/apiserver/resource"
 	"sagong/client"
 	"sagong/config"
 	"sagong/object"
@@ -105,8 +106,14 @@ func apiEndpoints(c config.Config) (*corev1.Endpoints, *discoveryv1.EndpointSlic
 
 // bootstrap creates what is missing, in one batch where it can, and brings the
 // roles up to what this version wants unless somebody told it not to.
-func bootstrap(ctx context.Context, cl client.Client, c config.Config) error {
+func bootstrap(ctx context.Context, e *resource.Engine, cl client.Client, c config.Config) error {
 	objs := bootstrapObjects(c)
+	if err := ensure(ctx, cl, []object.Object{defaultServiceCIDR(c)}); err != nil {
+		return err
+	}
+	if err := ensureAddresses(ctx, e, cl); err != nil {
+		return err
+	}
 	// Namespaces first: the rest lives in them.
 	if err := ensure(ctx, cl, objs[:4]); err != nil {
 		return err

@@ -197,8 +197,8 @@ func (s *server) openAPI() error {
 	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, fields, s.log)
 	if err := s.openAdmission(admission.Deps{
 		Workloads: s.features.Workloads,
-		Client:    s.system, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
-		ServicePrefix: netip.MustParsePrefix(c.ServiceCIDR), FirstNodePort: first, LastNodePort: last,
+		Client:    s.system, Engine: s.engine, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
+		FirstNodePort: first, LastNodePort: last,
 		Mutating: s.dynamic.mutating, Validating: s.dynamic.validating,
 	}); err != nil {
 		return err
@@ -288,7 +288,8 @@ func (s *server) openComponents() error {
 		Workloads: s.features.Workloads,
 		Hub:       s.hub, Events: s.events, Log: s.log.With("room", "controller"),
 		ClusterCIDR: netip.MustParsePrefix(c.ClusterCIDR), NodeCIDRBits: c.NodeMaskSize, RootCA: s.ids.ca.CertPEM,
-		ReadAPI: s.readMetricsAPI, Metrics: s.metrics.registry,
+		ServiceCIDR: netip.MustParsePrefix(c.ServiceCIDR),
+		ReadAPI:     s.readMetricsAPI, Metrics: s.metrics.registry,
 		EmptyElsewhere: func(ctx context.Context, namespace string) cleanup.Elsewhere {
 			return cleanup.Elsewhere(s.aggregator.Empty(ctx, namespace))
 		},
@@ -348,7 +349,7 @@ func (s *server) run(ctx context.Context) error {
 			}
 		})
 	}
-	if err := bootstrap(ctx, s.system, s.cfg); err != nil {
+	if err := bootstrap(ctx, s.engine, s.system, s.cfg); err != nil {
 		stopViews()
 		views.Wait()
 		return err

@@ -32,6 +32,9 @@ type Deps struct {
 	// is not valid, nodes get no pod addresses from here.
 	ClusterCIDR  netip.Prefix
 	NodeCIDRBits int
+	// ServiceCIDR is the range of the default ServiceCIDR; when it is not valid
+	// there is none to keep.
+	ServiceCIDR netip.Prefix
 	// RootCA is the PEM of the authorities that sign the API server's
 	// certificates, published to every namespace.
 	RootCA []byte
@@ -73,6 +76,8 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		services.NewEndpointSlice(d.Hub, events("endpoint-slice-controller")),
 		services.NewEndpoints(d.Hub, events("endpoint-controller")),
 		services.NewEndpointSliceMirroring(d.Hub, events("endpoint-slice-mirroring-controller")),
+		services.NewServiceCIDR(d.Hub, events("service-cidrs-controller"), d.ServiceCIDR),
+		services.NewAddressRepair(d.Hub, events("ipallocator-repair-controller")),
 		volumes.NewBinder(d.Hub, events("persistentvolume-controller")),
 		volumes.NewClaimProtection(d.Hub), volumes.NewUnused(d.Hub),
 		volumes.NewVolumeProtection(d.Hub),

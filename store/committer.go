@@ -184,17 +184,17 @@ func (c *committer) round() {
 // what was decided before them.
 func (c *committer) judge(sub *submission) {
 	c.waiting = append(c.waiting, sub)
-	for i := range sub.ops {
-		if c.failed != nil {
-			break
+	for i, n := 0, 0; i < len(sub.ops) && c.failed == nil; i += n {
+		for n = 1; i+n < len(sub.ops) && sub.ops[i+n].Joined; n++ {
 		}
-		op := &sub.ops[i]
-		if !op.Lazy {
-			// A failed condition is an answer too: it may rest on what is not yet
-			// on disk.
-			sub.durable = true
+		for _, op := range sub.ops[i : i+n] {
+			if !op.Lazy {
+				// A failed condition is an answer too: it may rest on what is not
+				// yet on disk.
+				sub.durable = true
+			}
 		}
-		sub.results[i] = c.decide(op)
+		c.decideAll(sub.ops[i:i+n], sub.results[i:i+n])
 		if c.batch.Size() > maxBatch {
 			c.write()
 			c.publish()
@@ -203,20 +203,37 @@ func (c *committer) judge(sub *submission) {
 	}
 }
 
-func (c *committer) decide(op *Op) Result {
-	s := c.s
-	var tip *Record
-	it := s.index.get(op.Key)
-	if it != nil {
+// decideAll decides operations that are joined, or one that is not. They come to
+// the log in one batch, which a crash leaves whole or not at all.
+func (c *committer) decideAll(ops []Op, results []Result) {
+	if len(ops) > 1 {
+		for i := range ops {
+			if _, _, err := c.check(&ops[i]); err != nil {
+				for j := range results {
+					results[j] = Result{Rev: c.next - 1, Err: err}
+				}
+				return
+			}
+		}
+	}
+	for i := range ops {
+		results[i] = c.decide(&ops[i])
+	}
+}
+
+// check holds an operation's condition against what was decided before it: the
+// key's item (nil for none) and newest version, or which condition failed.
+func (c *committer) check(op *Op) (it *item, tip *Record, failed error) {
+	if it = c.s.index.get(op.Key); it != nil {
 		tip = it.tip
 	}
 	exists := tip != nil && !tip.deleted
-	refuse := func(kind error) Result {
+	refuse := func(kind error) (*item, *Record, error) {
 		e := &OpError{Kind: kind, Key: op.Key, Expect: op.Expect}
 		if exists {
 			e.Current = tip
 		}
-		return Result{Rev: c.next - 1, Err: e}
+		return nil, nil, e
 	}
 	switch {
 	case op.Expect == 0 && exists:
@@ -228,6 +245,16 @@ func (c *committer) decide(op *Op) Result {
 	case op.Expect > 0 && tip.ModRev != op.Expect:
 		return refuse(ErrConflict)
 	}
+	return it, tip, nil
+}
+
+func (c *committer) decide(op *Op) Result {
+	s := c.s
+	it, tip, err := c.check(op)
+	if err != nil {
+		return Result{Rev: c.next - 1, Err: err}
+	}
+	exists := tip != nil && !tip.deleted
 	if it == nil {
 		it = s.index.ensure(op.Key)
 	}

@@ -96,6 +96,11 @@ type Op struct {
 	// keeps its place in the order; a crash may lose the last instants of lazy
 	// operations, never one followed by an acknowledged ordinary operation.
 	Lazy bool
+	// Joined ties the operation to the one before it in the slice: of a run of
+	// joined operations, which are on different keys, all take place or none
+	// does, and a crash leaves all or none. When a condition fails, each of them
+	// has the same *OpError, which names the key that failed.
+	Joined bool
 
 	sealed []byte // Value as it goes to disk, nil for as it is
 }
@@ -169,9 +174,10 @@ type Store interface {
 	Get(ctx context.Context, key string, rev Rev) (*Record, Rev, error)
 	// List returns the records whose key begins with prefix.
 	List(ctx context.Context, prefix string, opts ListOptions) (ListResult, error)
-	// Commit runs independent operations, not a transaction: each succeeds or
-	// fails by itself and has a revision of its own, in order of the slice; an
-	// operation sees those before it. It returns when all that succeeded are
+	// Commit runs independent operations, not a transaction: each (but those
+	// that Op.Joined ties together) succeeds or fails by itself and has a
+	// revision of its own, in order of the slice; an operation sees those
+	// before it. It returns when all that succeeded are
 	// durable (Op.Lazy aside) and visible. When ctx ends first, the outcome is
 	// unknown and every Err is the context's.
 	Commit(ctx context.Context, ops []Op) []Result

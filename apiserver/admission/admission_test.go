@@ -67,9 +67,9 @@ func newClusterWith(t *testing.T, d admission.Deps, enable ...string) *cluster {
 		t.Fatal(err)
 	}
 	d.Workloads, d.PodSecurity, d.Quota = true, &security, quota.New(c.hub, time.Now)
-	d.Client, d.Hub, d.Rules = c.Client, c.hub, rules
+	d.Client, d.Engine, d.Hub, d.Rules = c.Client, e, c.hub, rules
 	d.Authorizer = authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}, {Name: "rbac", Authorizer: rules}}
-	d.ServicePrefix, d.FirstNodePort, d.LastNodePort = netip.MustParsePrefix("10.96.0.0/24"), 30000, 30009
+	d.FirstNodePort, d.LastNodePort = 30000, 30009
 	chosen, err := admission.Choose(admission.All(d), enable, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +86,7 @@ func newClusterWith(t *testing.T, d admission.Deps, enable ...string) *cluster {
 	if err := rules.Synced(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	c.must(serviceCIDR("kubernetes", "10.96.0.0/24"))
 	c.must(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	c.must(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}})
 	return c
@@ -181,8 +182,8 @@ func TestServiceAddressesAreUniqueAndReturn(t *testing.T) {
 	}
 	taken := func(s *corev1.Service) { s.Spec.ClusterIP = "10.96.0.1" }
 	c.must(service("fixed", taken))
-	c.refused(c, service("again", taken), `spec.clusterIPs[0]: Invalid value: "10.96.0.1": failed to allocate IP 10.96.0.1: provided IP is already allocated`)
-	c.refused(c, service("far", func(s *corev1.Service) { s.Spec.ClusterIP = "192.0.2.1" }), "the provided IP (192.0.2.1) is not in the valid range. The range of valid IPs is 10.96.0.0/24")
+	c.refused(c, service("again", taken), `spec.clusterIPs: Invalid value: ["10.96.0.1"]: failed to allocate IP 10.96.0.1: provided IP is already allocated`)
+	c.refused(c, service("far", func(s *corev1.Service) { s.Spec.ClusterIP = "192.0.2.1" }), `spec.clusterIPs: Invalid value: ["192.0.2.1"]: failed to allocate IP 192.0.2.1: the provided network does not match the current range`)
 	c.refused(c, service("low", nodePort(80)), `spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30009`)
 	// Refusals for other reasons give back what was taken on the way, and so
 	// does a deletion: the ten ports never run out.

@@ -1,13 +1,13 @@
 package admission
 
 import (
-	"net/netip"
 	"time"
 
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/admission/quota"
 	"sagong/apiserver/authz"
+	"sagong/apiserver/resource"
 	"sagong/client"
 	"sagong/reconcile"
 )
@@ -15,11 +15,12 @@ import (
 // Deps is what the rules need.
 type Deps struct {
 	// Client reads with the server's own rights. NamespaceAutoProvision writes, too.
-	Client        client.Client
+	Client client.Client
+	// Engine stores what goes with an object besides, such as IPAddresses.
+	Engine        *resource.Engine
 	Hub           *reconcile.Hub
 	Rules         *authz.RBAC
 	Authorizer    authorizer.UnconditionalAuthorizer
-	ServicePrefix netip.Prefix
 	FirstNodePort int
 	LastNodePort  int
 	// Mutating and Validating are the rules through which users add their own:
@@ -83,7 +84,7 @@ func All(d Deps) []Plugin {
 	list = append(list, d.Mutating...)
 	// Addresses are handed out after webhooks had their say, as upstream does.
 	list = append(list,
-		NewServiceAddresses(d.Hub, d.ServicePrefix, d.FirstNodePort, d.LastNodePort),
+		NewServiceAddresses(d.Engine, d.Client, d.Hub, d.FirstNodePort, d.LastNodePort),
 		RBACEscalation{d.Rules, d.Authorizer},
 		ResourceClaim{d.Client, d.Authorizer},
 	)

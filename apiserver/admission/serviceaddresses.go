@@ -3,7 +3,6 @@ package admission
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -12,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/apiserver/resource"
+	"sagong/client"
 	"sagong/object"
 	"sagong/reconcile"
 )
@@ -19,12 +19,13 @@ import (
 // ServiceAddresses gives Services their cluster address and node ports. Upstream
 // does this in the storage of Services.
 //
-// What stored Services hold is known from a view; what writes under way have
-// taken is reserved on top, until the view shows the write or it has failed.
+// The ports that stored Services hold are known from a view; what writes under
+// way have taken is reserved on top, until the view shows the write or it has
+// failed. Addresses are settled by the write itself (clusterAddresses).
 type ServiceAddresses struct {
 	services  *reconcile.View[*corev1.Service]
-	addresses *pool[netip.Addr]
-	ports     *pool[int32]
+	addresses clusterAddresses
+	ports     *portPool
 
 	mu       sync.Mutex
 	reserved map[*resource.Attributes]*taken
@@ -35,20 +36,20 @@ type ServiceAddresses struct {
 }
 
 type taken struct {
-	revision  object.Revision // of the write, once it is done
-	addresses []netip.Addr
-	ports     []int32
+	revision object.Revision // of the write, once it is done
+	ports    []int32
 }
 
-// NewServiceAddresses hands out addresses of prefix and ports from first to
-// last.
-func NewServiceAddresses(h *reconcile.Hub, prefix netip.Prefix, first, last int) *ServiceAddresses {
+// NewServiceAddresses hands out addresses of the ServiceCIDRs, each with an
+// IPAddress, and ports from first to last.
+func NewServiceAddresses(e *resource.Engine, c client.Client, h *reconcile.Hub, first, last int) *ServiceAddresses {
 	s := &ServiceAddresses{
 		services:  reconcile.ViewOf[*corev1.Service](h),
-		addresses: newAddressPool(prefix),
+		addresses: clusterAddresses{c, e},
 		ports:     newPortPool(int32(first), int32(last)),
 		reserved:  map[*resource.Attributes]*taken{},
 	}
+	e.Accompany(object.Of[*corev1.Service](e.Scheme()), s.addresses)
 	s.services.OnChange(func(old, new *corev1.Service) {
 		// Take before giving back: an unchanged address is never free between.
 		if new != nil {
@@ -84,22 +85,9 @@ func (s *ServiceAddresses) shown(objs ...*corev1.Service) {
 func (*ServiceAddresses) Name() string { return "ServiceAddresses" }
 
 func (s *ServiceAddresses) hold(svc *corev1.Service, n int) {
-	for _, a := range clusterAddresses(svc) {
-		s.addresses.count(a, n)
-	}
 	for _, p := range nodePorts(svc) {
 		s.ports.count(p, n)
 	}
-}
-
-func clusterAddresses(svc *corev1.Service) []netip.Addr {
-	var all []netip.Addr
-	for _, text := range svc.Spec.ClusterIPs {
-		if a, err := netip.ParseAddr(text); err == nil {
-			all = append(all, a)
-		}
-	}
-	return all
 }
 
 func nodePorts(svc *corev1.Service) []int32 {
@@ -147,11 +135,14 @@ func (s *ServiceAddresses) Admit(ctx context.Context, a *resource.Attributes) er
 		keepAllocated(svc, old)
 		dropForType(svc, old)
 	}
+	if errs := s.families(svc); len(errs) > 0 {
+		return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), svc.Name, errs)
+	}
+	if err := s.addresses.choose(ctx, svc, old); err != nil {
+		return err
+	}
 	t := &taken{}
-	errs := s.families(svc)
-	errs = append(errs, s.takeAddress(svc, old, t)...)
-	errs = append(errs, s.takePorts(svc, old, t)...)
-	if len(errs) > 0 {
+	if errs := s.takePorts(svc, old, t); len(errs) > 0 {
 		s.release(t)
 		return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), svc.Name, errs)
 	}
@@ -186,9 +177,6 @@ func (s *ServiceAddresses) AfterWrite(_ context.Context, a *resource.Attributes,
 }
 
 func (s *ServiceAddresses) release(t *taken) {
-	for _, a := range t.addresses {
-		s.addresses.count(a, -1)
-	}
 	for _, p := range t.ports {
 		s.ports.count(p, -1)
 	}
@@ -309,43 +297,6 @@ func (s *ServiceAddresses) families(svc *corev1.Service) field.ErrorList {
 		svc.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
 	}
 	return errs
-}
-
-func (s *ServiceAddresses) takeAddress(svc, old *corev1.Service, t *taken) field.ErrorList {
-	if !hasClusterIP(svc) {
-		if svc.Spec.ClusterIP == corev1.ClusterIPNone && len(svc.Spec.ClusterIPs) == 0 {
-			svc.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
-		}
-		return nil
-	}
-	if svc.Spec.ClusterIP == "" && len(svc.Spec.ClusterIPs) > 0 {
-		return nil // validation refuses the two lists that disagree
-	}
-	if svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0 {
-		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
-	}
-	path := field.NewPath("spec", "clusterIPs").Index(0)
-	if svc.Spec.ClusterIP == "" {
-		a, ok := s.addresses.any()
-		if !ok {
-			return field.ErrorList{field.InternalError(path, fmt.Errorf("failed to allocate a serviceIP: range is full"))}
-		}
-		t.addresses = append(t.addresses, a)
-		svc.Spec.ClusterIP, svc.Spec.ClusterIPs = a.String(), []string{a.String()}
-		return nil
-	}
-	if old != nil && old.Spec.ClusterIP == svc.Spec.ClusterIP {
-		return nil // its own
-	}
-	a, err := netip.ParseAddr(svc.Spec.ClusterIP)
-	if err != nil {
-		return nil // validation words this one
-	}
-	if why := s.addresses.take(a); why != "" {
-		return field.ErrorList{field.Invalid(path, svc.Spec.ClusterIP, fmt.Sprintf("failed to allocate IP %s: %s", a, why))}
-	}
-	t.addresses = append(t.addresses, a)
-	return nil
 }
 
 func (s *ServiceAddresses) takePorts(svc, old *corev1.Service, t *taken) field.ErrorList {

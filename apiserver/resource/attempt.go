@@ -37,6 +37,19 @@ type step struct {
 	held bool
 	// conflict says what a failed condition means: try again, or an error.
 	conflict func(*store.OpError) (retry bool, err error)
+	// with are the steps that are committed together with op, or not at all, and
+	// anew begins the write again when one of these lost a race; nil for a write
+	// whose every try begins with what is stored.
+	with []step
+	anew func()
+}
+
+// settledAll tells admission what became of a step and those with it.
+func (e *Engine) settledAll(ctx context.Context, s step, err error) {
+	for _, w := range s.with {
+		e.settled(ctx, w.admitted, err)
+	}
+	e.settled(ctx, s.admitted, err)
 }
 
 // outcome is the result of a write.
@@ -83,7 +96,13 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 				continue
 			}
 			pending = append(pending, i)
+			// Whoever sees the object finds what goes with it.
+			for k, w := range s.with {
+				ops = append(ops, *w.op)
+				ops[len(ops)-1].Joined = k > 0
+			}
 			ops = append(ops, *s.op)
+			ops[len(ops)-1].Joined = len(s.with) > 0
 			steps = append(steps, s)
 		}
 		left = left[:0]
@@ -91,22 +110,36 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 			break
 		}
 		turn.Yield(ctx)
-		commits := spanOf(ctx, ops, steps)
+		commits := spanOf(ctx, steps)
 		results := e.store.Commit(ctx, ops)
 		commits.End()
-		for n, r := range results {
-			i, s := pending[n], steps[n]
+		for n, s := range steps {
+			i, r, with := pending[n], results[len(s.with)], results
+			results = results[len(s.with)+1:]
 			var failed *store.OpError
 			switch {
 			case r.Err == nil:
 				// First the object learns its revision, which admission may ask for.
+				for k, w := range s.with {
+					e.committed(w, with[k])
+				}
 				out[i] = e.committed(s, r)
-				e.settled(ctx, s.admitted, nil)
+				e.settledAll(ctx, s, nil)
 			case errors.As(r.Err, &failed):
-				retry, err := s.conflict(failed)
+				besides := failed.Key != s.op.Key
+				retry, err := true, error(nil)
+				if !besides {
+					retry, err = s.conflict(failed)
+				}
 				if retry && try < maxAttempts && ctx.Err() == nil {
-					if !s.held {
-						e.settled(ctx, s.admitted, r.Err)
+					switch {
+					case !s.held || besides:
+						e.settledAll(ctx, s, r.Err)
+					default:
+						e.settledAll(ctx, step{with: s.with}, r.Err)
+					}
+					if besides && s.anew != nil {
+						s.anew()
 					}
 					left = append(left, i)
 					continue
@@ -114,10 +147,10 @@ func (e *Engine) runAll(ctx context.Context, all []attempt) []outcome {
 				if err == nil {
 					err = apierrors.NewConflict(s.kind.Definition.GR(), "", errors.New("the object changes too often, try again"))
 				}
-				e.settled(ctx, s.admitted, err)
+				e.settledAll(ctx, s, err)
 				out[i] = outcome{err: err}
 			default:
-				e.settled(ctx, s.admitted, r.Err)
+				e.settledAll(ctx, s, r.Err)
 				out[i] = outcome{err: storeError(ctx, r.Err)}
 			}
 		}
@@ -191,9 +224,9 @@ func decide(ctx context.Context, all []attempt, left []int) []decision {
 
 // spanOf begins the span of a commit, under the name that upstream's store gives
 // it, when the request is traced.
-func spanOf(ctx context.Context, ops []store.Op, steps []step) tracing.Span {
+func spanOf(ctx context.Context, steps []step) tracing.Span {
 	name := "GuaranteedUpdate etcd3"
-	switch op := &ops[0]; {
+	switch op := steps[0].op; {
 	case op.Delete:
 		name = "Delete etcd3"
 	case op.Expect == 0:
@@ -202,7 +235,7 @@ func spanOf(ctx context.Context, ops []store.Op, steps []step) tracing.Span {
 	_, s := tracing.Start(ctx, name, func() []attribute.KeyValue {
 		d := steps[0].kind.Definition
 		all := []attribute.KeyValue{
-			attribute.String("key", strings.TrimPrefix(ops[0].Key, "/registry")), attribute.String("group", d.Group), attribute.String("resource", d.Resource),
+			attribute.String("key", strings.TrimPrefix(steps[0].op.Key, "/registry")), attribute.String("group", d.Group), attribute.String("resource", d.Resource),
 		}
 		if steps[0].obj != nil {
 			all = append(all, attribute.String("type", fmt.Sprintf("%T", steps[0].obj)))

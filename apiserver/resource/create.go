@@ -46,6 +46,11 @@ func (e *Engine) create(c Caller, t Target, obj object.Object, o *metav1.CreateO
 func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.CreateOptions, tracked bool) attempt {
 	prepared, tries := false, 0
 	var admitted *Attributes
+	anew := func() {}
+	if t.companions != nil {
+		first, given := t, obj.DeepCopyObject().(object.Object)
+		anew = func() { t, obj, prepared = first, given.DeepCopyObject().(object.Object), false }
+	}
 	return func(ctx context.Context) (step, error) {
 		if !prepared {
 			a, err := e.prepareCreate(ctx, c, &t, obj, o, tracked)
@@ -70,8 +75,8 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 			}
 			return step{item: Item{e: e, k: t.Kind, obj: obj}, admitted: admitted}, nil
 		}
-		return step{
-			op: e.put(t.Kind, t.key(), 0, obj, value), kind: t.Kind, obj: obj, admitted: admitted, held: true,
+		s := step{
+			op: e.put(t.Kind, t.key(), 0, obj, value), kind: t.Kind, obj: obj, admitted: admitted, held: true, anew: anew,
 			conflict: func(*store.OpError) (bool, error) {
 				tries++
 				if obj.GetGenerateName() != "" && t.generated && tries < maxGenerateTries {
@@ -83,7 +88,12 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 				}
 				return false, err
 			},
-		}, nil
+		}
+		if err := e.accompany(ctx, &s, nil, obj); err != nil {
+			e.settled(ctx, admitted, err)
+			return step{}, err
+		}
+		return s, nil
 	}
 }
 

@@ -65,6 +65,10 @@ func (e *Engine) delete(c Caller, t Target, o *metav1.DeleteOptions) attempt {
 				return s, nil
 			}
 			s.op, s.obj = e.remove(t.Kind, rec, obj)
+			if err := e.accompany(ctx, &s, old, nil); err != nil {
+				e.settled(ctx, a, err)
+				return step{}, err
+			}
 			return s, nil
 		case obj == old:
 			s.item = e.item(t.Kind, rec)

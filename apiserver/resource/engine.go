@@ -88,12 +88,13 @@ func (e *Engine) Store() store.Store { return e.store }
 type Kind struct {
 	*object.Definition
 	*object.Codec
-	prefix string // of the store's keys
-	isPods bool
-	shared sharing
-	aging  aging
-	long   sync.Mutex // of those who decode long lists
-	alias  bool       // another kind's objects in another version: records keep nothing for it
+	prefix     string // of the store's keys
+	isPods     bool
+	shared     sharing
+	aging      aging
+	long       sync.Mutex // of those who decode long lists
+	alias      bool       // another kind's objects in another version: records keep nothing for it
+	companions Companions // nil for none
 }
 
 // Kind prepares a definition for use.

@@ -37,6 +37,15 @@ func (e *Engine) Get(ctx context.Context, t Target, atLeast object.Revision) (It
 	return e.item(t.Kind, rec), nil
 }
 
+// Exists says whether there is an object, without reading it.
+func (e *Engine) Exists(ctx context.Context, d *object.Definition, namespace, name string) (bool, error) {
+	_, _, err := e.store.Get(ctx, e.Kind(d).key(namespace, name), 0)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, storeError(ctx, err)
+}
+
 // read is Get with the record and the typed object, for writes.
 func (e *Engine) read(ctx context.Context, t Target) (*store.Record, object.Object, error) {
 	it, err := e.Get(ctx, t, 0)

@@ -150,12 +150,20 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 			var last object.Object
 			s.op, last = e.remove(t.Kind, rec, obj)
 			s.obj = last
+			if err := e.accompany(ctx, &s, old, nil); err != nil {
+				e.settled(ctx, a, err)
+				return step{}, err
+			}
 			return s, nil
 		}
 		if bytes.Equal(value, rec.Value()) {
 			return step{item: e.item(t.Kind, rec), kind: t.Kind, admitted: a}, nil
 		}
 		s.op = e.put(t.Kind, rec.Key, rec.ModRev, obj, value)
+		if err := e.accompany(ctx, &s, old, obj); err != nil {
+			e.settled(ctx, a, err)
+			return step{}, err
+		}
 		return s, nil
 	}
 }

@@ -99,6 +99,32 @@ func batch(t *testing.T, e *env) {
 	}
 }
 
+func joined(t *testing.T, e *env) {
+	held := e.put("/r/a/held", "1", 0)
+	base := e.Rev()
+	rs := e.Commit(e.ctx, []store.Op{
+		{Key: "/r/a/x", Value: []byte("1")},
+		{Key: "/r/a/y", Value: []byte("2"), Joined: true},
+		{Key: "/r/a/z", Value: []byte("3")}, // no more of them
+		{Key: "/r/a/u", Value: []byte("4")},
+		{Key: "/r/a/held", Value: []byte("5"), Joined: true}, // exists
+		{Key: "/r/a/v", Value: []byte("6"), Joined: true},
+		{Key: "/r/a/x", Delete: true, Expect: base + 1},
+		{Key: "/r/a/held", Value: []byte("7"), Expect: held.ModRev, Joined: true},
+	})
+	for i, want := range []store.Rev{1, 2, 3, 0, 0, 0, 4, 5} {
+		r := rs[i]
+		var failed *store.OpError
+		switch {
+		case want == 0 && (!errors.As(r.Err, &failed) || failed.Key != "/r/a/held" || !errors.Is(r.Err, store.ErrExists) || failed.Current.ModRev != held.ModRev):
+			t.Errorf("operation %d: %v, want the failure of /r/a/held", i, r.Err)
+		case want > 0 && (r.Err != nil || r.Rev != base+want):
+			t.Errorf("operation %d: revision %d, error %v, want %d", i, r.Rev-base, r.Err, want)
+		}
+	}
+	e.same("state", keys(e.list("/r/a/", store.ListOptions{}).Records), "/r/a/held=7 /r/a/y=2 /r/a/z=3")
+}
+
 type stamped struct{ rev store.Rev }
 
 func (s *stamped) Stamp(r store.Rev) { s.rev = r }

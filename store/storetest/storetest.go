@@ -33,6 +33,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"Conditions", conditions},
 		{"Batch", batch},
+		{"Joined", joined},
 		{"Memo", memo},
 		{"GetAtRevision", getAtRevision},
 		{"List", list},

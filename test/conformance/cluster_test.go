@@ -117,8 +117,8 @@ func start(t *testing.T) (*cluster, func()) {
 	policies := policy.Options{Client: system, Authorizer: authorizer, Fields: fields, Metrics: policy.NewMetrics(), Log: quiet}
 	ledger := quota.New(hub, time.Now)
 	late.Admission = admission.NewChain(must(admission.Choose(admission.All(admission.Deps{
-		Client: system, Hub: hub, Rules: rules, Authorizer: authorizer,
-		ServicePrefix: netip.MustParsePrefix("10.96.0.0/16"), FirstNodePort: 30000, LastNodePort: 32767, Quota: ledger,
+		Client: system, Engine: engine, Hub: hub, Rules: rules, Authorizer: authorizer,
+		FirstNodePort: 30000, LastNodePort: 32767, Quota: ledger,
 		Mutating:   []admission.Plugin{policy.NewMutating(hub, policies), webhook.NewMutating(hub, hooks)},
 		Validating: []admission.Plugin{policy.ParamAccess{Client: system, Authorizer: authorizer}, policy.NewValidating(hub, policies), webhook.NewValidating(hub, hooks)},
 	}), nil, nil))...)
@@ -132,7 +132,7 @@ func start(t *testing.T) (*cluster, func()) {
 	others := aggregator.New(aggregator.Options{Hub: hub, Resolver: services, Dial: pods.dial, Changed: found.Changed, Log: quiet})
 	found.Include(others.Foreign)
 	defined.Follow(reconcile.ViewOf[*apiextensionsv1.CustomResourceDefinition](hub))
-	all, err := controller.All(controller.Deps{Hub: hub, Events: events, Log: quiet, RootCA: []byte("PEM"), ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeCIDRBits: 24})
+	all, err := controller.All(controller.Deps{Hub: hub, Events: events, Log: quiet, RootCA: []byte("PEM"), ClusterCIDR: netip.MustParsePrefix("10.244.0.0/16"), NodeCIDRBits: 24, ServiceCIDR: netip.MustParsePrefix("10.96.0.0/16")})
 	if err != nil {
 		t.Fatal(err)
 	}
