@@ -3,6 +3,7 @@ package compose
 import (
 	"net/http"
 
+	"go.opentelemetry.io/otel/trace"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
 	"sagong/apiserver/discovery"
@@ -25,11 +26,11 @@ func servedKinds(f config.Features) []*object.Definition {
 
 // openKinds describes what is in the scheme to clients, and serves the kinds that
 // are defined while the server runs. It returns what answers discovery.
-func (s *server) openKinds(scheme *object.Scheme) (discover, describe http.Handler) {
+func (s *server) openKinds(scheme *object.Scheme, tracer trace.Tracer) (discover, describe http.Handler) {
 	disc, docs := discovery.New(scheme, AdvertisedAPI(s.cfg)), openapi.New(scheme, config.KubernetesVersion)
 	s.dynamic.schemas = docs
 	s.crds = crd.NewRegistry(crd.Options{
-		Engine: s.engine, Conversions: s.dynamic.clients, Log: s.log.With("room", "api"),
+		Engine: s.engine, Conversions: s.dynamic.clients, Tracer: tracer, Log: s.log.With("room", "api"),
 		Changed: func() {
 			disc.Changed()
 			docs.Changed()

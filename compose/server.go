@@ -227,7 +227,7 @@ func (s *server) openAPI() error {
 		r.register(s.metrics.registry)
 	}
 	s.reloadEncryption()
-	discover, describe := s.openKinds(scheme)
+	discover, describe := s.openKinds(scheme, tracer)
 	s.api = apiserver.New(apiserver.Options{
 		Engine:        s.engine,
 		Authenticator: callers,

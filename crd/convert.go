@@ -2,6 +2,7 @@ package crd
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,13 +35,14 @@ type Conversions interface {
 // converter turns objects of a kind from one version into another.
 type converter interface {
 	// convert returns fresh objects of version to, in order; it does not change ms.
-	convert(ms []map[string]any, to schema.GroupVersion) ([]map[string]any, error)
+	// Of objects that are stored it may know the answer.
+	convert(ms []map[string]any, to schema.GroupVersion, stored bool) ([]map[string]any, error)
 	changesMetadata() bool
 }
 
-func newConverter(k *kind, calls Conversions) converter {
+func newConverter(k *kind, w webhooks) converter {
 	if c := k.crd.Spec.Conversion; c != nil && c.Strategy == apiextensionsv1.WebhookConverter && c.Webhook != nil && c.Webhook.ClientConfig != nil {
-		return &webhook{k: k, calls: calls, config: clientConfig(c.Webhook.ClientConfig), reviews: c.Webhook.ConversionReviewVersions}
+		return &webhook{k: k, webhooks: w, config: clientConfig(c.Webhook.ClientConfig), reviews: c.Webhook.ConversionReviewVersions}
 	}
 	return nop{}
 }
@@ -47,7 +52,7 @@ type nop struct{}
 
 func (nop) changesMetadata() bool { return false }
 
-func (nop) convert(ms []map[string]any, to schema.GroupVersion) ([]map[string]any, error) {
+func (nop) convert(ms []map[string]any, to schema.GroupVersion, _ bool) ([]map[string]any, error) {
 	all := make([]map[string]any, len(ms))
 	for i, m := range ms {
 		all[i] = renamed(m, to)
@@ -62,7 +67,7 @@ func renamed(m map[string]any, to schema.GroupVersion) map[string]any {
 }
 
 func convertOne(c converter, m map[string]any, to schema.GroupVersion) (map[string]any, error) {
-	all, err := c.convert([]map[string]any{m}, to)
+	all, err := c.convert([]map[string]any{m}, to, false)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +107,7 @@ func (r *revision) decodeAll(ms []map[string]any) ([]map[string]any, error) {
 		was.fillIn(&unstructured.Unstructured{Object: m})
 		foreign, at = append(foreign, m), append(at, i)
 	}
-	converted, err := r.convert.convert(foreign, r.gvk.GroupVersion())
+	converted, err := r.convert.convert(foreign, r.gvk.GroupVersion(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -157,10 +162,17 @@ const (
 	conversionObjects = 500
 )
 
+// webhooks is what all conversions by webhook share.
+type webhooks struct {
+	calls  Conversions  // nil: there are none
+	known  *converted   // nil: nothing is kept
+	tracer trace.Tracer // nil: nothing is traced
+}
+
 // webhook converts by asking a server of the kind's author.
 type webhook struct {
-	k       *kind
-	calls   Conversions
+	k *kind
+	webhooks
 	config  webhookclient.Config
 	reviews []string
 }
@@ -184,16 +196,38 @@ func clientConfig(c *apiextensionsv1.WebhookClientConfig) webhookclient.Config {
 	return out
 }
 
-func (w *webhook) convert(ms []map[string]any, to schema.GroupVersion) ([]map[string]any, error) {
+// sent is an object that the webhook is asked to convert.
+type sent struct {
+	at  int // among all
+	raw []byte
+	as  conversion
+}
+
+func (w *webhook) convert(ms []map[string]any, to schema.GroupVersion, stored bool) ([]map[string]any, error) {
 	all := make([]map[string]any, len(ms))
-	var asked []int
+	var asked []sent
 	for i, m := range ms {
 		in := &unstructured.Unstructured{Object: m}
-		if from := in.GroupVersionKind(); len(m) == 2 && from.Kind != "" || from.GroupVersion() == to {
+		from := in.GroupVersionKind()
+		if len(m) == 2 && from.Kind != "" || from.GroupVersion() == to {
 			all[i] = renamed(m, to) // an empty object
 			continue
 		}
-		asked = append(asked, i)
+		raw, err := json.Marshal(m)
+		if err != nil {
+			return nil, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
+		}
+		s := sent{at: i, raw: raw}
+		if stored && w.known != nil {
+			s.as = conversion{w, to.Version, sha256.Sum256(raw)}
+			if b := w.known.get(s.as); b != nil {
+				if err := kjson.UnmarshalCaseSensitivePreserveInts(b, &all[i]); err != nil {
+					return nil, err
+				}
+				continue
+			}
+		}
+		asked = append(asked, s)
 	}
 	for len(asked) > 0 {
 		n, err := w.convertSome(ms, asked, to, all)
@@ -207,17 +241,14 @@ func (w *webhook) convert(ms []map[string]any, to schema.GroupVersion) ([]map[st
 
 // convertSome converts the first of those that are asked for, as many as fit into
 // one call, and returns their number.
-func (w *webhook) convertSome(ms []map[string]any, asked []int, to schema.GroupVersion, all []map[string]any) (int, error) {
-	from := (&unstructured.Unstructured{Object: ms[asked[0]]}).GroupVersionKind()
+func (w *webhook) convertSome(ms []map[string]any, asked []sent, to schema.GroupVersion, all []map[string]any) (int, error) {
+	from := (&unstructured.Unstructured{Object: ms[asked[0].at]}).GroupVersionKind()
 	if w.calls == nil {
 		return 0, fmt.Errorf("conversion webhook for %v failed: this server calls no webhooks", from)
 	}
 	var raws []runtime.RawExtension
 	for size := 0; len(raws) < len(asked) && len(raws) < conversionObjects && size < conversionSize/8; {
-		raw, err := json.Marshal(ms[asked[len(raws)]])
-		if err != nil {
-			return 0, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
-		}
+		raw := asked[len(raws)].raw
 		raws, size = append(raws, runtime.RawExtension{Raw: raw}), size+len(raw)
 	}
 	outs, err := w.ask(raws, to)
@@ -225,7 +256,7 @@ func (w *webhook) convertSome(ms []map[string]any, asked []int, to schema.GroupV
 		return 0, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
 	}
 	for n, out := range outs {
-		in := &unstructured.Unstructured{Object: ms[asked[n]]}
+		in := &unstructured.Unstructured{Object: ms[asked[n].at]}
 		from, got := in.GroupVersionKind(), out.GroupVersionKind()
 		switch {
 		case got.GroupVersion() != to:
@@ -239,13 +270,20 @@ func (w *webhook) convertSome(ms []map[string]any, asked []int, to schema.GroupV
 		if err := keepMetadata(in, out); err != nil {
 			return 0, fmt.Errorf("conversion webhook for %v returned invalid metadata: %w", from, err)
 		}
-		all[asked[n]] = out.Object
+		all[asked[n].at] = out.Object
+	}
+	for n, out := range outs {
+		if s := asked[n]; s.as.by != nil {
+			if b, err := json.Marshal(out.Object); err == nil {
+				w.known.put(s.as, b)
+			}
+		}
 	}
 	return len(outs), nil
 }
 
 // ask sends objects and returns what comes back for each.
-func (w *webhook) ask(raws []runtime.RawExtension, to schema.GroupVersion) ([]*unstructured.Unstructured, error) {
+func (w *webhook) ask(raws []runtime.RawExtension, to schema.GroupVersion) (_ []*unstructured.Unstructured, err error) {
 	version := ""
 	for _, v := range w.reviews {
 		if v == "v1" || v == "v1beta1" {
@@ -268,6 +306,20 @@ func (w *webhook) ask(raws []runtime.RawExtension, to schema.GroupVersion) ([]*u
 	}
 	ctx, cancel := context.WithTimeout(w.k.life, conversionTime)
 	defer cancel()
+	if w.tracer != nil {
+		// A trace of its own: many requests may wait for one call.
+		var s trace.Span
+		ctx, s = w.tracer.Start(ctx, "Call conversion webhook", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+			attribute.String("custom-resource-definition", w.k.crd.Name), attribute.String("desired-api-version", to.String()), attribute.Int("object-count", len(raws))))
+		defer s.End()
+		defer func() {
+			s.SetAttributes(attribute.Bool("success", err == nil))
+			if err != nil {
+				s.RecordError(err)
+				s.SetStatus(codes.Error, err.Error())
+			}
+		}()
+	}
 	answer, err := w.calls.Post(ctx, w.config, body, conversionSize)
 	if err != nil {
 		return nil, err

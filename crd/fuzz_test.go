@@ -34,7 +34,7 @@ func FuzzObject(f *testing.F) {
 	if errs := d.Validate(crd); len(errs) > 0 {
 		f.Fatal(errs)
 	}
-	k := newKind(crd, crd.Spec.Names, nil)
+	k := newKind(crd, crd.Spec.Names, webhooks{})
 	for _, s := range []string{
 		`{"spec":{"x":1,"l":[{"k":"a"}],"e":{"apiVersion":"v1","kind":"X","metadata":{"labels":{"a":"b"}}},"p":"a"}}`,
 		`{"spec":null,"status":3,"metadata":{}}`, `{"spec":{"l":{"k":1},"e":[],"m":{"a":null},"x":1e99},"metadata":7}`, `{"metadata":{"generation":"a","labels":3}}`,
@@ -120,7 +120,7 @@ func FuzzDefinition(f *testing.F) {
 		if len(errs) > 0 {
 			return
 		}
-		k := newKind(crd, crd.Spec.Names, nil)
+		k := newKind(crd, crd.Spec.Names, webhooks{})
 		for _, r := range k.versions {
 			o := r.def.New()
 			_, _ = r.def.Prune(o)

@@ -46,10 +46,10 @@ type revision struct {
 
 // newKind prepares a definition under the names it has. Nothing of its schemas
 // is looked at before somebody uses the kind.
-func newKind(crd *apiextensionsv1.CustomResourceDefinition, names apiextensionsv1.CustomResourceDefinitionNames, calls Conversions) *kind {
+func newKind(crd *apiextensionsv1.CustomResourceDefinition, names apiextensionsv1.CustomResourceDefinitionNames, w webhooks) *kind {
 	k := &kind{crd: crd, names: names}
 	k.life, k.end = context.WithCancel(context.Background())
-	k.convert = newConverter(k, calls)
+	k.convert = newConverter(k, w)
 	var served []*object.Definition
 	for i := range crd.Spec.Versions {
 		spec := &crd.Spec.Versions[i]

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
@@ -20,6 +21,8 @@ type Options struct {
 	Engine *resource.Engine
 	// Conversions calls conversion webhooks; nil makes those conversions fail.
 	Conversions Conversions
+	// Tracer traces these calls, each by itself; nil for none.
+	Tracer trace.Tracer
 	// Changed is called after the kinds in the scheme changed: documents about
 	// them are stale. It must be quick.
 	Changed func()
@@ -33,7 +36,10 @@ type Registry struct {
 	view  *reconcile.View[*apiextensionsv1.CustomResourceDefinition]
 	mu    sync.Mutex
 	kinds map[string]*kind // by the definition's name
+	known converted
 }
+
+func (g *Registry) webhooks() webhooks { return webhooks{g.Conversions, &g.known, g.Tracer} }
 
 // NewRegistry makes a registry that serves nothing yet.
 func NewRegistry(o Options) *Registry {
@@ -84,7 +90,7 @@ func (g *Registry) serve(crd *apiextensionsv1.CustomResourceDefinition, names ap
 	if was != nil && was.serves(crd, names) {
 		return nil
 	}
-	k := newKind(crd, names, g.Conversions)
+	k := newKind(crd, names, g.webhooks())
 	if k.storage == nil {
 		return fmt.Errorf("definition %s has no storage version", crd.Name)
 	}
@@ -123,6 +129,9 @@ func (g *Registry) drop(k *kind) {
 		return
 	}
 	k.end()
+	if w, ok := k.convert.(*webhook); ok {
+		g.known.forget(w)
+	}
 	if k.row != nil {
 		g.Engine.Forget(k.row)
 	}
@@ -135,7 +144,7 @@ func (g *Registry) stored(crd *apiextensionsv1.CustomResourceDefinition) (*objec
 	defer g.mu.Unlock()
 	k := g.kinds[crd.Name]
 	if k == nil {
-		k = newKind(crd, crd.Status.AcceptedNames, g.Conversions)
+		k = newKind(crd, crd.Status.AcceptedNames, g.webhooks())
 		defer k.end()
 	}
 	if k.row != nil {
