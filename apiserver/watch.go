@@ -234,6 +234,7 @@ func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
 	}
 	if o.a.format == object.CBOR {
 		b := appendCBOREvent(o.scratch[:0], string(kind))
+		var value []byte
 		var err error
 		if o.a.as == asMetadata {
 			var p *metav1.PartialObjectMetadata
@@ -241,13 +242,13 @@ func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
 				b, err = object.AppendCBOR(b, p)
 			}
 		} else {
-			b, err = it.AppendCBOR(b, o.v, true)
+			value, err = it.Once(o.v, object.CBOR, func() ([]byte, error) { return it.AppendCBOR(nil, o.v, true) })
 		}
 		if err != nil {
 			return err
 		}
 		o.scratch = b
-		return o.pieces(b)
+		return o.pieces(b, value)
 	}
 	b := append(o.scratch[:0], `{"type":"`...)
 	b = append(b, kind...)
@@ -271,13 +272,21 @@ func (o *watchWriter) event(kind client.EventType, it resource.Item) error {
 		}
 		return o.pieces(b, p, endOfEvent)
 	}
-	bare, err := it.JSON(o.v)
+	bare, err := o.json(it)
 	if err != nil {
 		return err
 	}
 	b, bare = o.v.SplitJSON(b, bare)
 	o.scratch = b
 	return o.pieces(b, bare, endOfEvent)
+}
+
+// json is the item's JSON, made once for all watchers.
+func (o *watchWriter) json(it resource.Item) ([]byte, error) {
+	if it.Keeps(o.v) {
+		return it.JSON(o.v)
+	}
+	return it.Once(o.v, object.JSON, func() ([]byte, error) { return it.JSON(o.v) })
 }
 
 var endOfEvent = []byte("}\n")

@@ -46,6 +46,7 @@ type Engine struct {
 	json      *jsonCache
 	retired   retired
 	keeping   [16]sync.Mutex // by revision
+	frames    frames
 	interner  object.Interner
 	alike     alike
 	fields    *object.FieldManagers
