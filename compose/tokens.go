@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -12,6 +13,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"sagong/apiserver/authn"
+	"sagong/apiserver/authz"
 	"sagong/client"
 	"sagong/controller/identity"
 	"sagong/reconcile"
@@ -25,17 +27,16 @@ func (s *server) tokenControllers() []reconcile.Controller {
 	s.secretViews = []*reconcile.View[*corev1.Secret]{accounts, bootstrap}
 	return []reconcile.Controller{
 		identity.NewAccountTokens(s.hub, accounts, s.ids.ca.CertPEM, s.accounts.IssueLegacy),
+		identity.NewLegacyTokens(s.hub, accounts, cmp.Or(s.cfg.Duration(s.cfg.LegacyTokenPeriod), 365*24*time.Hour), authz.References),
 		identity.NewTokenCleaner(bootstrap, time.Now),
 		identity.NewBootstrapSigner(s.hub, bootstrap, time.Now),
 	}
 }
 
-// legacyTracking is the ConfigMap that says since when the use of tokens in Secrets
-// is written down, for tools that look for tokens nobody uses.
-const legacyTracking = "kube-apiserver-legacy-service-account-token-tracking"
-
+// trackLegacyTokens writes down since when the use of tokens in Secrets is known,
+// for the controller of those that nobody uses and for tools that look for them.
 func (s *server) trackLegacyTokens(ctx context.Context) error {
-	const since = "since"
+	const legacyTracking, since = identity.TokenTracking, identity.TrackedSince
 	have, err := client.Get[*corev1.ConfigMap](ctx, s.system, metav1.NamespaceSystem, legacyTracking)
 	today := map[string]string{since: time.Now().UTC().Format(authn.LegacyTokenDate)}
 	switch {

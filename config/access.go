@@ -51,6 +51,7 @@ type Access struct {
 	ServiceAccountSigningKey string   `json:"serviceAccountSigningKeyFile" flag:"service-account-signing-key-file" usage:"PEM file of the key that signs tokens of service accounts (default: one of the cluster's own)"`
 	ServiceAccountKeys       []string `json:"serviceAccountKeyFile" flag:"service-account-key-file" usage:"PEM file of further keys by which such tokens are verified"`
 	ServiceAccountMaxLife    string   `json:"serviceAccountMaxTokenExpiration" flag:"service-account-max-token-expiration" usage:"longest life of a token that may be asked for"`
+	LegacyTokenPeriod        string   `json:"legacyServiceAccountTokenCleanUpPeriod" flag:"legacy-service-account-token-clean-up-period" usage:"how long a token in a Secret that its account lists may go unused before it is marked invalid, and then deleted"`
 	ServiceAccountJWKSURI    string   `json:"serviceAccountJWKSURI" flag:"service-account-jwks-uri" usage:"where others find the keys (default: at the API itself)"`
 }
 
@@ -58,6 +59,7 @@ func defaultAccess() Access {
 	return Access{
 		AnonymousAuth: "true", AuthenticationWebhookTTL: "2m", AuthenticationWebhookVersion: "v1beta1",
 		AuthorizationModes: []string{"Node", "RBAC"}, AuthorizationWebhookVersion: "v1beta1", AuthorizationAllowTTL: "5m", AuthorizationDenyTTL: "30s",
+		LegacyTokenPeriod: "8760h",
 		OIDCUsernameClaim: "sub", OIDCSigningAlgs: []string{"RS256"},
 		RequestHeaderUsers: []string{"X-Remote-User"}, RequestHeaderUIDs: []string{"X-Remote-Uid"},
 		RequestHeaderGroups: []string{"X-Remote-Group"}, RequestHeaderExtras: []string{"X-Remote-Extra-"},
@@ -98,6 +100,8 @@ func (c *Config) accessDurations() map[string]*string {
 
 		"authentication-token-webhook-cache-ttl": &c.AuthenticationWebhookTTL,
 		"service-account-max-token-expiration":   &c.ServiceAccountMaxLife,
+
+		"legacy-service-account-token-clean-up-period": &c.LegacyTokenPeriod,
 
 		"authorization-webhook-cache-authorized-ttl":   &c.AuthorizationAllowTTL,
 		"authorization-webhook-cache-unauthorized-ttl": &c.AuthorizationDenyTTL,
@@ -206,6 +210,9 @@ func (c *Config) validateAuthentication(bad func(flag, format string, args ...an
 		} else if u, err := url.Parse(i); strings.Contains(i, ":") && (err != nil || u.Scheme == "") {
 			bad("service-account-issuer", "%q contained a ':' but was not a valid URL", i)
 		}
+	}
+	if c.LegacyTokenPeriod != "" && c.Duration(c.LegacyTokenPeriod) <= 0 {
+		bad("legacy-service-account-token-clean-up-period", "must be more than 0, such as 8760h")
 	}
 	if d := c.Duration(c.ServiceAccountMaxLife); d != 0 && (d < time.Hour || d > 1<<32*time.Second) {
 		bad("service-account-max-token-expiration", "must be between 1 hour and 2^32 seconds")
