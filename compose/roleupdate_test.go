@@ -23,7 +23,7 @@ func TestDefaultRolesAreMended(t *testing.T) {
 		stop()
 		<-done
 	})
-	if err := bootstrap(t.Context(), s.system, s.cfg); err != nil {
+	if err := bootstrap(t.Context(), s.engine, s.system, s.cfg); err != nil {
 		t.Fatal(err)
 	}
 	get := func(o object.Object) object.Object {
@@ -119,7 +119,7 @@ func TestDefaultRolesAreMended(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := bootstrap(t.Context(), s.system, s.cfg); err != nil {
+	if err := bootstrap(t.Context(), s.engine, s.system, s.cfg); err != nil {
 		t.Fatal(err)
 	}
 	for name, x := range cases {
@@ -132,7 +132,7 @@ func TestDefaultRolesAreMended(t *testing.T) {
 		t.Errorf("a binding to another role: %+v", b)
 	}
 	before := revision()
-	if err := bootstrap(t.Context(), s.system, s.cfg); err != nil {
+	if err := bootstrap(t.Context(), s.engine, s.system, s.cfg); err != nil {
 		t.Fatal(err)
 	}
 	if now := revision(); now != before {

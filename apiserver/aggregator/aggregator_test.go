@@ -99,6 +99,14 @@ func (c *cluster) serve(w http.ResponseWriter, r *http.Request) {
 			"definitions":{"Flunder":{"description":"a flunder","type":"object","properties":{"x":{"$ref":"#/definitions/Clash"}}},"Clash":{"description":"theirs","type":"string"}}}`)
 	case "/openapi/v3":
 		fmt.Fprint(w, `{"paths":{"apis/wardle.example.com/v1alpha1":{"serverRelativeURL":"/openapi/v3/apis/wardle.example.com/v1alpha1?hash=X"},"evil":{"serverRelativeURL":"/evil"}}}`)
+	case "/openapi/v3/apis/wardle.example.com/v1alpha1":
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"openapi":"3.0.0","info":{"title":"other","version":"1"},"paths":{"/apis/wardle.example.com/v1alpha1/namespaces/{namespace}/flunders":{
+			"get":{"operationId":"list","responses":{"200":{"description":"OK"}},"x-kubernetes-action":"list","x-kubernetes-group-version-kind":{"group":"wardle.example.com","version":"v1alpha1","kind":"Flunder"}}}},
+			"components":{"schemas":{
+			"Flunder":{"description":"a flunder of another server","type":"object","required":["spec"],"properties":{"spec":{"allOf":[{"$ref":"#/components/schemas/FlunderSpec"}]}},
+				"x-kubernetes-group-version-kind":[{"group":"wardle.example.com","version":"v1alpha1","kind":"Flunder"}]},
+			"FlunderSpec":{"type":"object","properties":{"reference":{"type":"string","description":"what it is for"}}}}}}`)
 	case "/apis/wardle.example.com/v1alpha1/namespaces/ns/flunders/away":
 		http.Redirect(w, r, "https://evil.example.com/", http.StatusTemporaryRedirect)
 	case "/apis/wardle.example.com/v1alpha1/namespaces/ns/flunders/up/connect":
