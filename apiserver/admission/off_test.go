@@ -2,7 +2,6 @@ package admission_test
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -35,7 +34,7 @@ func podIn(namespace, name string, change func(*corev1.PodSpec)) *corev1.Pod {
 func TestOrderOfAll(t *testing.T) {
 	var names []string
 	c := newCluster(t)
-	for _, p := range admission.All(admission.Deps{Hub: c.hub, Client: c, ServicePrefix: netip.MustParsePrefix("10.96.0.0/24"), FirstNodePort: 30000, LastNodePort: 30009}) {
+	for _, p := range admission.All(admission.Deps{Hub: c.hub, Client: c, Engine: c.engine, FirstNodePort: 30000, LastNodePort: 30009}) {
 		names = append(names, p.Name())
 	}
 	at := -1
