@@ -32,7 +32,7 @@ var always = map[string]bool{
 	"DRAConsumableCapacity": true, "DRADeviceBindingConditions": true, "DRADeviceTaintRules": true, "DRADeviceTaints": true,
 	"DRAPartitionableDevices": true, "DRASchedulerFilterTimeout": true, "InPlacePodLevelResourcesVerticalScaling": true,
 	"MatchLabelKeysInPodTopologySpread": true, "PodLevelResources": true, "SchedulerAsyncPreemption": true, "SchedulerPopFromBackoffQ": true,
-	"StorageCapacityScoring": true, "VolumeLimitScaling": true,
+	"StorageCapacityScoring": true, "VolumeLimitScaling": true, "NominatedNodeNameForExpectation": true,
 }
 
 // Features reads the switches. Errors name the flag.

@@ -253,13 +253,16 @@ func TestBindingConditions(t *testing.T) {
 	}
 	x := claimUntil(t, hub, "a", "allocated", has)
 	first := object.RevisionOf(x)
+	until(t, v, "the pod expected on its node", func(all []*corev1.Pod) bool { return len(all) == 1 && all[0].Status.NominatedNodeName == "n1" })
 	report(x, "Failed")
 	x = claimUntil(t, hub, "a", "allocated again", func(x *resourcev1.ResourceClaim) bool { return has(x) && object.RevisionOf(x) > first })
 	if n := count(v.All(), onNode("p", "n1")); n != 0 {
 		t.Error("bound before its device was ready")
 	}
 	report(x, "Attached")
-	until(t, v, "the pod in", func(all []*corev1.Pod) bool { return count(all, onNode("p", "n1")) == 1 })
+	until(t, v, "the pod in", func(all []*corev1.Pod) bool {
+		return count(all, onNode("p", "n1")) == 1 && all[0].Status.NominatedNodeName == ""
+	})
 }
 
 // What a claim got from a scheduler that did not come to bind its pod, and that

@@ -174,6 +174,12 @@ func (s *Scheduler) binding(ctx context.Context, p *profile, x *queued, node str
 		return &w
 	}
 	w.prepared = true
+	if x.pod.Status.NominatedNodeName != node {
+		// Who makes room or nodes for pods learns where this one will be.
+		p := x.pod.DeepCopy()
+		p.Status.NominatedNodeName = node
+		s.writes <- []write{{pod: p}}
+	}
 	s.prepare(ctx, w, before)
 	return nil
 }

@@ -168,5 +168,8 @@ func (s *Scheduler) unbind(b write, err error) {
 		s.returned(b.x)
 		return
 	}
+	if node := b.x.pod.Status.NominatedNodeName; node != "" {
+		s.state.Nominate(b.x.pod, node) // as its status has said since it was placed
+	}
 	s.queue.retry(b.x, s.cfg.Now())
 }
