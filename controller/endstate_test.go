@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
@@ -64,6 +65,10 @@ func endState(c *cluster) []string {
 		if j, ok := o.(*batchv1.Job); ok && j.Spec.Completions != nil && j.Status.Succeeded > *j.Spec.Completions {
 			// A pod whose creation was not heard of is made again; both may succeed.
 			tree.(map[string]any)["status"].(map[string]any)["succeeded"] = *j.Spec.Completions
+		}
+		if c, ok := o.(*corev1.PersistentVolumeClaim); ok && c.DeletionTimestamp != nil && len(c.Status.Conditions) > 0 {
+			// Whether it is used is told no more, and may not have been told in time.
+			delete(tree.(map[string]any)["status"].(map[string]any), "conditions")
 		}
 		clean, err := json.Marshal(normal(d.Kind, tree, shared))
 		if err != nil {
