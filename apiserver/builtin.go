@@ -3,6 +3,8 @@ package apiserver
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -62,4 +64,20 @@ func (s *Server) serveBuiltin() {
 		s.Handle(path, http.HandlerFunc(s.serveHealth))
 		s.Handle(path+"/", http.HandlerFunc(s.serveHealth))
 	}
+}
+
+// serveIndex lists the paths that are served: what kubectl get --raw / shows.
+func (s *Server) serveIndex(w http.ResponseWriter) {
+	paths := slices.DeleteFunc(s.Paths(), func(p string) bool { return strings.HasSuffix(p, "/") })
+	if d, ok := s.Discovery.(interface{ Paths() []string }); ok {
+		paths = append(paths, d.Paths()...)
+	}
+	slices.Sort(paths)
+	b, err := json.MarshalIndent(metav1.RootPaths{Paths: paths}, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", mediaJSON)
+	w.Write(b)
 }

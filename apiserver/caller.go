@@ -119,6 +119,14 @@ func (q *request) caller() resource.Caller {
 
 // warn adds a Warning header. It must come before the body.
 func (q *request) warn(text string) {
+	// The faults of YAML come as one error: each is a warning.
+	const faults = "yaml: unmarshal errors:\n"
+	if _, lines, ok := strings.Cut(text, faults); ok {
+		for line := range strings.SplitSeq(lines, "\n") {
+			q.warn(strings.TrimSpace(line))
+		}
+		return
+	}
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' {
 			return ' '

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -26,13 +27,28 @@ func (q *request) serveResource() {
 		q.unknownResource()
 		return
 	}
-	if d := def.Dynamic; d != nil && d.Deprecation != "" {
+	switch d := def.Dynamic; {
+	case d != nil && d.Deprecation != "":
 		q.warn(d.Deprecation)
+	case def.Deprecated != "":
+		q.warn(def.Deprecated)
 	}
 	k := q.s.engine.Kind(def)
 	v := k.Codec.Version(in.GV)
 	if v == nil {
 		q.unknownResource()
+		return
+	}
+	// Upstream has routes for GET alone, but none of these for custom resources.
+	if q.r.Method == http.MethodHead && def.Dynamic == nil && in.Subresource != "proxy" {
+		q.fail(q.notAllowed())
+		return
+	}
+	for _, msg := range path.IsValidPathSegmentName(in.Name) {
+		if in.Subresource == "proxy" {
+			break // names a port as well
+		}
+		q.fail(apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", in.Name, msg)))
 		return
 	}
 	t := resource.Target{Kind: k, Version: v, Namespace: in.Namespace, Name: in.Name, Subresource: in.Subresource}
@@ -44,8 +60,8 @@ func (q *request) serveResource() {
 		t.Namespace = ""
 	}
 	if in.Subresource == "" && in.Verb != "list" && in.Verb != "watch" && in.Verb != "deletecollection" && def.Namespaced && in.Namespace == "" {
-		if in.Verb == "create" && in.Name == "" {
-			q.fail(apierrors.NewBadRequest("an empty namespace may not be set during creation"))
+		if in.Verb == "create" && in.Name == "" && def.Dynamic == nil {
+			q.fail(q.notAllowed())
 			return
 		}
 		q.unknownResource()

@@ -2,7 +2,6 @@ package apiserver
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"strconv"
 
@@ -55,13 +54,12 @@ func boolean(v url.Values, name string) *bool {
 }
 
 func integer(v url.Values, name string) (*int64, error) {
-	s := v.Get(name)
-	if s == "" {
+	if len(v[name]) == 0 {
 		return nil, nil
 	}
-	n, err := strconv.ParseInt(s, 10, 64)
+	n, err := strconv.ParseInt(v[name][0], 10, 64)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", s))
+		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	return &n, nil
 }
@@ -144,15 +142,9 @@ func (q *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		q.auditRequest(o, schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, data, f)
 	} else {
 		v := q.r.URL.Query()
-		if o.GracePeriodSeconds, err = integer(v, "gracePeriodSeconds"); err != nil {
-			return nil, err
+		if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&v, o, nil); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
-		o.OrphanDependents = boolean(v, "orphanDependents")
-		if p := v.Get("propagationPolicy"); p != "" {
-			policy := metav1.DeletionPropagation(p)
-			o.PropagationPolicy = &policy
-		}
-		o.DryRun = v["dryRun"]
 	}
 	return o, badOptions("DeleteOptions", validation.ValidateDeleteOptions(o))
 }

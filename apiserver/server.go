@@ -340,6 +340,10 @@ func (q *request) serve() {
 			h.ServeHTTP(q.w, q.r.WithContext(aggregator.WithUser(q.r.Context(), q.user)))
 			return
 		}
+		if q.info.Path == "/" || q.info.Path == "/index.html" {
+			q.s.serveIndex(q.w)
+			return
+		}
 		q.notFound()
 	}
 }

@@ -29,7 +29,11 @@ func (q *request) get(t resource.Target) error {
 	if err != nil {
 		return err
 	}
-	rv := q.r.URL.Query().Get("resourceVersion")
+	v := q.r.URL.Query()
+	if truth(v, "export") {
+		return apierrors.NewBadRequest("the export parameter, deprecated since v1.14, is no longer supported")
+	}
+	rv := v.Get("resourceVersion")
 	rev, err := resource.ParseRevision(rv)
 	if err != nil {
 		return badRevision(rv, err, true)
@@ -166,6 +170,14 @@ func (q *request) patchOther(t resource.Target, h resource.Handler) error {
 		return err
 	}
 	ctx := q.r.Context()
+	if p.Type == types.ApplyYAMLPatchType && t.Subresource == "scale" {
+		out, err := q.s.engine.ApplyScale(ctx, q.caller(), t, p, o)
+		if err != nil {
+			return err
+		}
+		q.other(a, http.StatusOK, named(out))
+		return nil
+	}
 	const tries = 5
 	for try := 0; ; try++ {
 		now, err := h.Get(ctx, q.caller(), t)
@@ -173,9 +185,14 @@ func (q *request) patchOther(t resource.Target, h resource.Handler) error {
 			return err
 		}
 		now = named(now)
-		next, err := resource.PatchOther(now, h.New(), p)
+		next, faults, err := resource.PatchOther(now, h.New(), p)
 		if err != nil {
 			return err
+		}
+		if try == 0 {
+			for _, f := range faults {
+				q.caller().Warn(f.Error())
+			}
 		}
 		out, err := h.Update(ctx, q.caller(), t, next, &metav1.UpdateOptions{DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation})
 		if apierrors.IsConflict(err) && try < tries && sameRevision(now, next) {

@@ -244,6 +244,7 @@ func (s *server) openAPI() error {
 			return s.api.ReadAgent(ctx, n, "/metrics/resource")
 		},
 	}).Register(s.engine)
+	s.engine.ReadFrom(object.Of[*corev1.ComponentStatus](scheme), components{s.store.Failed})
 	s.serveIssuer()
 	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
@@ -274,6 +275,7 @@ func (s *server) localAgent() http.Handler {
 func versionInfo() version.Info {
 	return version.Info{
 		Major: "1", Minor: "37", GitVersion: config.KubernetesVersion + "+sagong", GitCommit: config.GitCommit(), GitTreeState: "clean",
+		EmulationMajor: "1", EmulationMinor: "37", MinCompatibilityMajor: "1", MinCompatibilityMinor: "36", BuildDate: "1970-01-01T00:00:00Z",
 		GoVersion: goruntime.Version(), Compiler: goruntime.Compiler, Platform: goruntime.GOOS + "/" + goruntime.GOARCH,
 	}
 }

@@ -15,6 +15,7 @@ import (
 func scaleOf(s *apiextensionsv1.CustomResourceSubresourceScale) *object.Scale {
 	wanted, seen := steps(s.SpecReplicasPath), steps(s.StatusReplicasPath)
 	return &object.Scale{
+		Path: wanted,
 		Missing: func(o object.Object) error {
 			if _, has, err := unstructured.NestedInt64(content(o), wanted...); err != nil {
 				return err

@@ -41,6 +41,7 @@ func Workloads() []*object.Definition {
 func All() []*object.Definition {
 	return []*object.Definition{
 		core.Binding(),
+		core.ComponentStatus(),
 		core.ConfigMap(),
 		core.Endpoints(),
 		core.Event(),

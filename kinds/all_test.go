@@ -30,7 +30,6 @@ import (
 // withoutDefinition names the types of the stable groups that are no resource
 // of their own, with the reason.
 var withoutDefinition = map[string]string{
-	"/v1 ComponentStatus":                     "deprecated; there are no components to ask",
 	"/v1 RangeAllocation":                     "how upstream stores allocated addresses; never served",
 	"/v1 SerializedReference":                 "the value of an annotation",
 	"/v1 NodeProxyOptions":                    "options of nodes/proxy",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	kjson "sigs.k8s.io/json"
@@ -11,53 +12,52 @@ import (
 )
 
 // DecodeApply reads an apply configuration, JSON or YAML. With strict it also
-// lists unknown and duplicate fields.
+// lists duplicate fields; unknown ones are found when it is merged.
 func DecodeApply(v *Version, data []byte, strict bool) (*unstructured.Unstructured, []error, error) {
 	// Most clients send JSON, and without fault: YAML is read at a tenth of the speed.
 	if _, long := longNumbers(data, JSON); len(long) == 0 && !v.codec.custom && fastDecode(v.New(), data) {
-		u, err := applyConfiguration(v, data)
+		u, err := applyConfiguration(v.Kind, data)
 		return u, nil, err
 	}
-	var unknown []error
+	return decodeApplied(v.Kind, data, strict, func(asJSON []byte) error {
+		if v.codec.custom {
+			return nil
+		}
+		return boundQuantities(v.New(), asJSON, JSON, decodeLeniently)
+	})
+}
+
+func decodeApplied(kind string, data []byte, strict bool, bound func(asJSON []byte) error) (*unstructured.Unstructured, []error, error) {
 	asJSON, err := yaml.YAMLToJSON(data)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !v.codec.custom {
-		if err := boundQuantities(v.New(), asJSON, JSON, decodeLeniently); err != nil {
-			return nil, nil, err
-		}
+	if err := bound(asJSON); err != nil {
+		return nil, nil, err
 	}
-	u, err := applyConfiguration(v, asJSON)
+	u, err := applyConfiguration(kind, asJSON)
 	if err != nil {
 		return nil, nil, err
 	}
 	if strict {
 		if _, err := yaml.YAMLToJSONStrict(data); err != nil {
-			unknown = append(unknown, err)
-		}
-		if !v.codec.custom {
-			errs, err := kjson.UnmarshalStrict(asJSON, v.New())
-			if err == nil {
-				unknown = append(unknown, errs...)
-			}
+			return u, []error{fmt.Errorf("error converting YAML to JSON: %w", err)}, nil
 		}
 	}
-	return u, unknown, nil
+	return u, nil, nil
 }
 
-func applyConfiguration(v *Version, data []byte) (*unstructured.Unstructured, error) {
+// applyConfiguration makes sure of the kind; the library does so of the version.
+func applyConfiguration(kind string, data []byte) (*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &u.Object); err != nil {
 		return nil, err
 	}
-	switch {
-	case u.Object == nil:
+	if u.Object == nil {
 		return nil, errors.New("the configuration is not an object")
-	case u.GetKind() == "":
-		return nil, errors.New("Object 'Kind' is missing")
-	case u.GetKind() != v.Kind:
-		return nil, fmt.Errorf("the kind of the configuration (%s) is not that of the resource (%s)", u.GetKind(), v.Kind)
+	}
+	if u.GetKind() != kind {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid object type: %v", u.GroupVersionKind()))
 	}
 	return u, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -131,7 +132,7 @@ func decodeLeniently(into runtime.Object, data []byte) error {
 }
 
 // knownMetadata reduces the metadata of a map object to what ObjectMeta knows,
-// and returns what it did not know.
+// without what is empty, and returns what it did not know.
 func knownMetadata(u *unstructured.Unstructured) (unknown []error, err error) {
 	raw, ok := u.Object["metadata"]
 	if !ok {
@@ -145,9 +146,15 @@ func knownMetadata(u *unstructured.Unstructured) (unknown []error, err error) {
 		Metadata metav1.ObjectMeta `json:"metadata"`
 	}
 	if unknown, err = kjson.UnmarshalStrict(data, &known); err != nil {
+		// Upstream reads the metadata alone, which the text of its error shows.
+		if data, err := json.Marshal(raw); err == nil {
+			if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &metav1.ObjectMeta{}); err != nil {
+				return nil, err
+			}
+		}
 		return nil, err
 	}
-	if len(unknown) == 0 {
+	if m, ok := raw.(map[string]any); ok && len(unknown) == 0 && !sparse(m) {
 		return nil, nil
 	}
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&known.Metadata)
@@ -159,6 +166,66 @@ func knownMetadata(u *unstructured.Unstructured) (unknown []error, err error) {
 	}
 	u.Object["metadata"] = m
 	return unknown, nil
+}
+
+// sparse reports whether metadata has fields without a value.
+func sparse(metadata map[string]any) bool {
+	for _, v := range metadata {
+		switch v := v.(type) {
+		case string:
+			if v == "" {
+				return true
+			}
+		case map[string]any:
+			if len(v) == 0 || hasNull(v) {
+				return true
+			}
+		case []any:
+			if len(v) == 0 || hasNull(v) {
+				return true
+			}
+		case nil:
+			return true
+		}
+	}
+	return false
+}
+
+func hasNull(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, x := range v {
+			if hasNull(x) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, hasNull)
+	case nil:
+		return true
+	}
+	return false
+}
+
+// MapFaults is what upstream finds wrong with the result of a strategic merge
+// patch, which it reads from a map and not from JSON: other texts. Where that
+// finds nothing, it is what reading JSON found.
+func MapFaults(v *Version, data []byte, strict bool, faults []error, fault error) ([]error, error) {
+	if err := boundQuantities(v.New(), data, JSON, decodeLeniently); err != nil {
+		return nil, err
+	}
+	var fields map[string]any
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &fields); err != nil {
+		return faults, fault
+	}
+	err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(fields, v.New(), strict)
+	if many, ok := runtime.AsStrictDecodingError(err); ok && fault == nil {
+		return many.Errors(), nil
+	}
+	if err != nil && fault != nil {
+		return nil, err
+	}
+	return faults, fault
 }
 
 // Prune runs the kind's own pruning on an object and returns what it removed as

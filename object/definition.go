@@ -38,6 +38,8 @@ type Definition struct {
 	// Virtual kinds (SubjectAccessReview, TokenReview, ...) are only created
 	// and never stored; the API server has a handler for each.
 	Virtual bool
+	// Deprecated is the warning that every request for the kind gets; empty for none.
+	Deprecated string
 
 	New     func() Object
 	NewList func() runtime.Object
@@ -168,6 +170,8 @@ type Scale struct {
 	// means that there always is one.
 	Missing func(Object) error
 	Set     func(Object, int32) // changes spec.replicas
+	// Path is where the number wanted lies, such as spec, replicas; nil means there.
+	Path []string
 }
 
 // Subresource is one that discovery and RBAC must list, such as pods/log.
@@ -212,6 +216,7 @@ type Kind[T Object] struct {
 	Namespaced           bool
 	Verbs                []string
 	Virtual              bool
+	Deprecated           string
 	New                  func() T
 	NewList              func() runtime.Object
 	Served               []ServedVersion
@@ -254,7 +259,7 @@ func (k Kind[T]) Definition() *Definition {
 	d := &Definition{
 		Group: k.Group, Version: k.Version, Kind: k.Kind,
 		Resource: k.Resource, Singular: k.Singular, ShortNames: k.ShortNames, Categories: k.Categories,
-		Namespaced: k.Namespaced, Verbs: k.Verbs, Virtual: k.Virtual,
+		Namespaced: k.Namespaced, Verbs: k.Verbs, Virtual: k.Virtual, Deprecated: k.Deprecated,
 		New: func() Object { return k.New() }, NewList: k.NewList, Served: k.Served,
 		Status: k.Status, Generation: k.Generation, Lazy: k.Lazy,
 		Subresources: k.Subresources, FieldLabels: k.FieldLabels,

@@ -54,7 +54,7 @@ type managerKey struct {
 func NewFieldManagers() *FieldManagers {
 	return &FieldManagers{
 		converter: sync.OnceValue(func() managedfields.TypeConverter {
-			return managedfields.NewSchemeTypeConverter(builtinScheme(), builtinFields())
+			return managedfields.NewSchemeTypeConverter(builtinScheme(), withScale(builtinFields()))
 		}),
 		known: map[managerKey]*managedfields.FieldManager{},
 		typed: map[*Codec]*typed.TypedValue{},

@@ -5,7 +5,9 @@ package discovery
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -86,6 +88,22 @@ func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", contentType)
 	_, _ = w.Write(body)
+}
+
+// Paths are those that ServeHTTP answers.
+func (d *Discovery) Paths() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.docs == nil {
+		d.docs = d.render()
+	}
+	var paths []string
+	for p := range d.docs {
+		if !strings.Contains(p, "#") {
+			paths = append(paths, p)
+		}
+	}
+	return paths
 }
 
 func (d *Discovery) document(path string) (document, bool) {
@@ -257,17 +275,13 @@ func (s *served) add(def *object.Definition, kind string) {
 	s.aggregated = append(s.aggregated, agg)
 }
 
-// storageHash tells clients when the stored version of a resource changes.
+// storageHash tells clients when the stored version of a resource changes, in
+// upstream's form (apiserver/pkg/endpoints/discovery/storageversionhash.go).
 func storageHash(def *object.Definition) string {
 	stored := def.Version
 	if def.Dynamic != nil {
 		stored = def.Dynamic.Storage
 	}
-	sum := sha512.Sum512([]byte(def.Group + "/" + stored + "/" + def.Kind))
-	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/"
-	out := make([]byte, 11)
-	for i := range out {
-		out[i] = digits[sum[i]%64]
-	}
-	return string(out) + "="
+	sum := sha256.Sum256([]byte(def.Group + "/" + stored + "/" + def.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }

@@ -69,7 +69,7 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 		}
 		if dryRun(o.DryRun) {
 			if _, err := e.Get(ctx, t, 0); err == nil {
-				err := apierrors.NewAlreadyExists(t.gr(), t.Name)
+				err := e.alreadyExists(ctx, t)
 				e.settled(ctx, admitted, err)
 				return step{}, err
 			}
@@ -82,11 +82,10 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 				if obj.GetGenerateName() != "" && t.generated && tries < maxGenerateTries {
 					return true, nil
 				}
-				err := apierrors.NewAlreadyExists(t.gr(), t.Name)
 				if t.generated {
-					err = apierrors.NewGenerateNameConflict(t.gr(), t.Name, 1)
+					return false, apierrors.NewGenerateNameConflict(t.gr(), t.Name, 1)
 				}
-				return false, err
+				return false, e.alreadyExists(ctx, t)
 			},
 		}
 		if err := e.accompany(ctx, &s, nil, obj); err != nil {
@@ -95,6 +94,15 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 		}
 		return s, nil
 	}
+}
+
+// alreadyExists says that a name is taken, and whether that is about to end.
+func (e *Engine) alreadyExists(ctx context.Context, t Target) error {
+	err := apierrors.NewAlreadyExists(t.gr(), t.Name)
+	if _, old, readErr := e.read(ctx, t); readErr == nil && old.GetDeletionTimestamp() != nil {
+		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
+	}
+	return err
 }
 
 // prepareCreate does everything that comes before the write.
@@ -127,7 +135,7 @@ func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj obj
 	if t.Default != nil {
 		t.Default(obj)
 	}
-	e.dedupOwners(c, obj)
+	dedupOwners(c, obj, false)
 	if !tracked {
 		if err := e.track(c, *t, t.New(), obj, o.FieldManager); err != nil {
 			return nil, err
@@ -184,8 +192,9 @@ func matchNamespace(t *Target, obj object.Object) error {
 	return nil
 }
 
-// dedupOwners drops owner references given twice.
-func (e *Engine) dedupOwners(c Caller, obj object.Object) {
+// dedupOwners drops owner references given twice. Of a patch upstream learns
+// that only after admission, and says so.
+func dedupOwners(c Caller, obj object.Object, patch bool) {
 	owners := obj.GetOwnerReferences()
 	if len(owners) < 2 {
 		return
@@ -197,7 +206,11 @@ func (e *Engine) dedupOwners(c Caller, obj object.Object) {
 			known = known || sameOwner(k, o)
 		}
 		if known {
-			c.warn(fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", o.UID))
+			when := ""
+			if patch {
+				when = " after mutating admission happens"
+			}
+			c.warn(fmt.Sprintf(".metadata.ownerReferences contains duplicate entries%s; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", when, o.UID))
 			continue
 		}
 		kept = append(kept, o)

@@ -37,6 +37,10 @@ func (e *Engine) delete(c Caller, t Target, o *metav1.DeleteOptions) attempt {
 		if err != nil {
 			return step{}, err
 		}
+		if o.IgnoreStoreReadErrorWithClusterBreakingPotential != nil && *o.IgnoreStoreReadErrorWithClusterBreakingPotential {
+			// For what cannot be read, which the store would not have opened with.
+			return step{}, storageError(t, "unsafe deletion is not allowed because the object is decodable from storage")
+		}
 		if err := precondition(t, o, old); err != nil {
 			return step{}, err
 		}
@@ -247,7 +251,7 @@ func (e *Engine) DeleteCollection(ctx context.Context, c Caller, t Target, o *me
 			switch {
 			case r.err == nil:
 				out.Items = append(out.Items, r.item)
-			case apierrors.IsNotFound(r.err) || apierrors.IsConflict(r.err):
+			case apierrors.IsNotFound(r.err) || apierrors.IsConflict(r.err) && o.Preconditions == nil:
 				// Somebody else was faster, which is as good.
 			default:
 				return out, r.err

@@ -114,7 +114,7 @@ func (e *Engine) scaleHandler() Handler {
 			return scaleOf(t, o)
 		},
 		Update: func(ctx context.Context, c Caller, t Target, body runtime.Object, o *metav1.UpdateOptions) (runtime.Object, error) {
-			return e.setScale(ctx, c, t, body.(*autoscalingv1.Scale), o)
+			return e.setScale(ctx, c, t, body.(*autoscalingv1.Scale), nil, o)
 		},
 	}
 }

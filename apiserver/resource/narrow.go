@@ -108,11 +108,11 @@ func patchNamed(v *object.Version, old object.Object, p Patch) (object.Object, b
 	if err != nil {
 		return nil, false
 	}
-	after, err := applyPatch(v, before, p)
-	if err != nil {
+	after, faults, err := applyPatch(v, before, p)
+	if err != nil || len(faults) > 0 {
 		return nil, false
 	}
-	changed, unknown, err := decodePatched(v, after, "")
+	changed, unknown, err := decodePatched(v, after, p)
 	if err != nil || len(unknown) > 0 {
 		return nil, false
 	}

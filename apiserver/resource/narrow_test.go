@@ -83,11 +83,11 @@ func patchWhole(v *object.Version, old object.Object, p Patch) (object.Object, e
 	if err != nil {
 		return nil, err
 	}
-	after, err := applyPatch(v, before, p)
+	after, _, err := applyPatch(v, before, p)
 	if err != nil {
 		return nil, err
 	}
-	obj, _, err := decodePatched(v, after, "")
+	obj, _, err := decodePatched(v, after, p)
 	return obj, err
 }
 

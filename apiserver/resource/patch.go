@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -86,19 +87,17 @@ func (e *Engine) patch(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 		if err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
-		after, err := applyPatch(v, before, p)
+		after, repeated, err := applyPatch(v, before, p)
 		if err != nil {
 			return nil, err
 		}
-		obj, unknown, err := decodePatched(v, after, p.Validation)
+		obj, unknown, err := decodePatched(v, after, p)
 		if err != nil {
 			return nil, err
 		}
-		if len(unknown) > 0 {
+		if unknown = append(repeated, unknown...); len(unknown) > 0 {
 			if p.Validation == metav1.FieldValidationStrict {
-				return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
-					field.Invalid(field.NewPath("patch"), string(p.Data), runtime.NewStrictDecodingError(unknown).Error()),
-				})
+				return nil, p.invalid(after, runtime.NewStrictDecodingError(unknown))
 			}
 			if !warned {
 				for _, u := range unknown {
@@ -124,77 +123,105 @@ func wholeObject(v *object.Version, o object.Object) ([]byte, error) {
 	return v.WholeJSON(nil, bare), nil
 }
 
-func applyPatch(v *object.Version, before []byte, p Patch) ([]byte, error) {
+// applyPatch gives the patched object and what the patch itself says twice or
+// beyond its form, when that is asked for.
+func applyPatch(v *object.Version, before []byte, p Patch) (after []byte, faults []error, err error) {
 	switch p.Type {
 	case types.JSONPatchType:
 		if p.strict() {
 			var ops []jsonPatchOp
-			if _, err := kjson.UnmarshalStrict(p.Data, &ops); err != nil {
+			if faults, err = kjson.UnmarshalStrict(p.Data, &ops); err != nil {
 				// Upstream's type is of another package, which the text names.
-				return nil, apierrors.NewBadRequest("error decoding patch: " + strings.ReplaceAll(err.Error(), "resource.jsonPatchOp", "handlers.jsonPatchOp"))
+				return nil, nil, apierrors.NewBadRequest("error decoding patch: " + strings.ReplaceAll(err.Error(), "resource.jsonPatchOp", "handlers.jsonPatchOp"))
+			}
+			for i, f := range faults {
+				faults[i] = fmt.Errorf("json patch %w", f)
 			}
 		}
 		patch, err := jsonpatch.DecodePatch(p.Data)
 		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
+			return nil, nil, apierrors.NewBadRequest(err.Error())
 		}
 		if len(patch) > maxPatchOperations {
-			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(patch)))
+			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(patch)))
 		}
-		after, err := patch.Apply(before)
-		if err != nil {
-			return nil, unprocessable(err)
+		if after, err = patch.Apply(before); err != nil {
+			return nil, nil, unprocessable(err)
 		}
-		return after, nil
+		return after, faults, nil
 	case types.MergePatchType:
 		if p.strict() {
 			var fields map[string]any
-			if _, err := kjson.UnmarshalStrict(p.Data, &fields); err != nil {
-				return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+			if faults, err = kjson.UnmarshalStrict(p.Data, &fields); err != nil {
+				return nil, nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 			}
 		}
-		after, err := jsonpatch.MergePatch(before, p.Data)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
+		if after, err = jsonpatch.MergePatch(before, p.Data); err != nil {
+			return nil, nil, apierrors.NewBadRequest(err.Error())
 		}
-		return after, nil
+		return after, faults, nil
 	case types.StrategicMergePatchType:
 		into := v.New()
 		if _, custom := into.(runtime.Unstructured); custom {
-			return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
+			return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
 				"the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml", 0, false)
 		}
 		var fields map[string]any
-		if err := kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &fields); err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
+		if p.strict() {
+			faults, err = kjson.UnmarshalStrict(p.Data, &fields)
+		} else {
+			err = kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &fields)
 		}
-		after, err := strategicpatch.StrategicMergePatch(before, p.Data, into)
-		switch err {
-		case nil:
-			return after, nil
-		case mergepatch.ErrBadJSONDoc, mergepatch.ErrBadPatchFormatForPrimitiveList, mergepatch.ErrBadPatchFormatForRetainKeys,
-			mergepatch.ErrBadPatchFormatForSetElementOrderList, mergepatch.ErrUnsupportedStrategicMergePatchFormat:
-			return nil, apierrors.NewBadRequest(err.Error())
-		case mergepatch.ErrNoListOfLists, mergepatch.ErrPatchContentNotMatchRetainKeys:
-			return nil, unprocessable(err)
+		if err != nil {
+			return nil, nil, apierrors.NewBadRequest(err.Error())
 		}
-		return nil, err // upstream answers 500 with the bare text
+		return strategic(before, p.Data, faults, into)
 	}
-	return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "", "unknown patch type "+string(p.Type), 0, false)
+	return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "", "unknown patch type "+string(p.Type), 0, false)
+}
+
+// strategic makes a strategic merge patch, with the errors of upstream.
+func strategic(before, patch []byte, faults []error, into runtime.Object) ([]byte, []error, error) {
+	after, err := strategicpatch.StrategicMergePatch(before, patch, into)
+	switch err {
+	case nil:
+		return after, faults, nil
+	case mergepatch.ErrBadJSONDoc, mergepatch.ErrBadPatchFormatForPrimitiveList, mergepatch.ErrBadPatchFormatForRetainKeys,
+		mergepatch.ErrBadPatchFormatForSetElementOrderList, mergepatch.ErrUnsupportedStrategicMergePatchFormat:
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	case mergepatch.ErrNoListOfLists, mergepatch.ErrPatchContentNotMatchRetainKeys:
+		return nil, nil, unprocessable(err)
+	}
+	return nil, nil, err // upstream answers 500 with the bare text
+}
+
+// invalid is the error of a patch whose result cannot be read. It shows what
+// upstream has at hand: of a strategic patch the patch, else the result.
+func (p Patch) invalid(after []byte, err error) error {
+	shown := string(after)
+	if p.Type == types.StrategicMergePatchType {
+		var fields map[string]any
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &fields); err == nil {
+			shown = fmt.Sprintf("%+v", fields)
+		}
+	}
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), shown, err.Error())})
 }
 
 func unprocessable(err error) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 }
 
-// decodePatched reads the result of a patch as an object of the storage version.
-func decodePatched(v *object.Version, data []byte, validation string) (object.Object, []error, error) {
+// decodePatched reads the result of a patch as an object of the storage version,
+// and lists the fields that its kind does not have.
+func decodePatched(v *object.Version, data []byte, p Patch) (object.Object, []error, error) {
 	into := v.New()
-	d, err := object.DecodeInto(into, data, object.JSON, validation == metav1.FieldValidationStrict || validation == metav1.FieldValidationWarn || validation == "")
+	d, err := object.DecodeInto(into, data, object.JSON, p.strict())
+	if p.Type == types.StrategicMergePatchType && (err != nil || len(d.Strict) > 0) {
+		d.Strict, err = object.MapFaults(v, data, p.strict(), d.Strict, err)
+	}
 	if err != nil {
-		return nil, nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
-			field.Invalid(field.NewPath("patch"), string(data), err.Error()),
-		})
+		return nil, nil, p.invalid(data, err)
 	}
 	if d.GVK.Kind != v.Kind && d.GVK.Kind != "" {
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the kind in the patched object (%s) does not match the kind of the resource (%s)", d.GVK.Kind, v.Kind))
@@ -205,9 +232,7 @@ func decodePatched(v *object.Version, data []byte, validation string) (object.Ob
 	}
 	unknown, err := object.Prune(v.Definition(), obj)
 	if err != nil {
-		return nil, nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
-			field.Invalid(field.NewPath("patch"), string(data), err.Error()),
-		})
+		return nil, nil, p.invalid(data, err)
 	}
 	return obj, append(d.Strict, unknown...), nil
 }
@@ -217,25 +242,11 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 	if e.fields == nil {
 		return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", t.gr(), t.Name, "server-side apply is not configured", 0, false)
 	}
-	if o.FieldManager == "" {
-		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", field.ErrorList{
-			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
-		})
-	}
-	applied, strict, err := object.DecodeApply(t.WireVersion(), p.Data, p.Validation != metav1.FieldValidationIgnore)
+	applied, faults, err := readApplied(p, o, func() (*unstructured.Unstructured, []error, error) {
+		return object.DecodeApply(t.WireVersion(), p.Data, p.strict())
+	})
 	if err != nil {
-		if _, unreadable := yaml.YAMLToJSON(p.Data); unreadable != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error encoding patch: %v", unreadable))
-		}
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
-	}
-	if len(strict) > 0 {
-		if p.Validation == metav1.FieldValidationStrict {
-			return nil, apierrors.NewBadRequest("error strict decoding patch: " + runtime.NewStrictDecodingError(strict).Error())
-		}
-		for _, s := range strict {
-			c.warn(s.Error())
-		}
+		return nil, err
 	}
 	if applied.GetName() == "" {
 		applied.SetName(t.Name)
@@ -270,6 +281,10 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 			}
 			return nil, apierrors.NewInternalError(err)
 		}
+		if err := p.judge(c, faults); err != nil {
+			return nil, err
+		}
+		faults = nil
 		if _, err := object.Prune(t.Definition, obj); err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
@@ -293,6 +308,37 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 		options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager,
 		create: t.Subresource == "", tracked: true, current: true, patch: true, uid: applied.GetUID(),
 	}, created), nil
+}
+
+// readApplied reads an apply configuration, and lists what it says twice.
+func readApplied(p Patch, o *metav1.PatchOptions, read func() (*unstructured.Unstructured, []error, error)) (*unstructured.Unstructured, []error, error) {
+	if o.FieldManager == "" {
+		return nil, nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", field.ErrorList{
+			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
+		})
+	}
+	applied, faults, err := read()
+	switch {
+	case err == nil:
+		return applied, faults, nil
+	case apierrors.IsBadRequest(err):
+		return nil, nil, err
+	}
+	if _, unreadable := yaml.YAMLToJSON(p.Data); unreadable != nil {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error encoding patch: %v", unreadable))
+	}
+	return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+}
+
+// judge refuses an apply configuration for its faults, or warns of them.
+func (p Patch) judge(c Caller, faults []error) error {
+	for _, f := range faults {
+		if p.Validation == metav1.FieldValidationStrict {
+			return apierrors.NewBadRequest("error strict decoding patch: " + f.Error())
+		}
+		c.warn(f.Error())
+	}
+	return nil
 }
 
 // keepTimes puts back the old managed fields when nothing changed but their
@@ -327,38 +373,37 @@ func withoutRevision(o object.Object) object.Object {
 }
 
 // PatchOther patches a small object that is not of a stored kind, such as a
-// Scale, and reads the result into an empty one. now must say its kind.
-func PatchOther(now, into runtime.Object, p Patch) (runtime.Object, error) {
+// Scale, and reads the result into an empty one. now must say its kind. It lists
+// what the patch and its result have beyond the kind; where that is refused, it
+// is the error.
+func PatchOther(now, into runtime.Object, p Patch) (runtime.Object, []error, error) {
 	before, err := json.Marshal(now)
 	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+		return nil, nil, apierrors.NewInternalError(err)
 	}
 	var after []byte
+	var faults []error
 	switch p.Type {
 	case types.StrategicMergePatchType:
-		after, err = strategicpatch.StrategicMergePatch(before, p.Data, into)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
+		after, faults, err = strategic(before, p.Data, nil, into)
 	case types.ApplyYAMLPatchType:
-		data, err := yaml.YAMLToJSON(p.Data)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
-		}
-		if after, err = jsonpatch.MergePatch(before, data); err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
+		return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "", "server-side apply is not possible here", 0, false)
 	default:
-		if after, err = applyPatch(nil, before, p); err != nil {
-			return nil, err
-		}
+		after, faults, err = applyPatch(nil, before, p)
 	}
-	d, err := object.DecodeInto(into, after, object.JSON, true)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return nil, nil, err
 	}
-	if len(d.Strict) > 0 && p.Validation == metav1.FieldValidationStrict {
-		return nil, apierrors.NewBadRequest(runtime.NewStrictDecodingError(d.Strict).Error())
+	kind := now.GetObjectKind().GroupVersionKind()
+	if gvk, err := object.KindOf(after, object.JSON); err == nil && gvk != kind && gvk.Kind != "" {
+		return nil, nil, p.invalid(after, fmt.Errorf("no kind %q is registered for version %q in scheme \"pkg/api/legacyscheme/scheme.go:30\"", gvk.Kind, gvk.GroupVersion()))
 	}
-	return into, nil
+	d, err := object.DecodeInto(into, after, object.JSON, p.strict())
+	if err != nil {
+		return nil, nil, p.invalid(after, err)
+	}
+	if faults = append(faults, d.Strict...); len(faults) > 0 && p.Validation == metav1.FieldValidationStrict {
+		return nil, nil, p.invalid(after, runtime.NewStrictDecodingError(faults))
+	}
+	return into, faults, nil
 }

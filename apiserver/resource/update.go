@@ -206,7 +206,8 @@ func checkUpdate(t Target, o updateOptions, obj, old object.Object) error {
 	case rv == "" || rv == "0":
 		obj.SetResourceVersion("")
 		if t.RefuseUnconditionalUpdate && o.rev == "" {
-			return apierrors.NewInvalid(t.gk(), t.Name, field.ErrorList{
+			// Upstream's store says so, which knows the resource and not the kind.
+			return apierrors.NewInvalid(schema.GroupKind{Group: t.Group, Kind: t.Resource}, t.Name, field.ErrorList{
 				field.Invalid(metadataPath.Child("resourceVersion"), uint64(0), "must be specified for an update"),
 			})
 		}
@@ -222,13 +223,16 @@ func checkUpdate(t Target, o updateOptions, obj, old object.Object) error {
 // otherUID is upstream's answer to a write meant for another object of the name,
 // with the key that it has in upstream's storage.
 func otherUID(t Target, uid, present types.UID) error {
+	return storageError(t, fmt.Sprintf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, present))
+}
+
+func storageError(t Target, text string) error {
 	key := "/registry/" + t.upstreamPrefix()
 	if t.Namespaced {
 		key += "/" + t.Namespace
 	}
 	return apierrors.NewConflict(t.gr(), t.Name, fmt.Errorf(
-		"StorageError: invalid object, Code: 4, Key: %s/%s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
-		key, t.Name, uid, present))
+		"StorageError: invalid object, Code: 4, Key: %s/%s, ResourceVersion: 0, AdditionalErrorMsg: %s", key, t.Name, text))
 }
 
 // upstreamPrefix is where upstream keeps objects of a kind.
@@ -253,7 +257,7 @@ func (k *Kind) upstreamPrefix() string {
 
 // prepareUpdate does everything between the new object and its bytes.
 func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, isPart bool, obj, old object.Object, o updateOptions) (_ *Attributes, err error) {
-	e.dedupOwners(c, obj)
+	dedupOwners(c, obj, o.patch)
 	if !o.tracked {
 		if err := e.trackUpdate(c, t, isPart, old, obj, o); err != nil {
 			return nil, err

@@ -13,7 +13,7 @@ import (
 func MutatingAdmissionPolicy() *object.Definition {
 	return object.Kind[*admissionregistrationv1.MutatingAdmissionPolicy]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicy",
-		Resource: "mutatingadmissionpolicies", Generation: true, RefuseUnconditionalUpdate: true,
+		Resource: "mutatingadmissionpolicies", Categories: []string{"api-extensions"}, Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.MutatingAdmissionPolicy {
 			return &admissionregistrationv1.MutatingAdmissionPolicy{}
 		},

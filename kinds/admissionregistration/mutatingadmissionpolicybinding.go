@@ -12,7 +12,7 @@ import (
 func MutatingAdmissionPolicyBinding() *object.Definition {
 	return object.Kind[*admissionregistrationv1.MutatingAdmissionPolicyBinding]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingAdmissionPolicyBinding",
-		Resource: "mutatingadmissionpolicybindings", Generation: true, RefuseUnconditionalUpdate: true,
+		Resource: "mutatingadmissionpolicybindings", Categories: []string{"api-extensions"}, Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.MutatingAdmissionPolicyBinding {
 			return &admissionregistrationv1.MutatingAdmissionPolicyBinding{}
 		},

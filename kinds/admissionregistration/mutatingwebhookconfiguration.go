@@ -12,7 +12,7 @@ import (
 func MutatingWebhookConfiguration() *object.Definition {
 	return object.Kind[*admissionregistrationv1.MutatingWebhookConfiguration]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration",
-		Resource: "mutatingwebhookconfigurations", Generation: true, RefuseUnconditionalUpdate: true,
+		Resource: "mutatingwebhookconfigurations", Categories: []string{"api-extensions"}, Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.MutatingWebhookConfiguration {
 			return &admissionregistrationv1.MutatingWebhookConfiguration{}
 		},

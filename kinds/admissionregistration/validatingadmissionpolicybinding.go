@@ -12,7 +12,7 @@ import (
 func ValidatingAdmissionPolicyBinding() *object.Definition {
 	return object.Kind[*admissionregistrationv1.ValidatingAdmissionPolicyBinding]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicyBinding",
-		Resource: "validatingadmissionpolicybindings", Generation: true, RefuseUnconditionalUpdate: true,
+		Resource: "validatingadmissionpolicybindings", Categories: []string{"api-extensions"}, Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.ValidatingAdmissionPolicyBinding {
 			return &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
 		},

@@ -12,7 +12,7 @@ import (
 func ValidatingWebhookConfiguration() *object.Definition {
 	return object.Kind[*admissionregistrationv1.ValidatingWebhookConfiguration]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingWebhookConfiguration",
-		Resource: "validatingwebhookconfigurations", Generation: true, RefuseUnconditionalUpdate: true,
+		Resource: "validatingwebhookconfigurations", Categories: []string{"api-extensions"}, Generation: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.ValidatingWebhookConfiguration {
 			return &admissionregistrationv1.ValidatingWebhookConfiguration{}
 		},

@@ -29,9 +29,7 @@ func Endpoints() *object.Definition {
 		Default:        defaultEndpoints,
 		Validate:       validateEndpoints,
 		ValidateUpdate: func(e, _ *corev1.Endpoints) field.ErrorList { return validateEndpoints(e) },
-		Warnings: func(_, _ *corev1.Endpoints) []string {
-			return []string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
-		},
+		Deprecated:     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 	}.Definition()
 }
 

@@ -391,7 +391,7 @@ func (w want) compare(a answer, o *thing, fill func(string) string) string {
 	}
 	same("reason", s.Reason, w.reason)
 	if w.message != "" {
-		same("message", strings.TrimRight(s.Message, " "), fill(w.message))
+		same("message", strings.TrimSpace(s.Message), fill(w.message))
 	}
 	if w.causes == nil {
 		return strings.Join(diff, "\n")
