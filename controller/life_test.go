@@ -284,14 +284,13 @@ func (w *world) remove(o object.Object, p metav1.DeletionPropagation) {
 	}
 }
 
-// countedOnce holds the counts of Jobs to what their pods came to: none is lost.
-// What ends after a Job has is counted no more. With two leaders at a time a pod
-// is, seldom, still counted twice.
+// countedOnce holds the counts of Jobs to what their pods came to. What ends after
+// a Job has is counted no more.
 func (w *world) countedOnce() {
 	w.Helper()
 	for _, j := range list[*batchv1.Job](w.cluster, "default") {
 		n, counted := w.agent.ended[j.UID], j.Status.Succeeded
-		if *j.Spec.CompletionMode == batchv1.NonIndexedCompletion && counted < min(n, *j.Spec.Completions) {
+		if *j.Spec.CompletionMode == batchv1.NonIndexedCompletion && (counted > n || counted < min(n, *j.Spec.Completions)) {
 			w.Errorf("seed %d: %d pods of Job %s have succeeded, it counts %d", w.storm.seed, n, j.Name, counted)
 		}
 	}

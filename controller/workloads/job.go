@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -36,14 +35,11 @@ type jobController struct {
 	pods   *reconcile.View[*corev1.Pod]
 	events client.Recorder
 	m      *Metrics
-
-	mu    sync.Mutex
-	wrote map[object.Key]object.Revision // of each Job that was written from here last
 }
 
 // NewJob returns the controller of Jobs.
 func NewJob(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
-	c := &jobController{jobs: reconcile.ViewOf[*batchv1.Job](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events, m: m, wrote: map[object.Key]object.Revision{}}
+	c := &jobController{jobs: reconcile.ViewOf[*batchv1.Job](h), pods: reconcile.ViewOf[*corev1.Pod](h), events: events, m: m}
 	reconcile.IndexOwners(c.pods)
 	gk := c.jobs.Definition().GVK().GroupKind()
 	c.pods.Index(trackedIndex, func(p *corev1.Pod) []string {
@@ -120,9 +116,6 @@ func (c *jobController) Reconcile(ctx context.Context, w client.Client, key obje
 	}
 	job, ok := c.jobs.Get(key.Namespace, key.Name)
 	if !ok {
-		c.mu.Lock()
-		delete(c.wrote, key)
-		c.mu.Unlock()
 		return reconcile.Result{}, c.releaseOthers(ctx, w, key, c.pods.By(trackedIndex, key.String()))
 	}
 	if managedElsewhere(job) {
@@ -174,9 +167,6 @@ func (c *jobController) carryOut(ctx context.Context, w client.Client, job *batc
 			}
 			return errors.Join(podErr, fmt.Errorf("cannot update status: %w", err))
 		}
-		c.mu.Lock()
-		c.wrote[object.KeyOf(job)] = object.RevisionOf(written)
-		c.mu.Unlock()
 		c.m.reported(job, &written.Status)
 	}
 	for _, e := range plan.events {
@@ -263,21 +253,25 @@ func (c *jobController) pod(job *batchv1.Job, made jobPod) *corev1.Pod {
 	return p
 }
 
-// stillTracked asks the API about ended pods that the Job's status does not have
-// yet, when somebody else wrote the Job last: they may have been counted and let
-// go, which the view of pods shows later than that of Jobs, and would be counted
-// again.
+// stillTracked corrects a view of a Job's pods that is older than what the Job's
+// status says of them: with two leaders for a moment, pods would be counted twice.
+//
+// Ended pods that the status does not note yet may have been counted and let go.
+// One that has its finalizer after the Job was read was not: whoever counts it in
+// between writes the Job, and makes the write of this status fail. And a pod that
+// the status notes may not have been heard of, which does not mean that it is gone.
 func (c *jobController) stillTracked(ctx context.Context, w client.Client, job *batchv1.Job, pods []*corev1.Pod) ([]*corev1.Pod, error) {
-	c.mu.Lock()
-	own := c.wrote[object.KeyOf(job)] == object.RevisionOf(job)
-	c.mu.Unlock()
-	if own || job.Status.Succeeded == 0 && job.Status.Failed == 0 {
-		return pods, nil
+	noted := map[types.UID]bool{}
+	if u := job.Status.UncountedTerminatedPods; u != nil {
+		for _, uid := range slices.Concat(u.Succeeded, u.Failed) {
+			noted[uid] = true
+		}
 	}
 	kept := make([]*corev1.Pod, 0, len(pods))
 	for _, p := range pods {
-		if u := job.Status.UncountedTerminatedPods; podstate.Finished(p) && tracked(p) &&
-			(u == nil || !slices.Contains(u.Succeeded, p.UID) && !slices.Contains(u.Failed, p.UID)) {
+		if noted[p.UID] {
+			delete(noted, p.UID)
+		} else if tracked(p) && (podstate.Finished(p) || hasFailed(job, p)) {
 			live, err := client.Get[*corev1.Pod](ctx, w, p.Namespace, p.Name)
 			switch {
 			case apierrors.IsNotFound(err) || err == nil && live.UID != p.UID:
@@ -288,6 +282,18 @@ func (c *jobController) stillTracked(ctx context.Context, w client.Client, job *
 			p = live
 		}
 		kept = append(kept, p)
+	}
+	if len(noted) == 0 {
+		return kept, nil
+	}
+	all, _, err := client.ListOf[*corev1.Pod](ctx, w, job.Namespace, client.ListOptions{LabelSelector: metav1.FormatLabelSelector(job.Spec.Selector)})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list pods: %w", err)
+	}
+	for _, p := range all {
+		if noted[p.UID] {
+			kept = append(kept, p)
+		}
 	}
 	return kept, nil
 }
