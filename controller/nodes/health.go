@@ -17,7 +17,7 @@ const (
 	leaseNamespace = corev1.NamespaceNodeLease
 	// grace is how long a node may be silent, startupGrace how long a new one
 	// may take to say its first word.
-	grace        = 40 * time.Second
+	grace        = 50 * time.Second
 	startupGrace = 60 * time.Second
 )
 

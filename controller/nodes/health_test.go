@@ -35,7 +35,7 @@ func TestHeartbeat(t *testing.T) {
 	}
 	at := start.Add(30 * time.Second)
 	h = h.beat(node(corev1.ConditionTrue, theirs), lease(theirs), at)
-	if got := h.silentIn(at); got != 10*time.Second {
+	if got := h.silentIn(at); got != grace-30*time.Second {
 		t.Fatal("nothing new counted as a sign of life:", got)
 	}
 	h = h.beat(node(corev1.ConditionTrue, theirs), lease(theirs.Add(time.Second)), at)
