@@ -8,16 +8,19 @@ import (
 )
 
 // Fields of features that are off in this version of Kubernetes are dropped
-// where they come in, as upstream does, so that nobody builds on them.
+// where they come in, as upstream does, so that nobody builds on them. What has none
+// is not written to: parts of it may belong to published objects.
 
 func dropFromClaim(s *resourcev1.ResourceClaimSpec) {
 	for i := range s.Devices.Requests {
 		r := &s.Devices.Requests[i]
-		if r.Exactly != nil {
+		if r.Exactly != nil && r.Exactly.DerivedAttributes != nil {
 			r.Exactly.DerivedAttributes = nil
 		}
 		for j := range r.FirstAvailable {
-			r.FirstAvailable[j].DerivedAttributes = nil
+			if f := &r.FirstAvailable[j]; f.DerivedAttributes != nil {
+				f.DerivedAttributes = nil
+			}
 		}
 	}
 }
@@ -31,9 +34,13 @@ func prepareSlice(_ context.Context, s *resourcev1.ResourceSlice) {
 	s.Spec.PartitionTypeAttribute, s.Spec.SkipNodeOperations = nil, nil
 	for i := range s.Spec.Devices {
 		d := &s.Spec.Devices[i]
-		d.NodeAllocatableResources = nil
+		if d.NodeAllocatableResources != nil {
+			d.NodeAllocatableResources = nil
+		}
 		for j := range d.ConsumesCounters {
-			d.ConsumesCounters[j].CompatibilityGroups = nil
+			if c := &d.ConsumesCounters[j]; c.CompatibilityGroups != nil {
+				c.CompatibilityGroups = nil
+			}
 		}
 		for name, a := range d.Attributes {
 			if a.IntValues != nil || a.BoolValues != nil || a.StringValues != nil || a.VersionValues != nil {
