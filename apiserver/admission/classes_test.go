@@ -118,7 +118,9 @@ func TestUpdatesNeedFeaturesOfTheNode(t *testing.T) {
 	c.must(other)
 	pods := object.Of[*corev1.Pod](c.Scheme())
 	for name, change := range map[string]func(s *corev1.PodSpec, cpu string){
-		"InPlacePodLevelResourcesVerticalScaling": func(s *corev1.PodSpec, cpu string) { s.Resources = &corev1.ResourceRequirements{Requests: list("cpu", cpu)} },
+		"InPlacePodLevelResourcesVerticalScaling": func(s *corev1.PodSpec, cpu string) {
+			s.Resources = &corev1.ResourceRequirements{Requests: list("cpu", cpu)}
+		},
 		"InPlacePodVerticalScalingInitContainers": func(s *corev1.PodSpec, cpu string) {
 			s.InitContainers = []corev1.Container{{Name: "i", Image: "i", Resources: corev1.ResourceRequirements{Requests: list("cpu", cpu)}}}
 		},
