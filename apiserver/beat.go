@@ -4,11 +4,13 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // beatEvery is how long the renewal of a node's lease may wait for others. A
 // node that does not renew for 40 s is lost.
-const beatEvery = time.Second
+const beatEvery = 2 * time.Second
 
 // beat holds requests that nobody waits for until some can be served together. A
 // processor that wakes for each finds its caches cold, and takes four times as
@@ -37,4 +39,10 @@ func (b *beat) wait(ctx context.Context) {
 	case <-next:
 	case <-ctx.Done():
 	}
+}
+
+// renewsNode says whether the request is a node's sign of life.
+func (q *request) renewsNode() bool {
+	i := &q.info
+	return i.Verb == "update" && i.Resource && i.Plural == "leases" && i.Namespace == corev1.NamespaceNodeLease
 }

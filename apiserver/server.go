@@ -17,7 +17,6 @@ import (
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -238,7 +237,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.active.begin()
 	defer s.active.end()
 	q := &request{s: s, w: &response{ResponseWriter: w}, r: r, start: time.Now(), info: split(r.Method, r.URL)}
-	if !q.longRunning() {
+	if !q.longRunning() && !q.renewsNode() {
 		growStack(0)
 	}
 	q.id = r.Header.Get("Audit-ID")
@@ -271,7 +270,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve is the chain every request goes through.
 func (q *request) serve() {
-	if q.info.Resource && q.info.Namespace == corev1.NamespaceNodeLease && q.info.Plural == "leases" && q.info.Verb == "update" {
+	if q.renewsNode() {
 		q.s.beat.wait(q.r.Context())
 	}
 	q.step("authentication")

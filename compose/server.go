@@ -167,7 +167,7 @@ func (s *server) openAPI() error {
 	scheme, fields := object.NewScheme(servedKinds(s.features)...), object.NewFieldManagers()
 	s.engine = resource.New(resource.Options{
 		Store: s.store, Scheme: scheme, Admission: &s.admission, Log: s.log.With("room", "api"),
-		Fields: fields,
+		Fields: fields, LetGo: true,
 	})
 	s.system = direct.New(s.engine, &user.DefaultInfo{Name: "system:apiserver", Groups: []string{user.SystemPrivilegedGroup}}, "sagong", nil)
 	s.hub = reconcile.NewHub(s.system, s.log)

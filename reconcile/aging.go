@@ -21,6 +21,9 @@ type aging[T object.Object] struct {
 // hold puts a version of an object into a slot. The view is locked.
 func (v *View[T]) hold(s *slot[T], o T, kept client.Kept) {
 	s.o, s.kept = o, kept
+	if v.digest != nil {
+		s.digest = v.digest(o)
+	}
 	if kept == nil || v.keeps == nil {
 		s.kept = nil
 		return

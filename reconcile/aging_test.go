@@ -50,6 +50,7 @@ func itself(c client.Client) client.Client { return c }
 // its handlers are told of every change from what was to what is.
 func TestViewsLetGo(t *testing.T) {
 	f, v := followed(t, itself)
+	digests := reconcile.DigestsOf(v, func(p *corev1.Pod) string { return p.Labels["step"] })
 	ctx := t.Context()
 	kind := f.Engine().Kind(object.Of[*corev1.Pod](f.Scheme()))
 	told := map[string]*corev1.Pod{} // what handlers know; theirs until v is waited for
@@ -112,6 +113,15 @@ func TestViewsLetGo(t *testing.T) {
 			for _, p := range got {
 				if !reflect.DeepEqual(p, there[p.Name]) {
 					t.Fatalf("step %d: got\n%v, want\n%v", step, p, there[p.Name])
+				}
+			}
+			digested := digests.By("node", "")
+			if len(digested) != len(there) {
+				t.Fatalf("step %d: %d digests, want %d", step, len(digested), len(there))
+			}
+			for _, d := range digested {
+				if p := d.Object(); !reflect.DeepEqual(p, there[p.Name]) || *d.Digest != there[p.Name].Labels["step"] {
+					t.Fatalf("step %d: got\n%q %v, want\n%v", step, *d.Digest, p, there[p.Name])
 				}
 			}
 		}

@@ -23,9 +23,13 @@ func IndexOwners[T object.Object](v *View[T]) {
 		if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
 			return []string{string(ref.UID)}
 		}
-		return []string{"orphan/" + o.GetNamespace()}
+		return []string{orphansOf(o.GetNamespace())}
 	})
 }
+
+// orphansOf is where the index holds the objects of a namespace that nothing
+// controls.
+func orphansOf(namespace string) string { return "orphan/" + namespace }
 
 // OwnedBy returns what an object controls.
 func OwnedBy[T object.Object](v *View[T], owner types.UID) []T {
@@ -34,7 +38,7 @@ func OwnedBy[T object.Object](v *View[T], owner types.UID) []T {
 
 // Orphans returns the objects of a namespace that nothing controls.
 func Orphans[T object.Object](v *View[T], namespace string) []T {
-	return v.By(ownerIndex, "orphan/"+namespace)
+	return v.By(ownerIndex, orphansOf(namespace))
 }
 
 // Claim returns the objects that owner controls, after releasing those that no
@@ -42,52 +46,69 @@ func Orphans[T object.Object](v *View[T], namespace string) []T {
 // is read live, so that one that was deleted and made anew adopts nothing.
 // What could be claimed is returned even with an error.
 func Claim[T object.Object](ctx context.Context, c client.Client, v *View[T], owner object.Object, matches func(T) bool) ([]T, error) {
-	var (
-		owned   []T
-		errs    []error
-		d       = v.Definition()
-		kind    = c.Scheme().ByObject(owner)
-		adopts  bool
-		refused error
-	)
+	var owned []T
+	x := claiming{c: c, d: v.Definition(), owner: owner}
 	for _, o := range OwnedBy(v, owner.GetUID()) {
 		if matches(o) {
 			owned = append(owned, o)
-			continue
+		} else {
+			x.release(ctx, o)
 		}
-		if owner.GetDeletionTimestamp() != nil {
-			continue
-		}
-		err := release(ctx, c, d, o, owner.GetUID())
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsInvalid(err) {
-			errs = append(errs, fmt.Errorf("cannot release %s %s: %w", d.Kind, object.KeyOf(o), err))
-		}
-	}
-	if owner.GetDeletionTimestamp() != nil {
-		return owned, errors.Join(errs...)
 	}
 	for _, o := range Orphans(v, owner.GetNamespace()) {
-		if o.GetDeletionTimestamp() != nil || !matches(o) {
+		if !matches(o) {
 			continue
 		}
-		if !adopts && refused == nil {
-			refused = mayAdopt(ctx, c, kind, owner)
-			adopts = refused == nil
-		}
-		if refused != nil {
-			errs = append(errs, fmt.Errorf("cannot adopt %s %s: %w", d.Kind, object.KeyOf(o), refused))
-			break
-		}
-		adopted, err := adopt(ctx, c, d, o, metav1.NewControllerRef(owner, kind.GVK()))
-		switch {
-		case apierrors.IsNotFound(err):
-		case err != nil:
-			errs = append(errs, fmt.Errorf("cannot adopt %s %s: %w", d.Kind, object.KeyOf(o), err))
-		default:
+		if adopted := x.adopt(ctx, o); adopted != nil {
 			owned = append(owned, adopted.(T))
 		}
 	}
-	return owned, errors.Join(errs...)
+	return owned, errors.Join(x.errs...)
+}
+
+// claiming is one owner's way through the objects that may be its own.
+type claiming struct {
+	c       client.Client
+	d       *object.Definition // of the objects
+	owner   object.Object
+	asked   bool // whether owner may adopt, which it may not when refused
+	refused bool
+	errs    []error
+}
+
+// release ends the ownership of an object that does not match.
+func (x *claiming) release(ctx context.Context, o object.Object) {
+	if x.owner.GetDeletionTimestamp() != nil {
+		return
+	}
+	err := release(ctx, x.c, x.d, o, x.owner.GetUID())
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsInvalid(err) {
+		x.errs = append(x.errs, fmt.Errorf("cannot release %s %s: %w", x.d.Kind, object.KeyOf(o), err))
+	}
+}
+
+// adopt makes an orphan that matches the owner's; nil when it did not.
+func (x *claiming) adopt(ctx context.Context, o object.Object) object.Object {
+	if x.owner.GetDeletionTimestamp() != nil || o.GetDeletionTimestamp() != nil || x.refused {
+		return nil
+	}
+	kind := x.c.Scheme().ByObject(x.owner)
+	var adopted object.Object
+	var err error
+	if !x.asked {
+		err = mayAdopt(ctx, x.c, kind, x.owner)
+		x.asked, x.refused = true, err != nil
+	}
+	if err == nil {
+		adopted, err = adopt(ctx, x.c, x.d, o, metav1.NewControllerRef(x.owner, kind.GVK()))
+	}
+	switch {
+	case err == nil:
+		return adopted
+	case x.refused || !apierrors.IsNotFound(err):
+		x.errs = append(x.errs, fmt.Errorf("cannot adopt %s %s: %w", x.d.Kind, object.KeyOf(o), err))
+	}
+	return nil
 }
 
 func mayAdopt(ctx context.Context, c client.Client, kind *object.Definition, owner object.Object) error {

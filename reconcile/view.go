@@ -33,6 +33,7 @@ type View[T object.Object] struct {
 	mu       sync.RWMutex
 	items    map[object.Key]*slot[T]
 	indexes  map[string]*index[T]
+	digest   func(T) any // nil when nobody asks for it
 	revision object.Revision
 	synced   bool
 	changed  chan struct{} // closed at the next advance of revision; nil when nobody waits
@@ -52,14 +53,18 @@ type change[T object.Object] struct{ old, new T }
 // slot holds the newest version of an object, for the view and all its indexes:
 // a change that moves it in none of them costs one pointer.
 type slot[T object.Object] struct {
-	o    T
-	kept client.Kept // gives o when the view has let go of it; nil for one that stays
-	age  uint32      // of the view when it changed, 0 when o was let go of
+	o      T
+	kept   client.Kept // gives o when the view has let go of it; nil for one that stays
+	digest any         // of o
+	age    uint32      // of the view when it changed, 0 when o was let go of
 }
+
+// gone says whether the view has let go of a slot's object.
+func (s *slot[T]) gone() bool { return s.age == 0 && s.kept != nil }
 
 // of is a slot's object.
 func (v *View[T]) of(s *slot[T]) T {
-	if s.age == 0 && s.kept != nil {
+	if s.gone() {
 		return v.keeps(s.kept).(T)
 	}
 	return s.o
@@ -180,7 +185,7 @@ type apart struct {
 }
 
 func (g *gathered[T]) add(s *slot[T]) {
-	if s.age == 0 && s.kept != nil {
+	if s.gone() {
 		g.apart = append(g.apart, apart{len(g.all), s.kept})
 	}
 	g.all = append(g.all, s.o)

@@ -35,17 +35,8 @@ func ReadySince(p *corev1.Pod) time.Time {
 // AvailableIn says how long until a ready pod has been so for minReadySeconds;
 // zero when it has. ok is false for a pod that is not ready.
 func AvailableIn(p *corev1.Pod, minReadySeconds int32, now time.Time) (wait time.Duration, ok bool) {
-	if !Ready(p) {
-		return 0, false
-	}
-	if minReadySeconds == 0 {
-		return 0, true
-	}
-	since := ReadySince(p)
-	if since.IsZero() {
-		return 0, false
-	}
-	return max(0, since.Add(time.Duration(minReadySeconds)*time.Second).Sub(now)), true
+	d := digestOf(p)
+	return d.AvailableIn(minReadySeconds, now)
 }
 
 // Available says whether the pod has been ready for minReadySeconds.

@@ -34,6 +34,7 @@ const evictionTimeout = 2 * time.Minute
 type disruptionController struct {
 	budgets     *reconcile.View[*policyv1.PodDisruptionBudget]
 	pods        *reconcile.View[*corev1.Pod]
+	seen        podstate.Digests // the same pods
 	deployments *reconcile.View[*appsv1.Deployment]
 	sets        *reconcile.View[*appsv1.ReplicaSet]
 	stateful    *reconcile.View[*appsv1.StatefulSet]
@@ -52,6 +53,7 @@ func NewDisruption(h *reconcile.Hub, events client.Recorder) reconcile.Controlle
 	}
 	c.budgets.Index("namespace", func(b *policyv1.PodDisruptionBudget) []string { return []string{b.Namespace} })
 	c.pods.Index("namespace", func(p *corev1.Pod) []string { return []string{p.Namespace} })
+	c.seen = podstate.DigestsOf(c.pods)
 	return c
 }
 
@@ -111,9 +113,9 @@ func (c *disruptionController) Reconcile(ctx context.Context, w client.Client, k
 		return reconcile.Result{}, nil // validation refuses such; nothing to retry
 	}
 	var pods []*corev1.Pod
-	for _, p := range c.pods.By("namespace", b.Namespace) {
-		if selector.Matches(labels.Set(p.Labels)) && !podstate.Finished(p) {
-			pods = append(pods, p)
+	for _, p := range c.seen.By("namespace", b.Namespace) {
+		if selector.Matches(labels.Set(p.Digest.Labels)) && !p.Digest.Finished {
+			pods = append(pods, p.Object())
 		}
 	}
 	if len(pods) == 0 && b.Status.ObservedGeneration < b.Generation {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"sagong/client"
+	"sagong/controller/podstate"
 	"sagong/object"
 	"sagong/reconcile"
 )
@@ -28,6 +29,7 @@ const syncPeriod = 15 * time.Second
 type autoscaler struct {
 	autoscalers *reconcile.View[*autoscalingv2.HorizontalPodAutoscaler]
 	pods        *reconcile.View[*corev1.Pod]
+	seen        podstate.Digests // the same pods
 	events      client.Recorder
 	meter       meter
 
@@ -45,6 +47,7 @@ func NewHorizontalPodAutoscaler(h *reconcile.Hub, events client.Recorder, api Re
 		events: events, meter: meter{api}, histories: map[object.Key]*history{}, selectors: map[object.Key]labels.Selector{},
 	}
 	c.pods.Index("namespace", func(p *corev1.Pod) []string { return []string{p.Namespace} })
+	c.seen = podstate.DigestsOf(c.pods)
 	return c
 }
 
@@ -332,9 +335,9 @@ func (t *turn) selected(target *scaleTarget) (labels.Selector, []*corev1.Pod, er
 		return nil, nil, err
 	}
 	var pods []*corev1.Pod
-	for _, p := range t.pods.By("namespace", t.hpa.Namespace) {
-		if s.Matches(labels.Set(p.Labels)) {
-			pods = append(pods, p)
+	for _, p := range t.seen.By("namespace", t.hpa.Namespace) {
+		if s.Matches(labels.Set(p.Digest.Labels)) {
+			pods = append(pods, p.Object())
 		}
 	}
 	if rivals := t.rivals(t.key, s, pods); len(rivals) > 1 {

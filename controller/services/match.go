@@ -1,11 +1,13 @@
 package services
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"sagong/controller/podstate"
 	"sagong/object"
 	"sagong/reconcile"
 )
@@ -15,6 +17,7 @@ import (
 type matcher struct {
 	services *reconcile.View[*corev1.Service]
 	pods     *reconcile.View[*corev1.Pod]
+	seen     podstate.Digests // the same pods
 }
 
 const (
@@ -24,7 +27,8 @@ const (
 )
 
 func newMatcher(h *reconcile.Hub) matcher {
-	m := matcher{reconcile.ViewOf[*corev1.Service](h), reconcile.ViewOf[*corev1.Pod](h)}
+	pods := reconcile.ViewOf[*corev1.Pod](h)
+	m := matcher{reconcile.ViewOf[*corev1.Service](h), pods, podstate.DigestsOf(pods)}
 	m.services.Index(selectorIndex, func(s *corev1.Service) []string {
 		if len(s.Spec.Selector) == 0 {
 			return nil
@@ -74,21 +78,17 @@ func sampleKey(selector map[string]string) string {
 // selectedBy returns the pods that a Service with a selector selects, by name.
 func (m matcher) selectedBy(s *corev1.Service) []*corev1.Pod {
 	k := sampleKey(s.Spec.Selector)
-	var candidates []*corev1.Pod
+	var candidates []podstate.Digested
 	if generated(k) {
-		candidates = m.pods.By(namespaceIndex, s.Namespace)
+		candidates = m.seen.By(namespaceIndex, s.Namespace)
 	} else {
-		candidates = m.pods.By(labelIndex, pair(s.Namespace, k, s.Spec.Selector[k]))
+		candidates = m.seen.By(labelIndex, pair(s.Namespace, k, s.Spec.Selector[k]))
 	}
 	selector := labels.SelectorFromSet(s.Spec.Selector)
-	candidates = slices.DeleteFunc(candidates, func(p *corev1.Pod) bool { return !selector.Matches(labels.Set(p.Labels)) })
-	slices.SortFunc(candidates, func(a, b *corev1.Pod) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	return candidates
+	candidates = slices.DeleteFunc(candidates, func(p podstate.Digested) bool { return !selector.Matches(labels.Set(p.Digest.Labels)) })
+	pods := reconcile.Objects(candidates)
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return pods
 }
 
 // selecting calls f for the Services that select a pod.

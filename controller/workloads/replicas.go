@@ -53,6 +53,7 @@ type replicaController[T object.Object] struct {
 	podDef *object.Definition
 	sets   *reconcile.View[T]
 	pods   *reconcile.View[*corev1.Pod]
+	seen   podstate.Digests // the same pods
 	spaces *reconcile.View[*corev1.Namespace]
 	events client.Recorder
 }
@@ -64,6 +65,7 @@ func newReplicaController[T object.Object](h *reconcile.Hub, events client.Recor
 		sets: reconcile.ViewOf[T](h), pods: reconcile.ViewOf[*corev1.Pod](h), spaces: reconcile.ViewOf[*corev1.Namespace](h),
 	}
 	reconcile.IndexOwners(c.pods)
+	c.seen = podstate.DigestsOf(c.pods)
 	c.sets.Index("namespace", func(o T) []string { return []string{o.GetNamespace()} })
 	return c
 }
@@ -122,18 +124,18 @@ func (c *replicaController[T]) Reconcile(ctx context.Context, w client.Client, k
 		return reconcile.Result{}, nil // validation refuses such; nothing to retry
 	}
 	chosen := labelMemo{Selector: selector}
-	owned, err := reconcile.Claim(ctx, w, c.pods, set, func(p *corev1.Pod) bool { return chosen.matches(p.Labels) })
+	owned, err := c.seen.Claim(ctx, w, set, func(p *podstate.Digest) bool { return chosen.matches(p.Labels) })
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	now := time.Now()
-	var active []*corev1.Pod
+	active := owned[:0]
 	terminating := int32(0)
 	for _, p := range owned {
 		switch {
-		case podstate.Active(p):
+		case p.Digest.Active():
 			active = append(active, p)
-		case podstate.Terminating(p):
+		case p.Digest.Terminating():
 			terminating++
 		}
 	}
@@ -154,14 +156,14 @@ func (c *replicaController[T]) Reconcile(ctx context.Context, w client.Client, k
 
 // replicaStatusOf counts pods. soon is when the next of them becomes available
 // by the passing of time alone; zero when none does.
-func replicaStatusOf(active []*corev1.Pod, template labels.Selector, minReady int32, now time.Time) (s replicaStatus, soon time.Duration) {
+func replicaStatusOf(active []podstate.Digested, template labels.Selector, minReady int32, now time.Time) (s replicaStatus, soon time.Duration) {
 	s.Replicas = int32(len(active))
 	full := labelMemo{Selector: template}
 	for _, p := range active {
-		if full.matches(p.Labels) {
+		if full.matches(p.Digest.Labels) {
 			s.FullyLabeled++
 		}
-		wait, ready := podstate.AvailableIn(p, minReady, now)
+		wait, ready := p.Digest.AvailableIn(minReady, now)
 		switch {
 		case !ready:
 			continue
@@ -176,7 +178,7 @@ func replicaStatusOf(active []*corev1.Pod, template labels.Selector, minReady in
 }
 
 // manage makes or deletes pods until there are as many as asked for.
-func (c *replicaController[T]) manage(ctx context.Context, w client.Client, set T, active []*corev1.Pod, now time.Time) (*failure, error) {
+func (c *replicaController[T]) manage(ctx context.Context, w client.Client, set T, active []podstate.Digested, now time.Time) (*failure, error) {
 	missing := int(c.kind.replicas(set)) - len(active)
 	switch {
 	case missing > 0:
@@ -186,10 +188,11 @@ func (c *replicaController[T]) manage(ctx context.Context, w client.Client, set 
 		}
 	case missing < 0:
 		surplus := min(-missing, burst)
-		if -missing < len(active) {
-			rankForDeletion(active, c.kind.related(set, active), now)
+		pods := reconcile.Objects(active)
+		if -missing < len(pods) {
+			rankForDeletion(pods, c.kind.related(set, pods), now)
 		}
-		if err := c.delete(ctx, w, set, active[:surplus]); err != nil {
+		if err := c.delete(ctx, w, set, pods[:surplus]); err != nil {
 			return &failure{"FailedDelete", err.Error()}, err
 		}
 	}
