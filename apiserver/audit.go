@@ -132,7 +132,7 @@ func (q *request) auditList(t resource.Target, l resource.List) {
 		}
 		parts[i] = b
 	}
-	q.audited.ResponseBody(jsonList(v.ListKind, v.GroupVersion().String(), l, parts))
+	q.audited.ResponseBody(jsonList(v.ListKind, v.GroupVersion().String(), metaOf(t, l), parts))
 }
 
 func (q *request) auditOther(o runtime.Object) {

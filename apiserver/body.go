@@ -88,7 +88,7 @@ func (q *request) decodeLeniently(t resource.Target, into runtime.Object, want s
 		}
 		return nil, wrongKind(withDefaults(gvk, want), want, err)
 	}
-	if d.GVK.Version == "" {
+	if d.GVK.Version == "" || d.GVK.Kind == "" {
 		// Either it does not say, or what it says is no version.
 		if _, unreadable := object.KindOf(data, f); unreadable != nil {
 			return nil, unrecognized(want, unreadable, data)
@@ -102,18 +102,21 @@ func (q *request) decodeLeniently(t resource.Target, into runtime.Object, want s
 				text = hex.EncodeToString(data)
 			}
 		}
-		switch {
-		case d.GVK.Kind == "":
+		if d.GVK.Kind == "" {
 			return nil, unrecognized(want, runtime.NewMissingKindErr(text), data)
-		case d.GVK.Version == "":
-			return nil, wrongKind(d.GVK, want, runtime.NewMissingVersionErr(text))
 		}
+		// Another kind is for validation to refuse.
+		if gv := d.GVK.GroupVersion(); gv != want.GroupVersion() {
+			return nil, otherVersion(gv, want.GroupVersion())
+		}
+		q.auditRequest(d.Object, want, data, f)
+		return &d, nil
 	}
 	if err := sameKind(t, withDefaults(d.GVK, want), want); err != nil {
 		return nil, err
 	}
 	q.auditRequest(d.Object, want, data, f)
-	if t.Custom() && t.Subresource == "" || isCustom(into) {
+	if t.Custom() && t.Subresource == "" {
 		into.GetObjectKind().SetGroupVersionKind(want)
 	}
 	return &d, nil
@@ -161,15 +164,24 @@ func sameKind(t resource.Target, gvk, want schema.GroupVersionKind) error {
 	known := t.Custom() || t.Subresource != "" || scheme.Scheme.Recognizes(gvk)
 	switch {
 	case known && gvk.Kind == want.Kind:
-		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", gvk.GroupVersion(), want.GroupVersion()))
+		return otherVersion(gvk.GroupVersion(), want.GroupVersion())
 	case !known:
 		return wrongKind(gvk, want, fmt.Errorf("no kind %q is registered for version %q in scheme %q", gvk.Kind, gvk.GroupVersion(), "pkg/api/legacyscheme/scheme.go:30"))
 	}
-	internal, _, _ := strings.Cut(want.Group, ".")
-	if internal == "" || want.Group == "events.k8s.io" {
-		internal = "core"
+	return wrongKind(gvk, want, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", gvk.Version, gvk.Kind, internalPackage(want.Group), want.Kind))
+}
+
+// internalPackage is upstream's Go package of the internal types of a group.
+func internalPackage(group string) string {
+	if group == "" || group == "events.k8s.io" {
+		return "core"
 	}
-	return wrongKind(gvk, want, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", gvk.Version, gvk.Kind, internal, want.Kind))
+	name, _, _ := strings.Cut(group, ".")
+	return name
+}
+
+func otherVersion(got, want schema.GroupVersion) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", got, want))
 }
 
 // unrecognized is the error for a body that does not even show its kind.

@@ -76,7 +76,7 @@ func TestCustomKind(t *testing.T) {
 	code, b = c.do("POST", base, `{"metadata":{"name":"v"}}`, "Content-Type", "application/json")
 	contains(code, 400, b, `the object provided is unrecognized (must be of type Widget): Object 'Kind' is missing in '{\"metadata\":{\"name\":\"v\"}}' ({\"metadata\":{\"name\":\"v\"}})`)
 	code, b = c.do("POST", base, `{"kind":"Widget","metadata":{"name":"v"}}`, "Content-Type", "application/json")
-	contains(code, 400, b, `Widget in version \"\" cannot be handled as a Widget: Object 'apiVersion' is missing in '{\"kind\":\"Widget\",\"metadata\":{\"name\":\"v\"}}'`)
+	contains(code, 400, b, `the API version in the data () does not match the expected API version (example.org/v1)`)
 	code, b, h := c.full("POST", base, `{"apiVersion":"example.org/v1","kind":"Widget","metadata":{"name":"v","nope":1},"spec":{"secret":1,"size":1}}`, "Content-Type", "application/json")
 	contains(code, 201, b, `"spec":{"size":1}`)
 	if strings.Contains(b, "nope") || len(h.Values("Warning")) != 2 {

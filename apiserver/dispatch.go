@@ -44,9 +44,13 @@ func (q *request) serveResource() {
 		q.fail(q.notAllowed())
 		return
 	}
+	if in.Watch && def.Dynamic == nil && q.r.Method != http.MethodGet {
+		q.fail(q.notAllowed())
+		return
+	}
 	for _, msg := range path.IsValidPathSegmentName(in.Name) {
-		if in.Subresource == "proxy" {
-			break // names a port as well
+		if in.Subresource == "proxy" || def.Dynamic != nil && (in.Verb == "create" || in.Verb == "") {
+			break // names a port as well; or is not looked at
 		}
 		q.fail(apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", in.Name, msg)))
 		return
@@ -59,8 +63,9 @@ func (q *request) serveResource() {
 		}
 		t.Namespace = ""
 	}
-	if in.Subresource == "" && in.Verb != "list" && in.Verb != "watch" && in.Verb != "deletecollection" && def.Namespaced && in.Namespace == "" {
-		if in.Verb == "create" && in.Name == "" && def.Dynamic == nil {
+	if def.Namespaced && in.Namespace == "" && (in.Subresource != "" || in.Verb != "list" && in.Verb != "watch") {
+		// Upstream has a route for collections in all namespaces, to read them.
+		if in.Name == "" && def.Dynamic == nil {
 			q.fail(q.notAllowed())
 			return
 		}
@@ -94,7 +99,17 @@ func (q *request) delegated(gv schema.GroupVersion) bool {
 }
 
 // unknownResource answers a path below a group and version that leads nowhere.
+// Only those of built-in kinds have a server of their own that says so.
 func (q *request) unknownResource() {
+	builtin := slices.ContainsFunc(q.s.engine.Scheme().All(), func(d *object.Definition) bool {
+		return d.Dynamic == nil && (d.GVK().GroupVersion() == q.info.GV || slices.ContainsFunc(d.Served, func(v object.ServedVersion) bool {
+			return v.Group == q.info.GV.Group && v.Version == q.info.GV.Version
+		}))
+	})
+	if !builtin {
+		q.notFound()
+		return
+	}
 	q.fail(apierrors.NewGenericServerResponse(http.StatusNotFound, q.r.Method, schema.GroupResource{}, "", "the server could not find the requested resource", 0, false))
 }
 
@@ -123,12 +138,20 @@ func (q *request) serveMain(t resource.Target) error {
 	case "watch":
 		return q.watch(t)
 	case "create":
-		if q.info.Name != "" {
+		switch {
+		case q.info.Name == "":
+		case t.Custom():
+			t.Name = "" // the object has its own
+		default:
 			return q.notAllowed()
 		}
 		return q.create(t)
 	case "update", "patch":
-		if q.info.Name == "" {
+		switch {
+		case q.info.Name != "":
+		case t.Custom():
+			return apierrors.NewBadRequest("name must be provided")
+		default:
 			return q.notAllowed()
 		}
 		if verb == "update" {
@@ -143,7 +166,12 @@ func (q *request) serveMain(t resource.Target) error {
 	return q.notAllowed()
 }
 
+// notAllowed is the error for a verb that a resource does not have. Custom
+// resources have a handler of their own, which names them.
 func (q *request) notAllowed() error {
+	if def := q.s.engine.Scheme().ByResource(q.info.GVR()); def != nil && def.Dynamic != nil {
+		return apierrors.NewMethodNotSupported(schema.GroupResource{Group: def.Group, Resource: def.Resource}, q.info.Verb)
+	}
 	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, q.r.Method, schema.GroupResource{}, "", "", 0, false)
 }
 
@@ -170,6 +198,9 @@ func (q *request) serveSubresource(t resource.Target) error {
 		case "pods/log", "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "nodes/proxy", "services/proxy":
 			return q.serveTunnel(t)
 		}
+	}
+	if t.Custom() {
+		return apierrors.NewNotFound(schema.GroupResource{Group: t.Group, Resource: t.Resource}, t.Name)
 	}
 	q.unknownResource()
 	return nil

@@ -53,6 +53,18 @@ func (q *request) list(t resource.Target) error {
 	return q.sendList(a, t, l)
 }
 
+// metaOf is the metadata of a list of whole objects. Upstream's lists of custom
+// resources are maps, which always say continue.
+func metaOf(t resource.Target, l resource.List) any {
+	if !t.Custom() {
+		return listMeta(l)
+	}
+	return struct {
+		metav1.ListMeta
+		Continue string `json:"continue"`
+	}{listMeta(l), l.Continue}
+}
+
 func listMeta(l resource.List) metav1.ListMeta {
 	m := metav1.ListMeta{Continue: l.Continue, RemainingItemCount: l.Remaining}
 	if l.Revision > 0 { // what is not stored has none
@@ -71,6 +83,8 @@ func (q *request) sendList(a accepted, t resource.Target, l resource.List) error
 		q.auditList(t, l)
 	}
 	switch {
+	case a.as == asMetadata && !a.list:
+		return notAcceptableShape("you requested PartialObjectMetadata, but the requested object is a list (%s)", t, "List")
 	case a.as == asMetadata:
 		return q.sendPartials(a, l)
 	case a.format == object.Protobuf:
@@ -81,9 +95,9 @@ func (q *request) sendList(a accepted, t resource.Target, l resource.List) error
 		q.stream(a, http.StatusOK, size, write)
 		return nil
 	case a.format == object.CBOR:
-		return q.sendCBOR(a, v.ListKind, v.GroupVersion().String(), l, func(dst []byte, it resource.Item) ([]byte, error) { return it.AppendCBOR(dst, v, false) })
+		return q.sendCBOR(a, v.ListKind, v.GroupVersion().String(), metaOf(t, l), l.Items, func(dst []byte, it resource.Item) ([]byte, error) { return it.AppendCBOR(dst, v, false) })
 	}
-	return q.sendItems(a, http.StatusOK, jsonListHead(v.ListKind, v.GroupVersion().String(), l), l.Items, func(it resource.Item) ([]byte, error) { return it.JSON(v) })
+	return q.sendItems(a, http.StatusOK, jsonListHead(v.ListKind, v.GroupVersion().String(), metaOf(t, l)), l.Items, func(it resource.Item) ([]byte, error) { return it.JSON(v) })
 }
 
 // joined is a list that is made of its items one by one.
@@ -121,17 +135,17 @@ func (q *request) sendItems(a accepted, code int, b []byte, items []resource.Ite
 }
 
 // sendCBOR joins a list in CBOR.
-func (q *request) sendCBOR(a accepted, kind, apiVersion string, l resource.List, item func([]byte, resource.Item) ([]byte, error)) error {
+func (q *request) sendCBOR(a accepted, kind, apiVersion string, meta any, items []resource.Item, item func([]byte, resource.Item) ([]byte, error)) error {
 	b := object.AppendCBORMap([]byte(object.SelfDescribed), 4)
 	for _, s := range [...]string{"kind", kind, "apiVersion", apiVersion, "metadata"} {
 		b = object.AppendCBORString(b, s)
 	}
-	b, err := object.AppendCBORPlain(b, listMeta(l))
+	b, err := object.AppendCBORPlain(b, meta)
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	b = object.AppendCBORArray(object.AppendCBORString(b, "items"), len(l.Items))
-	return q.join(a, http.StatusOK, joined{head: b, item: item}, l.Items)
+	b = object.AppendCBORArray(object.AppendCBORString(b, "items"), len(items))
+	return q.join(a, http.StatusOK, joined{head: b, item: item}, items)
 }
 
 // all is the list as a whole.
@@ -255,13 +269,13 @@ func asInternal(err error) error {
 	return apierrors.NewInternalError(err)
 }
 
-func jsonListHead(kind, apiVersion string, l resource.List) []byte {
+func jsonListHead(kind, apiVersion string, meta any) []byte {
 	b := append(make([]byte, 0, 1024), `{"kind":`...)
 	b = strconv.AppendQuote(b, kind)
 	b = append(b, `,"apiVersion":`...)
 	b = strconv.AppendQuote(b, apiVersion)
 	b = append(b, `,"metadata":`...)
-	m, err := json.Marshal(listMeta(l))
+	m, err := json.Marshal(meta)
 	if err != nil {
 		m = []byte("{}")
 	}
@@ -269,8 +283,8 @@ func jsonListHead(kind, apiVersion string, l resource.List) []byte {
 	return append(b, `,"items":[`...)
 }
 
-func jsonList(kind, apiVersion string, l resource.List, parts [][]byte) []byte {
-	b := jsonListHead(kind, apiVersion, l)
+func jsonList(kind, apiVersion string, meta any, parts [][]byte) []byte {
+	b := jsonListHead(kind, apiVersion, meta)
 	for i, p := range parts {
 		if i > 0 {
 			b = append(b, ',')
@@ -421,7 +435,7 @@ func (q *request) sendPartials(a accepted, l resource.List) error {
 	apiVersion := metav1.GroupName + "/" + a.version
 	switch a.format {
 	case object.CBOR:
-		return q.sendCBOR(a, kind, apiVersion, l, func(dst []byte, it resource.Item) ([]byte, error) {
+		return q.sendCBOR(a, kind, apiVersion, listMeta(l), l.Items, func(dst []byte, it resource.Item) ([]byte, error) {
 			p, err := partialObject(it, a.version, true)
 			if err != nil {
 				return dst, err
@@ -436,7 +450,7 @@ func (q *request) sendPartials(a accepted, l resource.List) error {
 		q.stream(a, http.StatusOK, size, write)
 		return nil
 	}
-	return q.sendItems(a, http.StatusOK, jsonListHead(kind, apiVersion, l), l.Items, func(it resource.Item) ([]byte, error) { return partialJSON(it, a.version) })
+	return q.sendItems(a, http.StatusOK, jsonListHead(kind, apiVersion, listMeta(l)), l.Items, func(it resource.Item) ([]byte, error) { return partialJSON(it, a.version) })
 }
 
 // partialsList is protobufList of metadata. Its length must be known before the

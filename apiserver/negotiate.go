@@ -10,6 +10,7 @@ import (
 	"github.com/munnerz/goautoneg"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sagong/apiserver/resource"
 	"sagong/object"
 )
 
@@ -35,6 +36,7 @@ type accepted struct {
 	format  object.Format
 	as      shape
 	version string // of meta.k8s.io, for as: "v1" or "v1beta1"
+	list    bool   // asMetadata of lists
 	pretty  bool
 	// table options
 	includeObject string
@@ -127,7 +129,7 @@ func (a *accepted) allows(params map[string]string, protobuf, shaped bool) bool 
 		a.as = asTable
 		return a.text()
 	case "PartialObjectMetadata", "PartialObjectMetadataList":
-		a.as = asMetadata // has every form whatever the kind
+		a.as, a.list = asMetadata, as == "PartialObjectMetadataList" // has every form whatever the kind
 		return true
 	}
 	return false
@@ -154,6 +156,18 @@ func notAcceptable(watch bool) error {
 	return &statusError{metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
 		Message: "only the following media types are accepted: " + types,
+	}}
+}
+
+// notAcceptableShape refuses to make a list of an object, or the other way round.
+// format shows the Go type that objects with that suffix have upstream.
+func notAcceptableShape(format string, t resource.Target, suffix string) error {
+	text := "*unstructured.Unstructured"
+	if !t.Custom() {
+		text = "*" + internalPackage(t.Group) + "." + t.Kind.Definition.Kind
+	}
+	return &statusError{metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Message: fmt.Sprintf(format, text+suffix),
 	}}
 }
 

@@ -108,6 +108,9 @@ func proxyRest(u *url.URL, in Info) string {
 }
 
 func verbOf(method string, in *Info, u *url.URL) string {
+	if in.Watch && method != http.MethodGet && method != http.MethodHead {
+		return "watch"
+	}
 	switch method {
 	case http.MethodPost:
 		return "create"
@@ -138,7 +141,7 @@ func verbOf(method string, in *Info, u *url.URL) string {
 		}
 		return "delete"
 	}
-	return strings.ToLower(method)
+	return ""
 }
 
 // truth reads a boolean query parameter as the API does: present and not false.

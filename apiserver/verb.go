@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -298,6 +299,12 @@ func (q *request) item(a accepted, code int, t resource.Target, it resource.Item
 	case asTable:
 		return q.sendTable(a, code, t, resource.List{Items: []resource.Item{it}, Revision: it.Revision()})
 	case asMetadata:
+		if a.list && t.Custom() {
+			return errors.New("content is not a list") // as upstream's converter of maps has it
+		}
+		if a.list {
+			return notAcceptableShape("you requested PartialObjectMetadataList, but the requested object is not a list (%s)", t, "")
+		}
 		b, err := partial(it, a)
 		if err != nil {
 			return err

@@ -127,7 +127,12 @@ func (r *revision) coerce(m map[string]any, track, lenient bool) (unknown []stri
 	return append(unknown, more...), nil
 }
 
-func (r *revision) prune(o object.Object) ([]string, error) { return r.coerce(content(o), true, false) }
+func (r *revision) prune(o object.Object) ([]string, error) {
+	if k := o.GetObjectKind().GroupVersionKind(); k != r.gvk {
+		return nil, nil // has no schema, and is refused
+	}
+	return r.coerce(content(o), true, false)
+}
 
 func (r *revision) fillIn(o object.Object) {
 	if ss, err := r.shape(); err == nil && ss != nil && !r.crd.Spec.PreserveUnknownFields {

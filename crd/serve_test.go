@@ -56,7 +56,7 @@ const base = "/apis/example.org/v1/namespaces/default/widgets"
 
 func TestServe(t *testing.T) {
 	c := start(t)
-	c.want(404, "GET", base, "", "the server could not find the requested resource")
+	c.want(404, "GET", base, "", "404 page not found")
 	name := c.define(widgets)
 	c.want(200, "GET", crds+"/"+name, "", `"acceptedNames":{`, `"storedVersions":["v1"]`, `"type":"NamesAccepted"`, `"reason":"NoConflicts"`, `"reason":"InitialNamesAccepted"`)
 

@@ -67,12 +67,12 @@ func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	w.Header().Add("Vary", "Accept")
 	if !ok {
 		notAcceptable(w)
 		return
 	}
 	if doc.etag != "" {
+		w.Header().Set("Vary", "Accept") // as upstream, of these alone
 		w.Header().Set("ETag", doc.etag)
 		w.Header().Set("Cache-Control", "public")
 		if r.Header.Get("If-None-Match") == doc.etag {
@@ -219,12 +219,18 @@ func (d *Discovery) render() map[string]document {
 	return docs
 }
 
+// customVerbs are in the order in which upstream lists them.
+var customVerbs = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
+
 var storedVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
 func (s *served) add(def *object.Definition, kind string) {
 	verbs := def.Verbs
 	if verbs == nil {
 		verbs = storedVerbs
+		if def.Dynamic != nil {
+			verbs = customVerbs
+		}
 		if def.Virtual {
 			verbs = []string{"create"}
 		}
@@ -265,7 +271,9 @@ func (s *served) add(def *object.Definition, kind string) {
 	if def.Scale != nil && !slices.ContainsFunc(subs, func(x object.Subresource) bool { return x.Name == "scale" }) {
 		subs = append(subs, object.Subresource{Name: "scale", Group: "autoscaling", Version: "v1", Kind: "Scale", Verbs: []string{"get", "patch", "update"}})
 	}
-	slices.SortFunc(subs, func(a, b object.Subresource) int { return cmp.Compare(a.Name, b.Name) })
+	if def.Dynamic == nil { // of the others status is first
+		slices.SortFunc(subs, func(a, b object.Subresource) int { return cmp.Compare(a.Name, b.Name) })
+	}
 	for _, x := range subs {
 		if x.Kind == def.Kind {
 			x.Group, x.Version, x.Kind = s.group, s.version, kind

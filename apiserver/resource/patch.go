@@ -223,7 +223,12 @@ func decodePatched(v *object.Version, data []byte, p Patch) (object.Object, []er
 	if err != nil {
 		return nil, nil, p.invalid(data, err)
 	}
-	if d.GVK.Kind != v.Kind && d.GVK.Kind != "" {
+	switch {
+	case v.Definition().Dynamic != nil:
+		if err := p.saysKind(into.(*unstructured.Unstructured), data); err != nil {
+			return nil, nil, err
+		}
+	case d.GVK.Kind != v.Kind && d.GVK.Kind != "":
 		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("the kind in the patched object (%s) does not match the kind of the resource (%s)", d.GVK.Kind, v.Kind))
 	}
 	obj, err := v.ToStorage(into)
@@ -235,6 +240,23 @@ func decodePatched(v *object.Version, data []byte, p Patch) (object.Object, []er
 		return nil, nil, p.invalid(data, err)
 	}
 	return obj, append(d.Strict, unknown...), nil
+}
+
+// saysKind makes sure that the result of a patch, which is data, says of which
+// kind it is. Another kind is for validation to refuse.
+func (p Patch) saysKind(u *unstructured.Unstructured, data []byte) error {
+	gvk, err := object.KindOf(data, object.JSON)
+	switch apiVersion, has := u.Object["apiVersion"]; {
+	case err != nil:
+		return p.invalid(data, err)
+	case gvk.Kind == "":
+		return p.invalid(data, runtime.NewMissingKindErr(string(data)))
+	case has && apiVersion == nil:
+		return p.invalid(data, errors.New(".apiVersion accessor error: <nil> is of the type <nil>, expected string"))
+	case gvk.Version == "":
+		return apierrors.NewInternalError(runtime.NewMissingVersionErr("object has no apiVersion field"))
+	}
+	return nil
 }
 
 // apply is server-side apply.
@@ -251,7 +273,8 @@ func (e *Engine) apply(c Caller, t Target, p Patch, o *metav1.PatchOptions, crea
 	if applied.GetName() == "" {
 		applied.SetName(t.Name)
 	}
-	if applied.GetName() != t.Name {
+	// Of another kind, upstream says that first.
+	if applied.GetName() != t.Name && applied.GroupVersionKind() == t.WireVersion().GroupVersionKind {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", applied.GetName(), t.Name))
 	}
 	manager, err := e.fields.For(t.Codec, t.WireVersion(), t.Subresource)

@@ -55,7 +55,11 @@ func invalid(t Target, obj object.Object, errs field.ErrorList) error {
 	if name == "" {
 		name = obj.GetGenerateName()
 	}
-	return apierrors.NewInvalid(t.gk(), name, showInternal(errs))
+	gk := t.gk()
+	if t.Custom() {
+		gk = obj.GetObjectKind().GroupVersionKind().GroupKind() // of which it says to be
+	}
+	return apierrors.NewInvalid(gk, name, showInternal(errs))
 }
 
 // dedup drops errors given twice: kinds may check metadata as well.

@@ -36,7 +36,8 @@ type world struct {
 	handler http.Handler
 	store   store.Store
 	objects map[string]*thing
-	names   []string // of objects, in order of the file
+	names   []string        // of objects, in order of the file
+	kept    map[string]bool // keys of the definitions of custom kinds
 }
 
 // thing is a valid object to begin with.
@@ -58,7 +59,7 @@ func TestDifferential(t *testing.T) {
 	}
 	played := 0
 	for _, file := range files {
-		if filepath.Base(file) == "objects.txt" {
+		if base := filepath.Base(file); base == "objects.txt" || base == "definitions.txt" {
 			continue
 		}
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
@@ -98,6 +99,7 @@ func start(t *testing.T) *world {
 		s.Close()
 	})
 	w := &world{handler: srv, store: s, objects: map[string]*thing{}}
+	w.define(t, e)
 	for n, line := range lines(t, "testdata/objects.txt") {
 		name, body, ok := strings.Cut(line, " ")
 		if !ok || name[0] == '#' {
@@ -109,13 +111,7 @@ func start(t *testing.T) *world {
 			t.Fatalf("objects.txt:%d: %v", n+1, err)
 		}
 		o.gvk, o.name = head.GroupVersionKind(), head.Name
-		for _, d := range scheme.All() {
-			if d.GVK() == o.gvk || slices.ContainsFunc(d.Served, func(v object.ServedVersion) bool {
-				return v.Group == o.gvk.Group && v.Version == o.gvk.Version && d.Kind == o.gvk.Kind
-			}) {
-				o.def = d
-			}
-		}
+		o.def = scheme.ByKind(o.gvk)
 		if o.def == nil {
 			t.Fatalf("objects.txt:%d: no kind %s", n+1, o.gvk)
 		}
@@ -184,9 +180,11 @@ func (w *world) clear(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ops := make([]store.Op, len(l.Records))
-	for i, r := range l.Records {
-		ops[i] = store.Op{Key: r.Key, Expect: store.AnyRev, Delete: true}
+	var ops []store.Op
+	for _, r := range l.Records {
+		if !w.kept[r.Key] {
+			ops = append(ops, store.Op{Key: r.Key, Expect: store.AnyRev, Delete: true})
+		}
 	}
 	for _, r := range w.store.Commit(t.Context(), ops) {
 		if r.Err != nil {
@@ -380,6 +378,10 @@ func (w want) compare(a answer, o *thing, fill func(string) string) string {
 			}
 			same(e.text, string(b), fill(string(e.value)))
 		}
+		return strings.Join(diff, "\n")
+	}
+	if w.reason == "text" {
+		same("text", strings.TrimSpace(a.body), fill(w.message))
 		return strings.Join(diff, "\n")
 	}
 	var s metav1.Status

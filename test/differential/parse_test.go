@@ -98,8 +98,8 @@ func (w *world) parse(line string) (*testCase, error) {
 	return c, err
 }
 
-// choose finds the objects of a list of names: "*" are all, "*namespaced" and
-// "*cluster" those, "-name" leaves one out.
+// choose finds the objects of a list of names: "*" are all of built-in kinds,
+// "*namespaced" and "*cluster" those, "*custom" the others, "-name" leaves one out.
 func (w *world) choose(names string) []string {
 	chosen := map[string]bool{}
 	for _, n := range strings.Split(names, ",") {
@@ -108,7 +108,10 @@ func (w *world) choose(names string) []string {
 			delete(chosen, without)
 		case strings.HasPrefix(n, "*"):
 			for _, name := range w.names {
-				if ns := w.objects[name].def.Namespaced; n == "*" || ns == (n == "*namespaced") {
+				d := w.objects[name].def
+				switch {
+				case d.Dynamic != nil != (n == "*custom"):
+				case n == "*", n == "*custom", d.Namespaced == (n == "*namespaced"):
 					chosen[name] = true
 				}
 			}
