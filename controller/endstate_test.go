@@ -35,8 +35,12 @@ func endState(c *cluster) []string {
 			names[string(o.GetUID())] = "uid of " + d.Kind
 			if g := o.GetGenerateName(); g != "" {
 				names[o.GetName()] = g + "*"
-				if ref := metav1.GetControllerOf(o); ref != nil && ref.Kind == "Job" && strings.HasPrefix(ref.Name, "tick-") {
-					names[o.GetName()] = "tick-*-*"
+				if ref := metav1.GetControllerOf(o); ref != nil && ref.Kind == "Job" {
+					for _, cron := range []string{"tick", "endless"} {
+						if strings.HasPrefix(ref.Name, cron+"-") {
+							names[o.GetName()] = cron + "-*-*"
+						}
+					}
 				}
 			}
 			if ref := metav1.GetControllerOf(o); ref != nil && ref.Kind == "CronJob" {

@@ -185,6 +185,10 @@ func (w *world) storage() {
 		claim(kept, "local", func(c *corev1.PersistentVolumeClaim) {
 			c.Annotations = map[string]string{volume.AnnSelectedNode: "n2"}
 		})
+		claim(fmt.Sprint("grown", i), "local", func(c *corev1.PersistentVolumeClaim) {
+			c.Annotations = map[string]string{volume.AnnSelectedNode: "n2"}
+		})
+		w.growAtOnce(fmt.Sprint("grown", i))
 		w.pass(w.storm.pause(20*time.Second, "class", i))
 		class := w.create(&storagev1.VolumeAttributesClass{ObjectMeta: metav1.ObjectMeta{Name: gold, Finalizers: []string{"kubernetes.io/vac-protection"}}, DriverName: "d", Parameters: map[string]string{"a": "b"}})
 		w.rest()
@@ -256,6 +260,9 @@ func (w *world) storageLater() {
 				c.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("2Gi")
 			})
 		}
+		edit(w.cluster, fmt.Sprint("grown", i), func(c *corev1.PersistentVolumeClaim) {
+			c.Spec.Resources.Requests[corev1.ResourceStorage] = resource.MustParse("3Gi")
+		})
 		w.rest()
 	}
 }
@@ -322,7 +329,7 @@ func (w *world) nodesComeAndGo() {
 		w.create(node(n))
 		w.rest()
 	}
-	for name, seconds := range map[string]int64{"patient": 3600, "hasty": 5} {
+	for name, seconds := range map[string]int64{"patient": 600, "hasty": 5} {
 		w.create(lone(name, "v1", func(p *corev1.Pod) {
 			p.Spec.NodeName = "z0"
 			p.Spec.Tolerations = []corev1.Toleration{{Key: "maintenance", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds}}

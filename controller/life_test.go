@@ -36,11 +36,12 @@ import (
 // and observers do not.
 type world struct {
 	*cluster
-	storm *storm
-	agent *agent
-	nodes *keeper
-	acts  int // what users have done
-	jobs  ledger
+	storm  *storm
+	agent  *agent
+	nodes  *keeper
+	usage  *usage
+	acts   int // what users have done
+	ledger ledger
 
 	mu     sync.Mutex
 	silent map[string]bool
@@ -53,7 +54,8 @@ func newWorld(t *testing.T, s *storm, leaders int) (w *world, stop func()) {
 	hub := reconcile.NewHub(base, quiet)
 	w = &world{cluster: &cluster{t, base, hub}, storm: s, agent: newAgent(hub), silent: map[string]bool{}}
 	w.nodes = &keeper{nodes: reconcile.ViewOf[*corev1.Node](hub), quiet: func(n string) bool { w.mu.Lock(); defer w.mu.Unlock(); return w.silent[n] }}
-	base.Engine().ReadFrom(object.Of[*metricsv1beta1.PodMetrics](base.Scheme()), &usage{c: w.cluster, each: 90})
+	w.usage = &usage{c: w.cluster, each: 90}
+	base.Engine().ReadFrom(object.Of[*metricsv1beta1.PodMetrics](base.Scheme()), w.usage)
 	e := reconcile.NewEngine(base, quiet, nil)
 	if err := e.Add(w.agent, w.nodes, &provisioner{reconcile.ViewOf[*corev1.PersistentVolume](hub)}); err != nil {
 		t.Fatal(err)
@@ -62,7 +64,7 @@ func newWorld(t *testing.T, s *storm, leaders int) (w *world, stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = hub.Run(ctx) })
 	wg.Go(func() { _ = e.Run(ctx) })
-	w.jobs.keep(ctx, base, &wg)
+	w.ledger.keep(ctx, base, &wg)
 	for i := range leaders {
 		wg.Go(func() { w.process(ctx, i) })
 	}
@@ -249,6 +251,7 @@ func (w *world) life() {
 	w.storage()
 	w.devices()
 	w.batch()
+	w.stale()
 
 	edit(w.cluster, "web", func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image, *d.Spec.Replicas = "v2", 6 })
 	edit(w.cluster, "set", func(s *appsv1.ReplicaSet) { *s.Spec.Replicas = 1 })
@@ -263,6 +266,7 @@ func (w *world) life() {
 	w.pass(2 * time.Minute)
 
 	edit(w.cluster, "tick", func(j *batchv1.CronJob) { j.Spec.Suspend = new(true) })
+	w.dip()
 	w.silence("n1", true)
 	w.pass(10 * time.Minute) // processes that die forget how long it was
 	w.silence("n1", false)
@@ -316,7 +320,8 @@ func TestEveryControllerReachesTheSameEnd(t *testing.T) {
 			synctest.Wait()
 			end = endState(w.cluster)
 			w.countedOnce()
-			w.jobs.check(t, s.seed)
+			w.endlessOnce()
+			w.ledger.check(t, s.seed)
 			stop()
 		})
 		return end

@@ -56,8 +56,9 @@ func mixed(x uint64) uint64 {
 
 // late is by how much a process hears late of a kind at present: another time for
 // each kind, so that what was written first may be heard of last. It stays below
-// half of the minute after which a key is freed whatever the view shows, and
-// that of the nodes' signs of life below what makes them look dead.
+// half of the minute after which a key is freed whatever the view shows; that of
+// the nodes' signs of life below what makes them look dead, and that of the nodes
+// themselves at times above the time after which their pods are given up.
 func (s *storm) late(process int, kind string) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,6 +71,8 @@ func (s *storm) late(process int, kind string) time.Duration {
 	x := mixed(h.Sum64())
 	most := time.Duration(0)
 	switch n := x % 8; {
+	case n == 7 && kind == "Node":
+		most = 50 * time.Second
 	case n >= 5 && kind != "Lease" && kind != "Node":
 		most = 25 * time.Second
 	case n >= 2:

@@ -5,6 +5,7 @@ package cleanup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -115,7 +116,10 @@ func (c *namespaceController) Reconcile(ctx context.Context, w client.Client, ke
 	if len(ns.Spec.Finalizers) == 0 {
 		return reconcile.Result{}, nil // only metadata.finalizers, others' business
 	}
-	left, err := c.empty(ctx, w, ns.Name)
+	left, err := c.empty(ctx, w, ns)
+	if errors.Is(err, errAnew) {
+		return reconcile.Result{}, nil // the view will see it
+	}
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -163,10 +167,10 @@ func (l *leftovers) patience(age time.Duration) time.Duration {
 
 // empty deletes everything in a namespace: pods first, so that nothing they need
 // is taken from them while they end, and the rest once they are gone.
-func (c *namespaceController) empty(ctx context.Context, w client.Client, name string) (*leftovers, error) {
+func (c *namespaceController) empty(ctx context.Context, w client.Client, ns *corev1.Namespace) (*leftovers, error) {
 	left := &leftovers{counts: map[string]int{}, finalizers: map[string]int{}}
 	pods := c.pods.Definition()
-	if err := left.remove(ctx, w, pods, name); err != nil {
+	if err := left.remove(ctx, w, pods, ns); err != nil {
 		return nil, err
 	}
 	if left.total() > 0 || len(left.failures) > 0 {
@@ -176,12 +180,15 @@ func (c *namespaceController) empty(ctx context.Context, w client.Client, name s
 		if d == pods || !d.Namespaced || !deletable(d) {
 			continue
 		}
-		if err := left.remove(ctx, w, d, name); err != nil {
+		if err := left.remove(ctx, w, d, ns); err != nil {
 			return nil, err
 		}
 	}
 	if c.elsewhere != nil {
-		e := c.elsewhere(ctx, name)
+		if err := stillGoing(ctx, w, ns); err != nil {
+			return nil, err
+		}
+		e := c.elsewhere(ctx, ns.Name)
 		maps.Copy(left.counts, e.Counts)
 		for f, n := range e.Finalizers {
 			left.finalizers[f] += n
@@ -189,6 +196,23 @@ func (c *namespaceController) empty(ctx context.Context, w client.Client, name s
 		left.failures, left.unknown = append(left.failures, e.Failures...), e.Unknown
 	}
 	return left, ctx.Err()
+}
+
+// errAnew is that a namespace has gone, and may have been made anew.
+var errAnew = errors.New("the namespace that was to be emptied is gone")
+
+// stillGoing fails with errAnew unless a namespace is there and on its way out.
+func stillGoing(ctx context.Context, w client.Client, ns *corev1.Namespace) error {
+	live, err := client.Get[*corev1.Namespace](ctx, w, "", ns.Name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return errAnew
+	case err != nil:
+		return fmt.Errorf("cannot read namespace: %w", err)
+	case live.UID != ns.UID:
+		return errAnew
+	}
+	return nil
 }
 
 // deletable says whether objects of a kind are stored and can be listed and
@@ -200,9 +224,11 @@ func deletable(d *object.Definition) bool {
 	return d.Verbs == nil || (slices.Contains(d.Verbs, "list") && slices.Contains(d.Verbs, "delete"))
 }
 
-// remove deletes what a namespace holds of one kind and counts what stays.
-func (l *leftovers) remove(ctx context.Context, w client.Client, d *object.Definition, namespace string) error {
-	list, err := w.List(ctx, d, namespace, client.ListOptions{})
+// remove deletes what a namespace holds of one kind and counts what stays. What it
+// deletes was there before the namespace was seen to be going still: another
+// leader may have been faster, and a user have made it anew.
+func (l *leftovers) remove(ctx context.Context, w client.Client, d *object.Definition, ns *corev1.Namespace) error {
+	list, err := w.List(ctx, d, ns.Name, client.ListOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
 		return nil // a kind that has just gone
 	}
@@ -232,6 +258,11 @@ func (l *leftovers) remove(ctx context.Context, w client.Client, d *object.Defin
 			Delete: metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}},
 		})
 	}
+	if len(writes) > 0 {
+		if err := stillGoing(ctx, w, ns); err != nil {
+			return err
+		}
+	}
 	for start := 0; start < len(writes); start += 500 {
 		for _, r := range w.Batch(ctx, writes[start:min(start+500, len(writes))]) {
 			if r.Err != nil && !apierrors.IsNotFound(r.Err) && !apierrors.IsConflict(r.Err) {
@@ -240,7 +271,7 @@ func (l *leftovers) remove(ctx context.Context, w client.Client, d *object.Defin
 		}
 	}
 	if len(writes) > 0 {
-		if list, err = w.List(ctx, d, namespace, client.ListOptions{}); err != nil {
+		if list, err = w.List(ctx, d, ns.Name, client.ListOptions{}); err != nil {
 			return fmt.Errorf("cannot list %s: %w", resource, err)
 		}
 	}

@@ -36,7 +36,14 @@ func (e *expandController) Inputs() []reconcile.Input {
 				enqueue(object.KeyOf(new))
 			}
 		}),
-		reconcile.Reads(e.volumes),
+		// A claim may be heard of before the volume that is to grow.
+		reconcile.On(e.volumes, func(_, new *corev1.PersistentVolume, enqueue func(object.Key)) {
+			if new != nil && new.Spec.ClaimRef != nil {
+				if c, ok := e.claims.Get(new.Spec.ClaimRef.Namespace, new.Spec.ClaimRef.Name); ok && grows(c) {
+					enqueue(object.KeyOf(c))
+				}
+			}
+		}),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -17,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"sagong/client"
 	"sagong/object"
@@ -28,11 +30,16 @@ type cronJobController struct {
 	jobs   *reconcile.View[*batchv1.Job]
 	events client.Recorder
 	m      *Metrics
+
+	mu sync.Mutex
+	// changed is when a schedule was replaced by another, whose times before that do
+	// not count as missed.
+	changed map[object.Key]time.Time
 }
 
 // NewCronJob returns the controller of CronJobs.
 func NewCronJob(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.Controller {
-	c := &cronJobController{crons: reconcile.ViewOf[*batchv1.CronJob](h), jobs: reconcile.ViewOf[*batchv1.Job](h), events: events, m: m}
+	c := &cronJobController{crons: reconcile.ViewOf[*batchv1.CronJob](h), jobs: reconcile.ViewOf[*batchv1.Job](h), events: events, m: m, changed: map[object.Key]time.Time{}}
 	reconcile.IndexOwners(c.jobs)
 	return c
 }
@@ -40,7 +47,20 @@ func NewCronJob(h *reconcile.Hub, events client.Recorder, m *Metrics) reconcile.
 func (c *cronJobController) Name() string { return "cronjob" }
 
 func (c *cronJobController) Inputs() []reconcile.Input {
-	return []reconcile.Input{reconcile.Self(c.crons), reconcile.Owner(c.jobs, c.crons.Definition().GVK().GroupKind())}
+	return []reconcile.Input{
+		reconcile.On(c.crons, func(old, new *batchv1.CronJob, _ func(object.Key)) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			switch {
+			case new == nil:
+				delete(c.changed, object.KeyOf(old))
+			case old != nil && (old.Spec.Schedule != new.Spec.Schedule || !ptr.Equal(old.Spec.TimeZone, new.Spec.TimeZone)):
+				c.changed[object.KeyOf(new)] = time.Now()
+			}
+		}),
+		reconcile.Self(c.crons),
+		reconcile.Owner(c.jobs, c.crons.Definition().GVK().GroupKind()),
+	}
 }
 
 func (c *cronJobController) Outputs() []reconcile.Output {
@@ -58,12 +78,14 @@ func (c *cronJobController) Reconcile(ctx context.Context, w client.Client, key 
 	now := time.Now()
 	jobs := reconcile.OwnedBy(c.jobs, cj.UID)
 	next := cj.DeepCopy()
-	c.settleActive(next, cj, jobs)
-	deleted, trimErr := c.trim(ctx, w, cj, jobs)
+	if err := c.settleActive(ctx, w, next, cj, jobs); err != nil {
+		return reconcile.Result{}, err
+	}
+	trimErr := c.trim(ctx, w, cj, jobs)
 	var after time.Duration
 	var runErr error
-	if cj.DeletionTimestamp == nil && (cj.Spec.Suspend == nil || !*cj.Spec.Suspend) {
-		after, runErr = c.run(ctx, w, next, cj, slices.DeleteFunc(slices.Clone(jobs), func(j *batchv1.Job) bool { return deleted[j.UID] }), now)
+	if cj.DeletionTimestamp == nil {
+		after, runErr = c.run(ctx, w, next, cj, now)
 	}
 	if !equality.Semantic.DeepEqual(cj.Status, next.Status) {
 		if _, err := client.UpdateStatus(ctx, w, next); err != nil && !apierrors.IsNotFound(err) {
@@ -73,8 +95,9 @@ func (c *cronJobController) Reconcile(ctx context.Context, w client.Client, key 
 	return reconcile.Result{After: after}, errors.Join(trimErr, runErr)
 }
 
-// settleActive brings status.active in line with the jobs that there are.
-func (c *cronJobController) settleActive(next, cj *batchv1.CronJob, jobs []*batchv1.Job) {
+// settleActive brings status.active in line with the jobs that there are. A job
+// that somebody else made for the CronJob is none of them.
+func (c *cronJobController) settleActive(ctx context.Context, w client.Client, next, cj *batchv1.CronJob, jobs []*batchv1.Job) error {
 	byUID := map[types.UID]*batchv1.Job{}
 	for _, j := range jobs {
 		byUID[j.UID] = j
@@ -83,7 +106,9 @@ func (c *cronJobController) settleActive(next, cj *batchv1.CronJob, jobs []*batc
 		switch {
 		case !listed && !finished:
 			c.events.Eventf(cj, corev1.EventTypeWarning, "UnexpectedJob", "Saw a job that the controller did not create or forgot: %s", j.Name)
-			next.Status.Active = append(next.Status.Active, c.reference(j))
+			if j.Annotations[batchv1.CronJobScheduledTimestampAnnotation] != "" { // made here, but not noted
+				next.Status.Active = append(next.Status.Active, c.reference(j))
+			}
 		case listed && finished:
 			c.events.Eventf(cj, corev1.EventTypeNormal, "SawCompletedJob", "Saw completed job: %s, condition: %v", j.Name, jobEnd(j))
 		}
@@ -92,16 +117,26 @@ func (c *cronJobController) settleActive(next, cj *batchv1.CronJob, jobs []*batc
 			next.Status.LastSuccessfulTime = j.Status.CompletionTime.DeepCopy()
 		}
 	}
-	next.Status.Active = slices.DeleteFunc(next.Status.Active, func(r corev1.ObjectReference) bool {
+	var active []corev1.ObjectReference
+	for _, r := range next.Status.Active {
 		j := byUID[r.UID]
 		if j == nil {
-			c.events.Eventf(cj, corev1.EventTypeNormal, "MissingJob", "Active job went missing: %v", r.Name)
+			// The view of jobs may be behind that of CronJobs.
+			live, err := client.Get[*batchv1.Job](ctx, w, cj.Namespace, r.Name)
+			if err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("cannot read job %s: %w", r.Name, err)
+			}
+			if err != nil || live.UID != r.UID {
+				c.events.Eventf(cj, corev1.EventTypeNormal, "MissingJob", "Active job went missing: %v", r.Name)
+				continue
+			}
+		} else if jobDone(&j.Status) {
+			continue
 		}
-		return j == nil || jobDone(&j.Status)
-	})
-	if len(next.Status.Active) == 0 {
-		next.Status.Active = nil
+		active = append(active, r)
 	}
+	next.Status.Active = active
+	return nil
 }
 
 func jobEnd(j *batchv1.Job) batchv1.JobConditionType {
@@ -119,10 +154,9 @@ func (c *cronJobController) reference(j *batchv1.Job) corev1.ObjectReference {
 	}
 }
 
-// trim deletes finished jobs beyond the history limits, oldest first.
-func (c *cronJobController) trim(ctx context.Context, w client.Client, cj *batchv1.CronJob, jobs []*batchv1.Job) (map[types.UID]bool, error) {
-	deleted := map[types.UID]bool{}
-	var surplus []*batchv1.Job
+// trim deletes finished jobs beyond the history limits, those first that began
+// first.
+func (c *cronJobController) trim(ctx context.Context, w client.Client, cj *batchv1.CronJob, jobs []*batchv1.Job) error {
 	for end, limit := range map[batchv1.JobConditionType]*int32{batchv1.JobComplete: cj.Spec.SuccessfulJobsHistoryLimit, batchv1.JobFailed: cj.Spec.FailedJobsHistoryLimit} {
 		if limit == nil {
 			continue
@@ -134,17 +168,28 @@ func (c *cronJobController) trim(ctx context.Context, w client.Client, cj *batch
 			}
 		}
 		slices.SortFunc(done, func(a, b *batchv1.Job) int {
-			return cmp.Or(a.CreationTimestamp.Time.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+			return cmp.Or(compareBegin(a.Status.StartTime, b.Status.StartTime), strings.Compare(a.Name, b.Name))
 		})
-		surplus = append(surplus, done[:max(0, len(done)-int(*limit))]...)
-	}
-	for _, j := range surplus {
-		if err := c.delete(ctx, w, cj, j); err != nil {
-			return deleted, err
+		for _, j := range done[:max(0, len(done)-int(*limit))] {
+			if err := c.delete(ctx, w, cj, j); err != nil {
+				return err
+			}
 		}
-		deleted[j.UID] = true
 	}
-	return deleted, nil
+	return nil
+}
+
+// compareBegin orders by time; what has not begun comes last.
+func compareBegin(a, b *metav1.Time) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return 1
+	case b == nil:
+		return -1
+	}
+	return a.Time.Compare(b.Time)
 }
 
 func (c *cronJobController) delete(ctx context.Context, w client.Client, cj *batchv1.CronJob, j *batchv1.Job) error {
@@ -159,23 +204,39 @@ func (c *cronJobController) delete(ctx context.Context, w client.Client, cj *bat
 }
 
 // run starts the job that is due, if any, and says when the next will be.
-func (c *cronJobController) run(ctx context.Context, w client.Client, next, cj *batchv1.CronJob, jobs []*batchv1.Job, now time.Time) (time.Duration, error) {
+func (c *cronJobController) run(ctx context.Context, w client.Client, next, cj *batchv1.CronJob, now time.Time) (time.Duration, error) {
+	// What a schedule is worth is told once; nothing happens until it is changed.
+	if z := cj.Spec.TimeZone; z != nil {
+		if _, err := time.LoadLocation(*z); err != nil {
+			c.events.Eventf(cj, corev1.EventTypeWarning, "UnknownTimeZone", "invalid timeZone: %q: %s", *z, err)
+			return 0, nil
+		}
+	}
+	if cj.Spec.Suspend != nil && *cj.Spec.Suspend {
+		return 0, nil
+	}
+	if strings.Contains(cj.Spec.Schedule, "TZ") {
+		c.events.Eventf(cj, corev1.EventTypeWarning, "UnsupportedSchedule", "CRON_TZ or TZ used in schedule %q is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details", cj.Spec.Schedule)
+	}
 	schedule, err := scheduleOf(cj)
 	if err != nil {
-		c.events.Eventf(cj, corev1.EventTypeWarning, "UnparseableSchedule", "unparseable schedule %q : %v", cj.Spec.Schedule, err)
-		return 0, nil // until it is changed
+		c.events.Eventf(cj, corev1.EventTypeWarning, "UnparseableSchedule", "unparseable schedule: %q : %s", cj.Spec.Schedule, err)
+		return 0, nil
 	}
-	due, missed := lastDue(cj, schedule, now)
-	if missed == manyMissed {
-		c.events.Eventf(cj, corev1.EventTypeWarning, "TooManyMissedTimes", "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew")
+	c.mu.Lock()
+	from := c.changed[object.KeyOf(cj)]
+	c.mu.Unlock()
+	due, missed, coming := times(cj, schedule, from, now)
+	if coming.IsZero() {
+		c.events.Eventf(cj, corev1.EventTypeWarning, "InvalidSchedule", "invalid schedule: %s : %s", cj.Spec.Schedule, "time difference between two schedules is less than 1 second")
+		return 0, nil
 	}
-	after := max(time.Millisecond, schedule.Next(now).Sub(now)+100*time.Millisecond)
+	after := max(0, coming.Sub(now)) + 100*time.Millisecond // clocks differ
 	if due.IsZero() {
 		return after, nil
 	}
-	if d := cj.Spec.StartingDeadlineSeconds; d != nil && due.Add(time.Duration(*d)*time.Second).Before(now) {
-		c.events.Eventf(cj, corev1.EventTypeWarning, "MissSchedule", "Missed scheduled time to start a job: %s", due.UTC().Format(time.RFC1123Z))
-		return after, nil
+	if missed > manyMissed {
+		c.events.Eventf(cj, corev1.EventTypeWarning, "TooManyMissedTimes", "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew")
 	}
 	name := fmt.Sprintf("%s-%d", cj.Name, due.Unix()/60)
 	if t := cj.Status.LastScheduleTime; (t != nil && t.Time.Equal(due)) || slices.ContainsFunc(next.Status.Active, func(r corev1.ObjectReference) bool { return r.Name == name }) {
@@ -186,29 +247,42 @@ func (c *cronJobController) run(ctx context.Context, w client.Client, next, cj *
 		c.events.Eventf(cj, corev1.EventTypeNormal, "JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid")
 		return after, nil
 	case cj.Spec.ConcurrencyPolicy == batchv1.ReplaceConcurrent:
-		for _, j := range jobs {
-			if jobDone(&j.Status) {
-				continue
-			}
-			if err := c.delete(ctx, w, cj, j); err != nil {
-				return 0, err
-			}
-			next.Status.Active = slices.DeleteFunc(next.Status.Active, func(r corev1.ObjectReference) bool { return r.UID == j.UID })
+		if err := c.replace(ctx, w, next, cj); err != nil {
+			return 0, err
 		}
 	}
 	made, err := c.start(ctx, w, cj, name, due)
-	if err != nil {
-		return 0, err
+	if err != nil || made == nil {
+		return after, err
 	}
-	if made != nil {
-		next.Status.Active = append(next.Status.Active, c.reference(made))
-	}
+	next.Status.Active = append(next.Status.Active, c.reference(made))
 	at := metav1.NewTime(due)
 	next.Status.LastScheduleTime = &at
 	return after, nil
 }
 
-// start makes the job of a scheduled time; nil when its namespace is going.
+// replace deletes the jobs that still run when the next is due.
+func (c *cronJobController) replace(ctx context.Context, w client.Client, next, cj *batchv1.CronJob) error {
+	for len(next.Status.Active) > 0 {
+		r := next.Status.Active[0]
+		j, err := client.Get[*batchv1.Job](ctx, w, cj.Namespace, r.Name)
+		if err != nil && !apierrors.IsNotFound(err) {
+			c.events.Eventf(cj, corev1.EventTypeWarning, "FailedGet", "Get job: %v", err)
+			return fmt.Errorf("cannot read job %s: %w", r.Name, err)
+		}
+		if err == nil && j.UID == r.UID {
+			if err := c.delete(ctx, w, cj, j); err != nil {
+				return err
+			}
+		}
+		next.Status.Active = next.Status.Active[1:]
+	}
+	next.Status.Active = nil
+	return nil
+}
+
+// start makes the job of a scheduled time; nil when its namespace is going, or
+// somebody else has a job of that name.
 func (c *cronJobController) start(ctx context.Context, w client.Client, cj *batchv1.CronJob, name string, due time.Time) (*batchv1.Job, error) {
 	t := &cj.Spec.JobTemplate
 	j := &batchv1.Job{
@@ -221,13 +295,13 @@ func (c *cronJobController) start(ctx context.Context, w client.Client, cj *batc
 	if j.Annotations == nil {
 		j.Annotations = map[string]string{}
 	}
-	stamp := due
+	zone := time.UTC
 	if z := cj.Spec.TimeZone; z != nil {
 		if l, err := time.LoadLocation(*z); err == nil {
-			stamp = due.In(l)
+			zone = l
 		}
 	}
-	j.Annotations[batchv1.CronJobScheduledTimestampAnnotation] = stamp.Format(time.RFC3339)
+	j.Annotations[batchv1.CronJobScheduledTimestampAnnotation] = due.In(zone).Format(time.RFC3339)
 	made, err := client.Create(ctx, w, j)
 	switch {
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
@@ -237,10 +311,10 @@ func (c *cronJobController) start(ctx context.Context, w client.Client, cj *batc
 		if getErr != nil {
 			return nil, getErr
 		}
-		if ref := metav1.GetControllerOfNoCopy(there); ref != nil && ref.UID == cj.UID {
-			return there, nil // made before, but not noted
+		if !metav1.IsControlledBy(there, cj) {
+			return nil, nil
 		}
-		fallthrough
+		return there, nil // made before, but not noted
 	case err != nil:
 		c.events.Eventf(cj, corev1.EventTypeWarning, "FailedCreate", "Error creating job: %v", err)
 		return nil, fmt.Errorf("cannot create job %s: %w", name, err)
@@ -250,16 +324,11 @@ func (c *cronJobController) start(ctx context.Context, w client.Client, cj *batc
 	return made, nil
 }
 
-// scheduleOf reads a CronJob's schedule in its time zone.
+// scheduleOf reads a CronJob's schedule in its time zone. One that names a zone of
+// its own goes by that.
 func scheduleOf(cj *batchv1.CronJob) (cron.Schedule, error) {
 	text := cj.Spec.Schedule
-	if z := cj.Spec.TimeZone; z != nil {
-		if strings.Contains(text, "TZ=") {
-			return nil, errors.New("time zone is given twice")
-		}
-		if _, err := time.LoadLocation(*z); err != nil {
-			return nil, err
-		}
+	if z := cj.Spec.TimeZone; z != nil && !strings.Contains(text, "TZ") {
 		text = "TZ=" + *z + " " + text
 	}
 	return cron.ParseStandard(text)
@@ -268,40 +337,59 @@ func scheduleOf(cj *batchv1.CronJob) (cron.Schedule, error) {
 // manyMissed is from how many missed times on a clock may be wrong.
 const manyMissed = 100
 
-// lastDue is the last scheduled time up to now that has not been handled; zero
-// when there is none. Times before the starting deadline do not count. missed is
-// how many there were, counted up to manyMissed.
-func lastDue(cj *batchv1.CronJob, schedule cron.Schedule, now time.Time) (due time.Time, missed int) {
-	from := cj.CreationTimestamp.Time
+// times are those that count now: due, the last scheduled time that has not been
+// handled (zero when there is none: times before the starting deadline, and up to
+// from, do not count); how many of those there were, of which no more than are too
+// many are counted; and the time that comes next, zero for a schedule without any.
+func times(cj *batchv1.CronJob, s cron.Schedule, from, now time.Time) (due time.Time, missed int, coming time.Time) {
+	handled := cj.CreationTimestamp.Time
 	if t := cj.Status.LastScheduleTime; t != nil {
-		from = t.Time
+		handled = t.Time
 	}
+	if from.After(handled) {
+		handled = from
+	}
+	if handled.After(now) {
+		return time.Time{}, 0, s.Next(handled)
+	}
+	due = lastTime(s, handled, now)
+	if due.IsZero() {
+		return due, 0, s.Next(handled)
+	}
+	coming = s.Next(due)
+	earliest := handled
 	if d := cj.Spec.StartingDeadlineSeconds; d != nil {
-		if earliest := now.Add(-time.Duration(*d) * time.Second); earliest.After(from) {
-			from = earliest
+		if t := now.Add(-time.Duration(*d) * time.Second); t.After(earliest) {
+			earliest = t
 		}
 	}
-	if from.After(now) {
-		return time.Time{}, 0
+	if !due.After(earliest) {
+		return time.Time{}, 0, coming
 	}
-	first := schedule.Next(from)
-	for t := first; !t.After(now) && !t.IsZero(); t = schedule.Next(t) {
-		due = t
-		if missed++; missed == manyMissed {
-			break
-		}
+	for t := s.Next(earliest); !t.After(now) && missed <= manyMissed; t = s.Next(t) {
+		missed++
 	}
-	if missed < manyMissed {
-		return due, missed
+	return due, missed, coming
+}
+
+// lastTime is the last time of a schedule after from and up to now; zero when there
+// is none.
+func lastTime(s cron.Schedule, from, now time.Time) (last time.Time) {
+	first := s.Next(from)
+	if first.IsZero() || first.After(now) {
+		return last
 	}
-	// Far behind: the last time is near now. Look back until one is found.
-	for back := time.Minute; back < now.Sub(from); back *= 4 {
-		if t := schedule.Next(now.Add(-back)); !t.After(now) {
-			for ; !t.After(now); t = schedule.Next(t) {
-				due = t
-			}
-			break
-		}
+	if every, ok := s.(cron.ConstantDelaySchedule); ok {
+		return first.Add(now.Sub(first).Truncate(every.Delay))
 	}
-	return due, missed
+	// Which times there are does not depend on where one begins: look back from now,
+	// further and further, until there is one.
+	back := time.Minute
+	for back < now.Sub(from) && s.Next(now.Add(-back)).After(now) {
+		back *= 4
+	}
+	for t := s.Next(now.Add(-min(back, now.Sub(from)))); !t.IsZero() && !t.After(now); t = s.Next(t) {
+		last = t
+	}
+	return last
 }
