@@ -16,9 +16,20 @@ import (
 	"sagong/object"
 )
 
-// Metrics are told how a request ended.
+// End is how a request ended.
+type End struct {
+	Code int
+	// Took is the time since it came, Elsewhere what of it was spent in a queue or
+	// waiting for admission webhooks.
+	Took, Elsewhere time.Duration
+	Bytes           int64 // of the answer's body
+	// Terminated says that the server gave it up, to protect itself.
+	Terminated bool
+}
+
+// Metrics are told how requests go.
 type Metrics interface {
-	Request(info *Info, r *http.Request, code int, took time.Duration, bytes int64)
+	Request(info *Info, r *http.Request, end End)
 	// Watching counts the watches of a resource up and down.
 	Watching(info *Info, r *http.Request, delta int)
 	// Checked is told of each check of health; path is "livez", "readyz" or

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -154,7 +155,9 @@ func (q *request) enter() error {
 	if in.Subresource != "" {
 		r.Plural += "/" + in.Subresource
 	}
+	begun := time.Now()
 	ticket, err := q.s.Fairness.Enter(q.r.Context(), r)
+	q.turn.Wait(time.Since(begun))
 	var rejected *fairness.Rejected
 	if errors.As(err, &rejected) {
 		ticket = &fairness.Ticket{Schema: rejected.Schema, Level: rejected.Level}
@@ -171,6 +174,7 @@ func (q *request) enter() error {
 }
 
 func (q *request) tooMany() {
+	q.terminated = true
 	q.w.Header().Set("Retry-After", "1")
 	q.fail(apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
 }

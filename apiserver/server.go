@@ -230,6 +230,9 @@ type request struct {
 	audited *audit.Request   // nil when nothing of it is written down
 	ticket  *fairness.Ticket // nil for what is not bounded
 	tracer  *tracer          // nil when nothing is traced
+	turn    turn.Turn
+	// terminated says that the server gave it up, to protect itself.
+	terminated bool
 }
 
 // ServeHTTP implements http.Handler.
@@ -254,7 +257,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				panic(p)
 			}
 			q.auditEnd(p)
-			q.audited = nil
+			q.audited, q.terminated = nil, true
 			s.log.Error("request caused a panic", "method", r.Method, "path", r.URL.Path, "id", q.id, "panic", p, "stack", string(debug.Stack()))
 			if !q.w.wrote {
 				q.fail(apierrors.NewInternalError(errPanic))
@@ -311,9 +314,9 @@ func (q *request) serve() {
 		}
 		kind.Add(1)
 		defer kind.Add(-1)
-		yield := q.announce()
-		defer yield()
-		q.r = q.r.WithContext(turn.With(ctx, yield))
+		q.turn.Yield = q.announce()
+		defer q.turn.Yield()
+		q.r = q.r.WithContext(turn.With(ctx, &q.turn))
 	} else {
 		q.auditStart()
 		ctx, cancel := context.WithCancel(q.r.Context())
@@ -422,6 +425,8 @@ func (q *request) notFound() {
 func (q *request) finish() {
 	q.auditEnd(nil)
 	if m := q.s.Metrics; m != nil {
-		m.Request(&q.info, q.r, q.w.code(), time.Since(q.start), q.w.written)
+		m.Request(&q.info, q.r, End{
+			Code: q.w.code(), Took: time.Since(q.start), Elsewhere: q.turn.Waits(), Bytes: q.w.written, Terminated: q.terminated,
+		})
 	}
 }

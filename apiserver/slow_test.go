@@ -22,7 +22,7 @@ import (
 // watchEnds is told of the end of watches.
 type watchEnds chan struct{}
 
-func (watchEnds) Request(*apiserver.Info, *http.Request, int, time.Duration, int64) {}
+func (watchEnds) Request(*apiserver.Info, *http.Request, apiserver.End) {}
 
 func (watchEnds) Checked(string, string, bool) {}
 

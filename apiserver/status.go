@@ -57,6 +57,7 @@ func (q *request) fail(err error) {
 	if s.Code >= 500 && s.Code != http.StatusServiceUnavailable && s.Code != http.StatusGatewayTimeout && q.r.Context().Err() == nil {
 		q.s.log.Error("request failed", "method", q.r.Method, "path", q.r.URL.Path, "id", q.id, "err", err)
 	}
+	q.terminated = q.terminated || s.Code == http.StatusGatewayTimeout && errors.Is(q.r.Context().Err(), context.DeadlineExceeded)
 	a, negotiated := negotiate(q.r, true, false, false)
 	if negotiated != nil {
 		a = accepted{pretty: true}

@@ -16,8 +16,7 @@ func (s *server) openAdmission(d admission.Deps) error {
 	if err != nil {
 		return err
 	}
-	s.podSecurity = admission.NewPodSecurityMetrics()
-	security, err := admission.NewPodSecurity(s.system, s.hub, configured.podSecurity, s.podSecurity)
+	security, err := admission.NewPodSecurity(s.system, s.hub, configured.podSecurity, admission.NewPodSecurityMetrics(s.metrics.registry))
 	if err != nil {
 		return err
 	}
@@ -37,8 +36,7 @@ func (s *server) openAdmission(d admission.Deps) error {
 		return err
 	}
 	chain := admission.NewChain(rules...)
-	chain.Metrics = admission.NewMetrics()
-	s.admissionMetrics = chain.Metrics
+	chain.Metrics = admission.NewMetrics(s.metrics.registry)
 	s.admission.Admission = chain
 	return nil
 }

@@ -53,13 +53,15 @@ func RunAgent(ctx context.Context, c config.Config, log *slog.Logger, steps *pro
 	if err := SaveSettings(c); err != nil {
 		return err
 	}
-	cl, err := remote.New(m.restConfig(), object.NewScheme(kinds.All()...), "kubelet")
+	registry, api := newRegistry(), m.restConfig()
+	api.Wrap(measureRequests(registry))
+	cl, err := remote.New(api, object.NewScheme(kinds.All()...), "kubelet")
 	if err != nil {
 		return err
 	}
 	hub := reconcile.NewHub(cl, log)
 	events := reconcile.NewRecorder(cl, log)
-	n, err := openNode(c, facts, cl, hub, events, log)
+	n, err := openNode(c, facts, cl, hub, events, registry, log)
 	if err != nil {
 		return err
 	}
@@ -127,12 +129,14 @@ func serveNode(ctx context.Context, c config.Config, m *membership, n *node, hub
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { done <- n.serveTLS(ctx, roots, m.serving) }()
+	failed := m.measureCertificates(n.registry)
 	renew := time.NewTicker(6 * time.Hour)
 	defer renew.Stop()
 	for {
 		select {
 		case <-renew.C:
 			if err := m.renew(ctx, addresses); err != nil {
+				failed()
 				log.Error("cannot renew the node's certificates, trying again later", "err", err)
 			}
 		case err := <-done:
@@ -160,24 +164,21 @@ func (n *node) serveTLS(ctx context.Context, roots *x509.CertPool, cert func(*tl
 // nodeServer lets in who shows a certificate of the cluster that belongs to the
 // API server or an administrator, and nobody else.
 func nodeServer(h http.Handler, roots *x509.CertPool, cert func(*tls.ClientHelloInfo) (*tls.Certificate, error), log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-				http.Error(w, "Unauthorized", http.StatusUnauthorized)
-				return
-			}
-			if !slices.Contains(r.TLS.PeerCertificates[0].Subject.Organization, user.SystemPrivilegedGroup) {
-				http.Error(w, "Forbidden", http.StatusForbidden)
-				return
-			}
-			h.ServeHTTP(w, r)
-		}),
-		ReadHeaderTimeout: 32 * time.Second,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12, GetCertificate: cert, ClientCAs: roots, ClientAuth: tls.VerifyClientCertIfGiven,
-		},
+	s := apiHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+			http.Error(w, "Unauthorized", http.StatusUnauthorized)
+			return
+		}
+		if !slices.Contains(r.TLS.PeerCertificates[0].Subject.Organization, user.SystemPrivilegedGroup) {
+			http.Error(w, "Forbidden", http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}), log)
+	s.TLSConfig = &tls.Config{
+		MinVersion: tls.VersionTLS12, GetCertificate: cert, ClientCAs: roots, ClientAuth: tls.VerifyClientCertIfGiven,
 	}
+	return s
 }
 
 // nodeReady waits until a node is Ready.

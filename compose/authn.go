@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/apis/apiserver/validation"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -56,6 +58,11 @@ func (s *server) authenticators(accounts *authn.ServiceAccounts) (authenticator.
 			return nil, nil, err
 		}
 	}
+	left := promauto.With(s.metrics.registry).NewHistogram(prometheus.HistogramOpts{
+		Name: "apiserver_client_certificate_expiration_seconds", Help: "Distribution of the remaining lifetime on the certificate used to authenticate a request.",
+		Buckets: []float64{0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000, 15552000, 31104000},
+	})
+	clients.Expires = func(d time.Duration) { left.Observe(d.Seconds()) }
 	tokens := &authn.Tokens{Now: time.Now}
 	anonymous, err := s.tokenMethods(accounts, tokens)
 	if err != nil {

@@ -22,16 +22,14 @@ import (
 type dynamicAdmission struct {
 	mutating, validating []admission.Plugin
 	clients              *webhookclient.Clients
-	metrics              []prometheus.Collector
 	schemas              policy.Schemas // of all kinds, for type checking
 }
 
-func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.UnconditionalAuthorizer, f *object.FieldManagers, log *slog.Logger) *dynamicAdmission {
+func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.UnconditionalAuthorizer, f *object.FieldManagers, r prometheus.Registerer, log *slog.Logger) *dynamicAdmission {
 	log = log.With("room", "api")
 	d := &dynamicAdmission{clients: webhookclient.New(webhookclient.Services{Client: c}, nil)}
-	w := webhook.Options{Client: c, Clients: d.clients, Authorizer: a, Metrics: webhook.NewMetrics(), Log: log}
-	p := policy.Options{Client: c, Authorizer: a, Fields: f, Metrics: policy.NewMetrics(), Log: log}
-	d.metrics = []prometheus.Collector{w.Metrics, p.Metrics}
+	w := webhook.Options{Client: c, Clients: d.clients, Authorizer: a, Metrics: webhook.NewMetrics(r), Log: log}
+	p := policy.Options{Client: c, Authorizer: a, Fields: f, Metrics: policy.NewMetrics(r), Log: log}
 	d.mutating = []admission.Plugin{policy.NewMutating(hub, p), webhook.NewMutating(hub, w)}
 	d.validating = []admission.Plugin{policy.ParamAccess{Client: c, Authorizer: a}, policy.NewValidating(hub, p), webhook.NewValidating(hub, w)}
 	return d
@@ -50,8 +48,6 @@ func (d *dynamicAdmission) synced(ctx context.Context) error {
 	}
 	return nil
 }
-
-func (d *dynamicAdmission) register(r prometheus.Registerer) { r.MustRegister(d.metrics...) }
 
 // controllers keep the status of what users added.
 func (d *dynamicAdmission) controllers(hub *reconcile.Hub) []reconcile.Controller {

@@ -9,6 +9,7 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"sagong/apiserver/fairness"
 	"sagong/object"
@@ -60,21 +61,19 @@ type fairnessMetrics struct {
 }
 
 func newFairnessMetrics(r prometheus.Registerer) *fairnessMetrics {
-	labels := []string{"priority_level", "flow_schema"}
-	m := &fairnessMetrics{
-		dispatched: prometheus.NewCounterVec(prometheus.CounterOpts{
+	to, labels := promauto.With(r), []string{"priority_level", "flow_schema"}
+	return &fairnessMetrics{
+		dispatched: to.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_flowcontrol_dispatched_requests_total", Help: "Number of requests executed by API Priority and Fairness subsystem",
 		}, labels),
-		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+		rejected: to.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_flowcontrol_rejected_requests_total", Help: "Number of requests rejected by API Priority and Fairness subsystem",
 		}, append(labels[:2:2], "reason")),
-		waited: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		waited: to.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "apiserver_flowcontrol_request_wait_duration_seconds", Help: "Length of time a request spent waiting in its queue",
 			Buckets: []float64{0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30},
 		}, append(labels[:2:2], "execute")),
 	}
-	r.MustRegister(m.dispatched, m.rejected, m.waited)
-	return m
 }
 
 // Dispatched implements fairness.Metrics.

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"sagong/apiserver"
 	"sagong/apiserver/fairness"
@@ -37,13 +38,14 @@ var (
 	nominalSeats    = prometheus.NewDesc("apiserver_flowcontrol_nominal_limit_seats", "Nominal number of execution seats configured for each priority level", []string{"priority_level"}, nil)
 	executing       = prometheus.NewDesc("apiserver_flowcontrol_current_executing_requests", "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
 	seats           = prometheus.NewDesc("apiserver_flowcontrol_current_executing_seats", "Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests in the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
+	unavailable     = prometheus.NewDesc("aggregator_unavailable_apiservice", "Gauge of APIServices which are marked as unavailable broken down by APIService name.", []string{"name"}, nil)
 	incompleteViews = prometheus.NewDesc(IncompleteViews, "Kinds of which the server's controllers have not read all objects since it started, and whose controllers wait: 1 for each", []string{"group", "resource"}, nil)
 	waiting         = prometheus.NewDesc("apiserver_flowcontrol_current_inqueue_requests", "Number of requests currently pending in queues of the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storedObjects, resourceObjects, storedBytes, inFlight, nominalSeats, executing, seats, waiting, incompleteViews} {
+	for _, d := range []*prometheus.Desc{storedObjects, resourceObjects, storedBytes, inFlight, nominalSeats, executing, seats, waiting, incompleteViews, unavailable} {
 		ch <- d
 	}
 }
@@ -68,6 +70,15 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, d := range g.hub.Incomplete() {
 		set(incompleteViews, 1, d.Group, d.Resource)
+	}
+	for s := range reconcile.ViewOf[*apiregistrationv1.APIService](g.hub).Each() {
+		down := 1.0
+		for _, c := range s.Status.Conditions {
+			if c.Type == apiregistrationv1.Available && c.Status == apiregistrationv1.ConditionTrue {
+				down = 0
+			}
+		}
+		set(unavailable, down, s.Name)
 	}
 	set(storedBytes, float64(allocated(g.dir)), "sagong")
 	reading, mutating := g.api.InFlight()

@@ -7,10 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +27,8 @@ type metrics struct {
 	registry   *prometheus.Registry
 	requests   *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
+	sli        *prometheus.HistogramVec
+	terminated *prometheus.CounterVec
 	sizes      *prometheus.HistogramVec
 	watching   *prometheus.GaugeVec
 	deprecated *prometheus.GaugeVec
@@ -56,53 +57,57 @@ func (l requestLabels) withoutDryRun() []string {
 type series struct {
 	codes    sync.Map // of prometheus.Counter by code
 	duration prometheus.Observer
+	sli      prometheus.Observer // nil for what is not written
 	size     prometheus.Observer // nil for what does not read
 }
 
-func newMetrics(scheme *object.Scheme) (*metrics, error) {
-	m := &metrics{registry: prometheus.NewRegistry(), scheme: scheme}
+func newMetrics(scheme *object.Scheme) *metrics {
+	m := &metrics{registry: newRegistry(), scheme: scheme}
+	to := promauto.With(m.registry)
 	all := []string{"verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"}
 	request := append(all[:1:1], all[2:]...)
-	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+	m.requests = to.NewCounterVec(prometheus.CounterOpts{
 		Name: "apiserver_request_total", Help: "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
 	}, append(all[:len(all):len(all)], "code"))
-	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	m.duration = to.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "apiserver_request_duration_seconds", Help: "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
 		// Upstream's, and one below them: most requests end before its first.
 		Buckets: []float64{0.001, 0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60},
 	}, all)
-	m.sizes = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	m.sli = to.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "apiserver_request_sli_duration_seconds", Help: "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+		Buckets: []float64{0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60},
+	}, request)
+	m.terminated = to.NewCounterVec(prometheus.CounterOpts{
+		Name: "apiserver_request_terminations_total", Help: "Number of requests which apiserver terminated in self-defense.",
+	}, append(request[:len(request):len(request)], "code"))
+	m.sizes = to.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "apiserver_response_sizes", Help: "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
 		Buckets: []float64{1000, 10_000, 100_000, 1e6, 1e7, 1e8, 1e9},
 	}, request)
-	m.watching = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	m.watching = to.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apiserver_longrunning_requests", Help: "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component.",
 	}, request)
-	m.deprecated = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	m.deprecated = to.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apiserver_requested_deprecated_apis", Help: "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.",
 	}, []string{"group", "version", "resource", "subresource", "removed_release"})
-	m.health = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	m.health = to.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "kubernetes_healthcheck", Help: "This metric records the result of a single healthcheck.",
 	}, []string{"name", "type"})
-	m.checks = prometheus.NewCounterVec(prometheus.CounterOpts{
+	m.checks = to.NewCounterVec(prometheus.CounterOpts{
 		Name: "kubernetes_healthchecks_total", Help: "This metric records the results of all healthcheck.",
 	}, []string{"name", "type", "status"})
-	m.registry.MustRegister(m.requests, m.duration, m.sizes, m.watching, m.deprecated, m.health, m.checks,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// What upstream generates from tags is validated by hand here: nothing can
 	// differ from it, or panic.
 	for name, help := range map[string]string{
 		"mismatch": "Number of times declarative validation results differed from handwritten validation results for core types.",
 		"panic":    "Number of times declarative validation has panicked during validation.",
 	} {
-		m.registry.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "apiserver_validation_declarative_validation_" + name + "_total", Help: help}))
+		to.NewCounter(prometheus.CounterOpts{Name: "apiserver_validation_declarative_validation_" + name + "_total", Help: help})
 	}
 	utilfeature.DefaultMutableFeatureGate.AddMetrics()
-	var err error
-	if m.queues, err = reconcile.NewPrometheusMetrics(m.registry); err != nil {
-		return nil, fmt.Errorf("cannot make the metrics: %w", err)
-	}
-	return m, nil
+	m.queues = reconcile.NewPrometheusMetrics(m.registry)
+	return m
 }
 
 func (m *metrics) handler() http.Handler {
@@ -183,11 +188,14 @@ func hasSubresource(def *object.Definition, name string) bool {
 }
 
 // Request implements apiserver.Metrics.
-func (m *metrics) Request(i *apiserver.Info, r *http.Request, code int, took time.Duration, bytes int64) {
+func (m *metrics) Request(i *apiserver.Info, r *http.Request, end apiserver.End) {
 	l, def := m.labels(i, r)
 	found, ok := m.series.Load(l)
 	if !ok {
 		s := &series{duration: m.duration.WithLabelValues(l.all()...)}
+		if l.dryRun == "" {
+			s.sli = m.sli.WithLabelValues(l.withoutDryRun()...)
+		}
 		if l.verb == "GET" || l.verb == "LIST" {
 			s.size = m.sizes.WithLabelValues(l.withoutDryRun()...)
 		}
@@ -197,17 +205,23 @@ func (m *metrics) Request(i *apiserver.Info, r *http.Request, code int, took tim
 		found, _ = m.series.LoadOrStore(l, s)
 	}
 	s := found.(*series)
-	count, ok := s.codes.Load(code)
+	if end.Terminated {
+		m.terminated.WithLabelValues(append(l.withoutDryRun(), strconv.Itoa(end.Code))...).Inc()
+	}
+	count, ok := s.codes.Load(end.Code)
 	if !ok {
-		count, _ = s.codes.LoadOrStore(code, m.requests.WithLabelValues(append(l.all(), strconv.Itoa(code))...))
+		count, _ = s.codes.LoadOrStore(end.Code, m.requests.WithLabelValues(append(l.all(), strconv.Itoa(end.Code))...))
 	}
 	count.(prometheus.Counter).Inc()
 	if l.verb == "WATCH" {
 		return
 	}
-	s.duration.Observe(took.Seconds())
+	s.duration.Observe(end.Took.Seconds())
+	if s.sli != nil {
+		s.sli.Observe((end.Took - end.Elsewhere).Seconds())
+	}
 	if s.size != nil {
-		s.size.Observe(float64(bytes))
+		s.size.Observe(float64(end.Bytes))
 	}
 }
 

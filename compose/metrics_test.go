@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,10 +16,7 @@ import (
 )
 
 func TestClientsCannotGrowTheLabels(t *testing.T) {
-	m, err := newMetrics(object.NewScheme(kinds.All()...))
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMetrics(object.NewScheme(kinds.All()...))
 	series := func() int {
 		families, err := m.registry.Gather()
 		if err != nil {
@@ -32,7 +30,7 @@ func TestClientsCannotGrowTheLabels(t *testing.T) {
 	}
 	pods := apiserver.Info{Resource: true, Verb: "get", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Namespace: "a", Name: "b", Subresource: "log"}
 	get := httptest.NewRequest("GET", "/", nil)
-	m.Request(&pods, get, 200, time.Second, 10)
+	m.Request(&pods, get, apiserver.End{Code: 200, Took: time.Second, Bytes: 10})
 	for _, x := range []struct {
 		r    *http.Request
 		info apiserver.Info
@@ -52,8 +50,8 @@ func TestClientsCannotGrowTheLabels(t *testing.T) {
 	invent := func(i int) {
 		s := fmt.Sprint("made-up-", i)
 		for _, code := range []int{403, 404} {
-			m.Request(&apiserver.Info{Resource: true, Verb: s, GV: schema.GroupVersion{Group: s, Version: s}, Plural: s, Name: s, Subresource: s}, httptest.NewRequest(s, "/?dryRun="+s, nil), code, time.Second, 1)
-			m.Request(&apiserver.Info{Resource: true, Verb: "get", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Name: s, Subresource: s}, get, code, time.Second, 1)
+			m.Request(&apiserver.Info{Resource: true, Verb: s, GV: schema.GroupVersion{Group: s, Version: s}, Plural: s, Name: s, Subresource: s}, httptest.NewRequest(s, "/?dryRun="+s, nil), apiserver.End{Code: code, Took: time.Second, Bytes: 1, Terminated: true})
+			m.Request(&apiserver.Info{Resource: true, Verb: "get", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Name: s, Subresource: s}, get, apiserver.End{Code: code, Took: time.Second, Bytes: 1, Terminated: true})
 		}
 		m.Watching(&apiserver.Info{Resource: true, Verb: "watch", GV: schema.GroupVersion{Group: s}, Plural: s}, get, 1)
 	}
@@ -64,5 +62,25 @@ func TestClientsCannotGrowTheLabels(t *testing.T) {
 	}
 	if after := series(); after != before {
 		t.Errorf("%d series became %d", before, after)
+	}
+}
+
+// The time that a service level counts is the server's own: not that of queues
+// and webhooks, and not that of dry runs.
+func TestOwnTime(t *testing.T) {
+	m := newMetrics(object.NewScheme(kinds.All()...))
+	i := apiserver.Info{Resource: true, Verb: "create", GV: schema.GroupVersion{Version: "v1"}, Plural: "pods", Namespace: "a"}
+	m.Request(&i, httptest.NewRequest("POST", "/", nil), apiserver.End{Code: 504, Took: 9 * time.Second, Elsewhere: 8 * time.Second, Terminated: true})
+	m.Request(&i, httptest.NewRequest("POST", "/?dryRun=All", nil), apiserver.End{Code: 201, Took: 9 * time.Second})
+	w := httptest.NewRecorder()
+	m.handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	const labels = `component="apiserver",group="",resource="pods",scope="resource",subresource="",verb="POST",version="v1"`
+	for _, line := range []string{
+		`apiserver_request_sli_duration_seconds_sum{` + labels + `} 1`, `apiserver_request_sli_duration_seconds_count{` + labels + `} 1`,
+		`apiserver_request_terminations_total{code="504",` + labels + `} 1`,
+	} {
+		if !strings.Contains(w.Body.String(), "\n"+line+"\n") {
+			t.Errorf("no %s", line)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	"sagong/client"
@@ -33,16 +34,17 @@ import (
 
 // node is the agent of this machine's node with all it stands on.
 type node struct {
-	cfg     config.Config
-	log     *slog.Logger
-	hub     *reconcile.Hub
-	runtime *native.Runtime
-	images  *image.Store
-	agent   *kubelet.Agent
-	handler http.Handler // the agent's own API
-	admin   *adminSocket
-	dns     *dns.Server
-	notices []string
+	cfg      config.Config
+	log      *slog.Logger
+	hub      *reconcile.Hub
+	runtime  *native.Runtime
+	images   *image.Store
+	agent    *kubelet.Agent
+	handler  http.Handler // the agent's own API
+	admin    *adminSocket
+	dns      *dns.Server
+	notices  []string
+	registry *prometheus.Registry // of what it measures
 
 	clusterCIDR, serviceCIDR netip.Prefix
 	nodeIP, clusterDNS       netip.Addr
@@ -64,9 +66,9 @@ type clusterFacts struct {
 
 // openNode opens the runtime, the images and the rest on this machine. Nothing
 // follows the API yet.
-func openNode(c config.Config, f clusterFacts, cl client.Client, hub *reconcile.Hub, events *reconcile.Recorder, log *slog.Logger) (_ *node, err error) {
+func openNode(c config.Config, f clusterFacts, cl client.Client, hub *reconcile.Hub, events *reconcile.Recorder, registry *prometheus.Registry, log *slog.Logger) (_ *node, err error) {
 	n := &node{
-		cfg: c, log: log, hub: hub, clusterCIDR: f.clusterCIDR, serviceCIDR: f.serviceCIDR, clusterDNS: f.dns,
+		cfg: c, log: log, hub: hub, registry: registry, clusterCIDR: f.clusterCIDR, serviceCIDR: f.serviceCIDR, clusterDNS: f.dns,
 		opened: make(chan struct{}), adopted: make(chan struct{}),
 	}
 	if n.nodeIP, err = netip.ParseAddr(c.NodeIP); err != nil {
@@ -118,7 +120,7 @@ func openNode(c config.Config, f clusterFacts, cl client.Client, hub *reconcile.
 		MaxPods: int64(c.MaxPods), ClusterDNS: []netip.Addr{f.dns}, ClusterDomain: f.domain,
 	}, kubelet.Deps{
 		Client: cl, Runtime: n.runtime, Images: n.images, OpenNetwork: n.openNetwork, HostPorts: (*hostPorts)(n), Slices: slices,
-		Hub: hub, Recorder: events.For("kubelet", c.NodeName), Log: log.With("room", "kubelet"),
+		Hub: hub, Metrics: registry, Recorder: events.For("kubelet", c.NodeName), Log: log.With("room", "kubelet"),
 	})
 	if err != nil {
 		return nil, err

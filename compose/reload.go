@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 
@@ -30,20 +31,19 @@ type reloads struct {
 
 // newReloads makes the metrics of one sort of file: authentication, authorization
 // or encryption.
-func newReloads(sort, identity string) *reloads {
+func newReloads(r prometheus.Registerer, sort, identity string) *reloads {
+	to := promauto.With(r)
 	name := "apiserver_" + sort + "_config_controller_"
 	labels := []string{"status", "apiserver_id_hash"}
 	return &reloads{
-		total:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: name + "automatic_reloads_total", Help: "Total number of automatic reloads of " + sort + " configuration split by status and apiserver identity."}, labels),
-		at:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name + "automatic_reload_last_timestamp_seconds", Help: "Timestamp of the last automatic reload of " + sort + " configuration split by status and apiserver identity."}, labels),
-		info:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name + "last_config_info", Help: "Information about the last applied " + sort + " configuration with hash as label, split by apiserver identity."}, []string{"apiserver_id_hash", "hash"}),
+		total:  to.NewCounterVec(prometheus.CounterOpts{Name: name + "automatic_reloads_total", Help: "Total number of automatic reloads of " + sort + " configuration split by status and apiserver identity."}, labels),
+		at:     to.NewGaugeVec(prometheus.GaugeOpts{Name: name + "automatic_reload_last_timestamp_seconds", Help: "Timestamp of the last automatic reload of " + sort + " configuration split by status and apiserver identity."}, labels),
+		info:   to.NewGaugeVec(prometheus.GaugeOpts{Name: name + "last_config_info", Help: "Information about the last applied " + sort + " configuration with hash as label, split by apiserver identity."}, []string{"apiserver_id_hash", "hash"}),
 		server: hash([]byte(identity)),
 	}
 }
 
 func hash(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
-
-func (r *reloads) register(to prometheus.Registerer) { to.MustRegister(r.total, r.at, r.info) }
 
 // applied notes which configuration is in force.
 func (r *reloads) applied(data []byte) {

@@ -106,10 +106,7 @@ type server struct {
 
 	traces *sdktrace.TracerProvider // nil when nothing is traced
 
-	podSecurity *admission.PodSecurityMetrics
-
-	admissionMetrics *admission.Metrics
-	aggregator       *aggregator.Aggregator
+	aggregator *aggregator.Aggregator
 }
 
 // lateAdmission lets the engine exist before the rules that read through it.
@@ -174,9 +171,10 @@ func (s *server) openAPI() error {
 	s.hub.Hold() // until the API serves
 	s.events = reconcile.NewRecorder(s.system, s.log)
 	s.rules = authz.NewRBAC(s.hub)
+	s.metrics = newMetrics(scheme)
 	s.reloads = map[string]*reloads{}
 	for _, sort := range []string{"authentication", "authorization", "encryption"} {
-		s.reloads[sort] = newReloads(sort, s.identity())
+		s.reloads[sort] = newReloads(s.metrics.registry, sort, s.identity())
 	}
 	authorizer, err := s.authorizers()
 	if err != nil {
@@ -194,7 +192,7 @@ func (s *server) openAPI() error {
 	if err != nil {
 		return err
 	}
-	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, fields, s.log)
+	s.dynamic = newDynamicAdmission(s.system, s.hub, authorizer, fields, s.metrics.registry, s.log)
 	if err := s.openAdmission(admission.Deps{
 		Workloads: s.features.Workloads,
 		Client:    s.system, Engine: s.engine, Hub: s.hub, Rules: s.rules, Authorizer: authorizer,
@@ -208,9 +206,6 @@ func (s *server) openAPI() error {
 	if s.audit, err = openAudit(c, s.log); err != nil {
 		return err
 	}
-	if s.metrics, err = newMetrics(scheme); err != nil {
-		return err
-	}
 	if s.traces, err = openTracing(context.Background(), c.TracingConfig, s.identity()); err != nil {
 		return err
 	}
@@ -220,12 +215,6 @@ func (s *server) openAPI() error {
 	}
 	var fair *fairness.Controller
 	fair, s.fairness = newFairness(s.hub, s.metrics)
-	s.dynamic.register(s.metrics.registry)
-	s.podSecurity.Register(s.metrics.registry)
-	s.metrics.registry.MustRegister(s.admissionMetrics)
-	for _, r := range s.reloads {
-		r.register(s.metrics.registry)
-	}
 	s.reloadEncryption()
 	discover, describe := s.openKinds(scheme, tracer)
 	s.api = apiserver.New(apiserver.Options{
@@ -311,11 +300,9 @@ func (s *server) openComponents() error {
 	if err != nil {
 		return err
 	}
-	measured := scheduler.NewMetrics()
-	s.metrics.registry.MustRegister(measured)
 	s.scheduler, err = scheduler.New(scheduler.Config{
 		Groups:  s.features.Workloads,
-		Metrics: measured,
+		Metrics: scheduler.NewMetrics(s.metrics.registry),
 		Client:  as("kube-scheduler"), Hub: s.hub, Log: s.log.With("room", "scheduler"), Configuration: scheduling,
 		Recorder: func(profile string) client.Recorder { return s.events.For(profile, "") },
 	})
@@ -325,7 +312,7 @@ func (s *server) openComponents() error {
 	if c.NoAgent {
 		return nil
 	}
-	s.node, err = openNode(c, factsOf(c), as("kubelet"), s.hub, s.events, s.log)
+	s.node, err = openNode(c, factsOf(c), as("kubelet"), s.hub, s.events, newRegistry(), s.log)
 	return err
 }
 
@@ -425,11 +412,22 @@ func (s *server) releaseViews(ctx context.Context) error {
 	return nil
 }
 
-// serve accepts connections on every listener.
-func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
+// apiHTTP is how HTTP is spoken with whoever comes: a client may keep a connection
+// for a while without asking anything, but not begin a request and dawdle.
+func apiHTTP(h http.Handler, log *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
+	return &http.Server{
+		Handler: h, Protocols: protocols,
+		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 1 << 20,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReadFrameSize: 1 << 20},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// serve accepts connections on every listener.
+func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 	conf := &tls.Config{
 		MinVersion: tls.VersionTLS12, GetCertificate: s.ids.withAuthority, NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.RequestClientCert,
@@ -438,12 +436,8 @@ func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 		DynamicRecordSizingDisabled: true,
 	}
 	conf.GetConfigForClient = s.trust.serving(conf.Clone())
-	s.http = &http.Server{
-		Handler: s.api, Protocols: protocols, TLSConfig: conf,
-		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 1 << 20,
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReadFrameSize: 1 << 20},
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	s.http = apiHTTP(s.api, s.log)
+	s.http.TLSConfig = conf
 	for _, l := range s.listeners {
 		wg.Go(func() {
 			if err := s.http.ServeTLS(gather.Listener(l), "", ""); !errors.Is(err, http.ErrServerClosed) {

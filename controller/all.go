@@ -53,14 +53,8 @@ type Deps struct {
 // All returns every controller, in no order that matters.
 func All(d Deps) ([]reconcile.Controller, error) {
 	events := func(component string) client.Recorder { return d.Events.For(component, "") }
-	work, machines, ephemeral, late := workloads.NewMetrics(), nodes.NewMetrics(), volumes.NewEphemeralMetrics(), cleanup.NewTTLMetrics()
-	if d.Metrics != nil {
-		for _, m := range []prometheus.Collector{work, machines, ephemeral, late} {
-			if err := d.Metrics.Register(m); err != nil {
-				return nil, fmt.Errorf("cannot make controllers: %w", err)
-			}
-		}
-	}
+	work, machines := workloads.NewMetrics(d.Metrics), nodes.NewMetrics(d.Metrics)
+	ephemeral, late := volumes.NewEphemeralMetrics(d.Metrics), cleanup.NewTTLMetrics(d.Metrics)
 	var left devices.Evictions
 	all := []reconcile.Controller{
 		workloads.NewDeployment(d.Hub, events("deployment-controller")),

@@ -44,6 +44,7 @@ func (a *Agent) prepare(e *entry, act pod.Action, now time.Time) func() {
 	}
 	a.log.Debug("action", "pod", e.uid, "what", act.Kind, "container", act.Container, "attempt", act.Attempt)
 	done := func(f func()) func() {
+		f = a.metrics.worked(act.Kind, f)
 		return func() {
 			f()
 			e.mu.Lock()
@@ -91,7 +92,7 @@ func (a *Agent) prepare(e *entry, act pod.Action, now time.Time) func() {
 			a.dep.Recorder.EventForField(e.pod, m.FieldPath, corev1.EventTypeNormal, "Killing", "%s", act.Message)
 		}
 		q := hooks.StopRequest{Pod: e.pod, IPs: e.obs.Sandbox.IPs, Member: m, ID: act.ID, By: act.By}
-		return func() { a.stop(e, q) }
+		return a.metrics.worked(act.Kind, func() { a.stop(e, q) })
 	case pod.Remove:
 		return done(func() { a.remove(e, act) })
 	case pod.Reset:

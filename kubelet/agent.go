@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -79,6 +80,9 @@ type Agent struct {
 	ends  map[string][]chan struct{} // who waits for the end of an attempt
 	rates rates
 
+	metrics *metrics
+	probed  *prometheus.Registry // how probes went
+
 	ctx  context.Context // of Run; actions end with it
 	work sync.WaitGroup  // actions under way
 }
@@ -104,11 +108,18 @@ func New(cfg Config, d Deps) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a node agent: %w", err)
 	}
+	if d.Metrics == nil {
+		d.Metrics = prometheus.NewRegistry()
+	}
+	measures := newMetrics(d.Metrics)
+	d.Runtime, d.Images = measured{d.Runtime, measures}, measuredImages{d.Images, measures}
 	a := &Agent{
+		metrics: measures, probed: prometheus.NewRegistry(),
 		cfg: cfg, dep: d, log: d.Log, machine: m, hub: d.Hub,
 		timers: timing.NewTimers(), queue: timing.NewQueue[types.UID](), ledger: newLedger(),
 		nodeChanged: make(chan struct{}, 1), entries: map[types.UID]*entry{}, taken: make(chan struct{}), ends: map[string][]chan struct{}{}, ctx: context.Background(),
 	}
+	d.Metrics.MustRegister(prometheus.CollectorFunc(a.collect))
 	a.pressure.Store(&resource.Pressure{})
 	a.network.ready = make(chan struct{})
 	if data, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err == nil && len(data) > 0 {
@@ -214,7 +225,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.volumes = volume.NewManager(volume.Config{
 		Dir: filepath.Join(a.cfg.Dir, "pods"), MemoryDir: filepath.Join(a.cfg.RunDir, "secrets"),
 		DiskDir: filepath.Join(a.cfg.Dir, "volumes"), Storage: (*persistent)(a),
-		Allocatable: a.Allocatable, Log: a.log,
+		Allocatable: a.Allocatable, Log: a.log, Mounted: a.metrics.mounted,
 	}, a.refs, a)
 	if err := a.volumes.Disk.Tidy(); err != nil {
 		return fmt.Errorf("cannot open the local volumes: %w", err)
@@ -249,6 +260,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	a.volumes.Images = a.steps
 	a.probes = probe.NewManager(ctx, a.dep.Runtime, a.timers, a.dep.Recorder, a.log, a.cfg.ProbeLimit, a.queue.Add)
+	a.probed.MustRegister(prometheus.CollectorFunc(a.probes.Collect))
 	a.writer = newStatusWriter(a)
 
 	var wg sync.WaitGroup

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	"sagong/client"
@@ -103,6 +104,8 @@ type Deps struct {
 	OpenNetwork func(ctx context.Context, podCIDRs []netip.Prefix) (Network, error)
 	// HostPorts leads host ports to pods; nil refuses them.
 	HostPorts hooks.HostPorts
+	// Metrics is where the agent registers what it measures; nil: it has its own.
+	Metrics *prometheus.Registry
 	// Slices weighs the classes of pods against each other; nil leaves them
 	// equal.
 	Slices Slices

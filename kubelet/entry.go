@@ -30,6 +30,7 @@ type entry struct {
 	status   *corev1.PodStatus
 	paths    map[string]string // volumes on the host; nil until they are mounted
 	netns    string
+	seen     time.Time
 	setUpAt  time.Time       // when the sandbox at hand began to be made
 	told     map[string]bool // notices recorded
 	inFlight map[string]bool // actions under way
@@ -43,7 +44,7 @@ type entry struct {
 }
 
 func newEntry(p *corev1.Pod) *entry {
-	return &entry{uid: p.UID, pod: p, told: map[string]bool{}, inFlight: map[string]bool{}, cancels: map[string]context.CancelFunc{},
+	return &entry{uid: p.UID, pod: p, seen: time.Now(), told: map[string]bool{}, inFlight: map[string]bool{}, cancels: map[string]context.CancelFunc{},
 		obs: pod.Observed{Containers: map[string]*pod.Container{}}}
 }
 
@@ -217,6 +218,9 @@ func (a *Agent) sync(e *entry) {
 	e.obs.StopSince = plan.StopSince
 	if plan.Verdict != nil {
 		e.obs.Verdict = plan.Verdict
+	}
+	if e.status != nil && e.status.Phase == corev1.PodPending && plan.Status.Phase == corev1.PodRunning {
+		a.metrics.start.Observe(now.Sub(e.seen).Seconds())
 	}
 	e.status = &plan.Status
 	if plan.Finished && e.booked {

@@ -21,7 +21,7 @@ import (
 // Handler serves the kubelet's own interface. authorize, when not nil, is asked
 // before each request; it is not needed where the caller has done so.
 func (a *Agent) Handler(authorize func(*http.Request) error) http.Handler {
-	return serve.New(serve.Options{Node: served{a}, Runtime: a.dep.Runtime, Log: a.log, Authorize: authorize})
+	return serve.New(serve.Options{Node: served{a}, Runtime: a.dep.Runtime, Log: a.log, Authorize: authorize, Metrics: a.dep.Metrics, Probes: a.probed})
 }
 
 // served shows the agent to the handler.

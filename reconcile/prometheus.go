@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // PrometheusMetrics tells a registry of the queues under upstream's names.
@@ -14,32 +15,26 @@ type PrometheusMetrics struct {
 }
 
 // NewPrometheusMetrics makes the metrics and registers them.
-func NewPrometheusMetrics(r prometheus.Registerer) (*PrometheusMetrics, error) {
-	label := []string{"name"}
+func NewPrometheusMetrics(r prometheus.Registerer) *PrometheusMetrics {
+	to, label := promauto.With(r), []string{"name"}
 	buckets := prometheus.ExponentialBuckets(1e-8, 10, 10)
-	m := &PrometheusMetrics{
-		depth: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	return &PrometheusMetrics{
+		depth: to.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "workqueue_depth", Help: "Current depth of workqueue",
 		}, label),
-		adds: prometheus.NewCounterVec(prometheus.CounterOpts{
+		adds: to.NewCounterVec(prometheus.CounterOpts{
 			Name: "workqueue_adds_total", Help: "Total number of adds handled by workqueue",
 		}, label),
-		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+		retries: to.NewCounterVec(prometheus.CounterOpts{
 			Name: "workqueue_retries_total", Help: "Total number of retries handled by workqueue",
 		}, label),
-		waited: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		waited: to.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "workqueue_queue_duration_seconds", Help: "How long in seconds an item stays in workqueue before being requested.", Buckets: buckets,
 		}, label),
-		worked: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		worked: to.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "workqueue_work_duration_seconds", Help: "How long in seconds processing an item from workqueue takes.", Buckets: buckets,
 		}, label),
 	}
-	for _, c := range []prometheus.Collector{m.depth, m.adds, m.retries, m.waited, m.worked} {
-		if err := r.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
 }
 
 // Depth implements Metrics.

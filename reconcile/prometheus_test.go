@@ -18,11 +18,7 @@ func TestQueueMetrics(t *testing.T) {
 	c, h := world(t, configMap("m"))
 	v := reconcile.ViewOf[*corev1.ConfigMap](h)
 	reg := prometheus.NewRegistry()
-	m, err := reconcile.NewPrometheusMetrics(reg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := reconcile.NewEngine(c, quiet, m)
+	e := reconcile.NewEngine(c, quiet, reconcile.NewPrometheusMetrics(reg))
 	done := make(chan struct{})
 	tries := 0
 	if err := e.Add(&testController{name: "q", inputs: []reconcile.Input{reconcile.Self(v)}, f: func(context.Context, client.Client, object.Key) (reconcile.Result, error) {

@@ -2,10 +2,10 @@ package scheduler
 
 import (
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"sagong/scheduler/plugins"
 )
@@ -18,64 +18,49 @@ type Metrics struct {
 	attempts    *prometheus.CounterVec
 	took        *prometheus.HistogramVec
 	sli         *prometheus.HistogramVec
+	algorithm   prometheus.Histogram
 	tries       prometheus.Histogram
 	preemptions prometheus.Counter
 	victims     prometheus.Histogram
 	incoming    *prometheus.CounterVec
 	points      *prometheus.HistogramVec
-	pending     *prometheus.Desc
 
-	counts [4]atomic.Int64 // by pendingQueues
+	pending [4]prometheus.Gauge // by pendingQueues
 	// entered are those of incoming that were used, for the queue's goroutine.
 	entered map[[2]string]prometheus.Counter
 }
 
 var pendingQueues = [4]string{"active", "backoff", "unschedulable", "gated"}
 
-// NewMetrics makes the metrics of one scheduler.
-func NewMetrics() *Metrics {
-	double := prometheus.ExponentialBuckets
-	return &Metrics{
-		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_schedule_attempts_total",
+// NewMetrics makes the metrics of one scheduler in a registry; nil is none.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	to, double := promauto.With(r), prometheus.ExponentialBuckets
+	m := &Metrics{
+		attempts: to.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_schedule_attempts_total",
 			Help: "Number of attempts to schedule pods, by the result. 'unschedulable' means a pod could not be scheduled, while 'error' means an internal scheduler problem."}, []string{"result", "profile"}),
-		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "scheduler_scheduling_attempt_duration_seconds", Buckets: double(0.001, 2, 15),
+		took: to.NewHistogramVec(prometheus.HistogramOpts{Name: "scheduler_scheduling_attempt_duration_seconds", Buckets: double(0.001, 2, 15),
 			Help: "Scheduling attempt latency in seconds (scheduling algorithm + binding)"}, []string{"result", "profile"}),
-		sli: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "scheduler_pod_scheduling_sli_duration_seconds", Buckets: double(0.01, 2, 20),
+		sli: to.NewHistogramVec(prometheus.HistogramOpts{Name: "scheduler_pod_scheduling_sli_duration_seconds", Buckets: double(0.01, 2, 20),
 			Help: "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue and might involve multiple scheduling attempts."}, []string{"attempts"}),
-		tries: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "scheduler_pod_scheduling_attempts", Buckets: double(1, 2, 5),
+		algorithm: to.NewHistogram(prometheus.HistogramOpts{Name: "scheduler_scheduling_algorithm_duration_seconds", Buckets: double(0.001, 2, 15),
+			Help: "Scheduling algorithm latency in seconds, of a batch of pods of a class"}),
+		tries: to.NewHistogram(prometheus.HistogramOpts{Name: "scheduler_pod_scheduling_attempts", Buckets: double(1, 2, 5),
 			Help: "Number of attempts to successfully schedule a pod."}),
-		preemptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_preemption_attempts_total", Help: "Total preemption attempts in the cluster till now"}),
-		victims: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "scheduler_preemption_victims", Buckets: double(1, 2, 7),
+		preemptions: to.NewCounter(prometheus.CounterOpts{Name: "scheduler_preemption_attempts_total", Help: "Total preemption attempts in the cluster till now"}),
+		victims: to.NewHistogram(prometheus.HistogramOpts{Name: "scheduler_preemption_victims", Buckets: double(1, 2, 7),
 			Help: "Number of selected preemption victims"}),
-		incoming: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_queue_incoming_pods_total",
+		incoming: to.NewCounterVec(prometheus.CounterOpts{Name: "scheduler_queue_incoming_pods_total",
 			Help: "Number of pods added to scheduling queues by event and queue type."}, []string{"queue", "event"}),
-		pending: prometheus.NewDesc("scheduler_pending_pods", "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated.", []string{"queue"}, nil),
-		points: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "scheduler_framework_extension_point_duration_seconds", Buckets: double(0.0001, 2, 12),
+		points: to.NewHistogramVec(prometheus.HistogramOpts{Name: "scheduler_framework_extension_point_duration_seconds", Buckets: double(0.0001, 2, 12),
 			Help: "Latency for running all plugins of a specific extension point, for all pods of a class that are placed at once."}, []string{"extension_point", "status", "profile"}),
 		entered: map[[2]string]prometheus.Counter{},
 	}
-}
-
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.attempts, m.took, m.sli, m.tries, m.preemptions, m.victims, m.incoming, m.points}
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all() {
-		c.Describe(ch)
-	}
-	ch <- m.pending
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.all() {
-		c.Collect(ch)
-	}
+	pending := to.NewGaugeVec(prometheus.GaugeOpts{Name: "scheduler_pending_pods",
+		Help: "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; 'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number of unschedulable pods that the scheduler never attempted to schedule because they are gated."}, []string{"queue"})
 	for i, name := range pendingQueues {
-		ch <- prometheus.MustNewConstMetric(m.pending, prometheus.GaugeValue, float64(m.counts[i].Load()), name)
+		m.pending[i] = pending.WithLabelValues(name)
 	}
+	return m
 }
 
 // Points of upstream's framework.
@@ -101,6 +86,13 @@ func (m *Metrics) point(name, profile string, ok bool, took time.Duration) {
 		}
 	}
 	m.points.WithLabelValues(name, status, profile).Observe(took.Seconds())
+}
+
+// decided is told how long it took to find nodes for a batch of pods.
+func (m *Metrics) decided(took time.Duration) {
+	if m != nil {
+		m.algorithm.Observe(took.Seconds())
+	}
 }
 
 // attempt is told how one pod's attempt ended.
@@ -188,6 +180,6 @@ func (m *Metrics) show(q *queue, gated int) {
 		return
 	}
 	for i, n := range [4]int{q.active.Len(), q.parked[backingOff].Len() + q.parked[failing].Len(), q.parked[unschedulable].Len(), gated} {
-		m.counts[i].Store(int64(n))
+		m.pending[i].Set(float64(n))
 	}
 }

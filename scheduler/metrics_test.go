@@ -28,7 +28,8 @@ func TestMetrics(t *testing.T) {
 	c := fake.New(object.NewScheme(kinds.All()...), objs...)
 	defer c.Close()
 	hub := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
-	m := NewMetrics()
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry)
 	s, err := New(Config{Client: c, Hub: hub, Recorder: func(string) client.Recorder { return &told{} }, Log: slog.New(slog.DiscardHandler), Metrics: m})
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +47,6 @@ func TestMetrics(t *testing.T) {
 	})
 	cancel()
 	wg.Wait() // what is under way is finished and counted
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(m)
 	answer := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	text := answer.Body.String()

@@ -50,6 +50,7 @@ func (s *Scheduler) placeBatch(ctx context.Context) bool {
 	if pl != nil || no == nil {
 		s.cfg.Metrics.point(pointScore, p.name, no == nil, s.cfg.Now().Sub(picking))
 	}
+	s.cfg.Metrics.decided(s.cfg.Now().Sub(began))
 	if len(bound) > 0 {
 		s.writes <- bound
 	}

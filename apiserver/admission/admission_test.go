@@ -62,7 +62,7 @@ func newClusterWith(t *testing.T, d admission.Deps, enable ...string) *cluster {
 	c := &cluster{T: t, engine: e, Client: as(e, "admin", user.SystemPrivilegedGroup)}
 	c.hub = reconcile.NewHub(c.Client, slog.New(slog.DiscardHandler))
 	rules := authz.NewRBAC(c.hub)
-	security, err := admission.NewPodSecurity(c.Client, c.hub, nil, admission.NewPodSecurityMetrics())
+	security, err := admission.NewPodSecurity(c.Client, c.hub, nil, admission.NewPodSecurityMetrics(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

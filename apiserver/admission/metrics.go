@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"sagong/apiserver/resource"
 )
@@ -22,27 +23,17 @@ type measured struct {
 	rejected   bool
 }
 
-// NewMetrics makes the metrics of a chain.
-func NewMetrics() *Metrics {
+// NewMetrics makes the metrics of a chain in a
+// registry; nil is none.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	to := promauto.With(r)
 	buckets := []float64{0.005, 0.025, 0.1, 0.5, 1, 2.5}
 	return &Metrics{
-		rules: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "apiserver_admission_controller_admission_duration_seconds", Buckets: buckets,
+		rules: to.NewHistogramVec(prometheus.HistogramOpts{Name: "apiserver_admission_controller_admission_duration_seconds", Buckets: buckets,
 			Help: "Admission controller latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit)."}, []string{"name", "type", "operation", "rejected"}),
-		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "apiserver_admission_step_admission_duration_seconds", Buckets: buckets,
+		steps: to.NewHistogramVec(prometheus.HistogramOpts{Name: "apiserver_admission_step_admission_duration_seconds", Buckets: buckets,
 			Help: "Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit)."}, []string{"type", "operation", "rejected"}),
 	}
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	m.rules.Describe(ch)
-	m.steps.Describe(ch)
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	m.rules.Collect(ch)
-	m.steps.Collect(ch)
 }
 
 // idle is a time in which a rule does no more than see that a write is not about

@@ -31,7 +31,8 @@ func (idleRule) Name() string { return "Idle" }
 func (idleRule) Validate(context.Context, *resource.Attributes) error { return nil }
 
 func TestMetricsOfTheChain(t *testing.T) {
-	m := NewMetrics()
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry)
 	for _, refusal := range []error{nil, errors.New("no")} {
 		c := NewChain(slowRule{refusal}, idleRule{})
 		c.Metrics = m
@@ -43,8 +44,6 @@ func TestMetricsOfTheChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(m)
 	answer := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	text := answer.Body.String()

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	psaapi "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/metrics"
 )
@@ -15,10 +16,10 @@ type PodSecurityMetrics struct {
 
 var _ metrics.Recorder = (*PodSecurityMetrics)(nil)
 
-// NewPodSecurityMetrics makes the counters.
-func NewPodSecurityMetrics() *PodSecurityMetrics {
+// NewPodSecurityMetrics makes the counters in a registry; nil is none.
+func NewPodSecurityMetrics(r prometheus.Registerer) *PodSecurityMetrics {
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		return promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &PodSecurityMetrics{
 		evaluations: vec("pod_security_evaluations_total", "Number of policy evaluations that occurred, not counting ignored or exempt requests.",
@@ -26,11 +27,6 @@ func NewPodSecurityMetrics() *PodSecurityMetrics {
 		exemptions: vec("pod_security_exemptions_total", "Number of exempt requests, not counting ignored or out of scope requests.", "request_operation", "resource", "subresource"),
 		errors:     vec("pod_security_errors_total", "Number of errors preventing normal evaluation. Non-fatal errors may result in the latest restricted profile being used for evaluation.", "fatal", "request_operation", "resource", "subresource"),
 	}
-}
-
-// Register adds the counters to a registry.
-func (m *PodSecurityMetrics) Register(r prometheus.Registerer) {
-	r.MustRegister(m.evaluations, m.exemptions, m.errors)
 }
 
 // about gives the labels of a request, with pods and the kinds that make pods

@@ -37,6 +37,9 @@ type Options struct {
 	Dial webhookclient.Dial
 	// Changed is told when what is served elsewhere is not what it was.
 	Changed func()
+	// Unavailable, when set, is told of an APIService that was available and is not
+	// any more, with the condition's reason.
+	Unavailable func(name, reason string)
 	// ServeV2 answers with an OpenAPI v2 document, given as JSON, in the form that a
 	// request asks for; nil leaves other servers out of it.
 	ServeV2 func(w http.ResponseWriter, r *http.Request, doc []byte)
@@ -139,14 +142,7 @@ func (r *route) close() {
 	}
 }
 
-func (r *route) available() bool {
-	for _, c := range r.service.Status.Conditions {
-		if c.Type == apiregistrationv1.Available {
-			return c.Status == apiregistrationv1.ConditionTrue
-		}
-	}
-	return false
-}
+func (r *route) available() bool { return isAvailable(r.service) }
 
 func sameTransport(a, b *apiregistrationv1.APIService) bool {
 	return a.UID == b.UID && a.Spec.InsecureSkipTLSVerify == b.Spec.InsecureSkipTLSVerify && string(a.Spec.CABundle) == string(b.Spec.CABundle) &&

@@ -96,6 +96,9 @@ func (c availability) Reconcile(ctx context.Context, w client.Client, key object
 			after = min(time.Second<<min(r.failures, 5), checkEvery)
 		}
 	}
+	if cond.Status == apiregistrationv1.ConditionFalse && c.a.o.Unavailable != nil && isAvailable(s) {
+		c.a.o.Unavailable(s.Name, cond.Reason)
+	}
 	next := *s
 	next.Status.Conditions = set(s.Status.Conditions, cond)
 	if equality.Semantic.DeepEqual(next.Status, s.Status) {
@@ -103,6 +106,12 @@ func (c availability) Reconcile(ctx context.Context, w client.Client, key object
 	}
 	_, err := client.UpdateStatus(ctx, w, &next)
 	return reconcile.Result{After: after}, err
+}
+
+func isAvailable(s *apiregistrationv1.APIService) bool {
+	return slices.ContainsFunc(s.Status.Conditions, func(c apiregistrationv1.APIServiceCondition) bool {
+		return c.Type == apiregistrationv1.Available && c.Status == apiregistrationv1.ConditionTrue
+	})
 }
 
 // unreachable says what is missing between an APIService and its server.

@@ -24,6 +24,9 @@ import (
 type Certificates struct {
 	trust *atomic.Pointer[trust]
 	now   func() time.Time
+	// Expires, when set, is told how long the certificate of each request is valid
+	// yet; what is over is negative.
+	Expires func(time.Duration)
 }
 
 // NewCertificates makes an authenticator of certificates that lead to roots.
@@ -100,6 +103,9 @@ func (c Certificates) AuthenticateRequest(r *http.Request) (*authenticator.Respo
 func (c Certificates) verify(r *http.Request, name func(*x509.Certificate) (*authenticator.Response, error)) (span, error) {
 	leaf, t := r.TLS.PeerCertificates[0], c.trust.Load()
 	now := c.now()
+	if c.Expires != nil {
+		c.Expires(leaf.NotAfter.Sub(now))
+	}
 	if s, ok := t.holds(leaf, now); ok {
 		return s, nil
 	}

@@ -209,12 +209,12 @@ func decide(ctx context.Context, all []attempt, left []int) []decision {
 				return
 			}
 			// Webhooks are called at the same time, and each says that it waits.
-			out[n].step, out[n].err = all[left[n]](turn.With(ctx, sync.OnceFunc(func() {
+			out[n].step, out[n].err = all[left[n]](turn.With(ctx, &turn.Turn{Yield: sync.OnceFunc(func() {
 				yield()
 				if int(next.Load()) < len(left) && helpers.Add(1) < maxWaiting {
 					done.Go(work)
 				}
-			})))
+			})}))
 		}
 	}
 	work()

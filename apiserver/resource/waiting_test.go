@@ -60,7 +60,7 @@ func TestWritesOfABatchWaitTogether(t *testing.T) {
 	var warned, noted []string
 	yields := 0
 	caller := resource.Caller{Warn: func(s string) { warned = append(warned, s) }, Annotate: func(k, _ string) { noted = append(noted, k) }}
-	ctx := turn.With(t.Context(), func() { yields++ })
+	ctx := turn.With(t.Context(), &turn.Turn{Yield: func() { yields++ }})
 	m.all.Add(writes)
 	for n, r := range e.Batch(ctx, caller, batch, nil) {
 		if want := fmt.Sprint("m", n); n == 7 && r.Err == nil || n != 7 && (r.Err != nil || r.Object.GetName() != want) {

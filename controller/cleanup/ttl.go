@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,10 +20,10 @@ type ttlController struct {
 	late prometheus.Observer // may be nil
 }
 
-// NewTTLMetrics makes what measures how late finished Jobs are deleted, in seconds,
-// under upstream's name.
-func NewTTLMetrics() prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ttl_after_finished_controller_job_deletion_duration_seconds", Buckets: prometheus.ExponentialBuckets(0.1, 2, 14),
+// NewTTLMetrics makes in a registry, nil for none, what measures how late finished
+// Jobs are deleted, in seconds, under upstream's name.
+func NewTTLMetrics(r prometheus.Registerer) prometheus.Observer {
+	return promauto.With(r).NewHistogram(prometheus.HistogramOpts{Name: "ttl_after_finished_controller_job_deletion_duration_seconds", Buckets: prometheus.ExponentialBuckets(0.1, 2, 14),
 		Help: "The time it took to delete the job since it became eligible for deletion"})
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -15,33 +16,17 @@ type Metrics struct {
 	took      prometheus.Histogram
 }
 
-// NewMetrics makes the metrics of one set of controllers.
-func NewMetrics() *Metrics {
+// NewMetrics makes the metrics of one set of controllers in a
+// registry; nil is none.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	to := promauto.With(r)
 	return &Metrics{
-		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "node_collector_evictions_total",
+		evictions: to.NewCounterVec(prometheus.CounterOpts{Name: "node_collector_evictions_total",
 			Help: "Number of Node evictions that happened since current instance of NodeController started."}, []string{"zone"}),
-		deletions: prometheus.NewCounter(prometheus.CounterOpts{Name: "taint_eviction_controller_pod_deletions_total",
+		deletions: to.NewCounter(prometheus.CounterOpts{Name: "taint_eviction_controller_pod_deletions_total",
 			Help: "Total number of Pods deleted by TaintEvictionController since its start."}),
-		took: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "taint_eviction_controller_pod_deletion_duration_seconds", Buckets: []float64{0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240},
+		took: to.NewHistogram(prometheus.HistogramOpts{Name: "taint_eviction_controller_pod_deletion_duration_seconds", Buckets: []float64{0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240},
 			Help: "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion via TaintEvictionController."}),
-	}
-}
-
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.evictions, m.deletions, m.took}
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all() {
-		c.Describe(ch)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.all() {
-		c.Collect(ch)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,24 +27,14 @@ type ephemeralController struct {
 // EphemeralMetrics count claims of ephemeral volumes under upstream's names.
 type EphemeralMetrics struct{ tries, failures prometheus.Counter }
 
-// NewEphemeralMetrics makes the metrics of one controller.
-func NewEphemeralMetrics() *EphemeralMetrics {
+// NewEphemeralMetrics makes the metrics of one controller in a
+// registry; nil is none.
+func NewEphemeralMetrics(r prometheus.Registerer) *EphemeralMetrics {
+	to := promauto.With(r)
 	return &EphemeralMetrics{
-		prometheus.NewCounter(prometheus.CounterOpts{Name: "ephemeral_volume_controller_create_total", Help: "Number of PersistentVolumeClaims creation requests"}),
-		prometheus.NewCounter(prometheus.CounterOpts{Name: "ephemeral_volume_controller_create_failures_total", Help: "Number of PersistentVolumeClaims creation requests that failed"}),
+		to.NewCounter(prometheus.CounterOpts{Name: "ephemeral_volume_controller_create_total", Help: "Number of PersistentVolumeClaims creation requests"}),
+		to.NewCounter(prometheus.CounterOpts{Name: "ephemeral_volume_controller_create_failures_total", Help: "Number of PersistentVolumeClaims creation requests that failed"}),
 	}
-}
-
-// Describe implements prometheus.Collector.
-func (m *EphemeralMetrics) Describe(ch chan<- *prometheus.Desc) {
-	m.tries.Describe(ch)
-	m.failures.Describe(ch)
-}
-
-// Collect implements prometheus.Collector.
-func (m *EphemeralMetrics) Collect(ch chan<- prometheus.Metric) {
-	m.tries.Collect(ch)
-	m.failures.Collect(ch)
 }
 
 func (m *EphemeralMetrics) created(err error) {

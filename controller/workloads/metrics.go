@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,17 +23,19 @@ type Metrics struct {
 	unavailable             *prometheus.GaugeVec
 }
 
-// NewMetrics makes the metrics of one set of controllers.
-func NewMetrics() *Metrics {
+// NewMetrics makes the metrics of one set of controllers in a
+// registry; nil is none.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	to := promauto.With(r)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "job_controller_" + name, Help: help}, labels)
+		return to.NewCounterVec(prometheus.CounterOpts{Name: "job_controller_" + name, Help: help}, labels)
 	}
 	gauge := func(name, help string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "statefulset_controller_" + name, Help: help}, []string{"statefulset_namespace", "statefulset_name", "pod_management_policy"})
+		return to.NewGaugeVec(prometheus.GaugeOpts{Name: "statefulset_controller_" + name, Help: help}, []string{"statefulset_namespace", "statefulset_name", "pod_management_policy"})
 	}
 	double := prometheus.ExponentialBuckets
 	return &Metrics{
-		syncTook: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "job_controller_job_sync_duration_seconds", Buckets: double(0.004, 2, 15),
+		syncTook: to.NewHistogramVec(prometheus.HistogramOpts{Name: "job_controller_job_sync_duration_seconds", Buckets: double(0.004, 2, 15),
 			Help: "The time it took to sync a job"}, []string{"completion_mode", "result", "action"}),
 		syncs:        counter("job_syncs_total", "The number of job syncs", "completion_mode", "result", "action"),
 		finished:     counter("jobs_finished_total", "The number of finished jobs", "completion_mode", "result", "reason"),
@@ -42,28 +45,10 @@ func NewMetrics() *Metrics {
 		others:       counter("jobs_by_external_controller_total", "The number of Jobs managed by an external controller", "controller_name"),
 		indexes:      counter("job_finished_indexes_total", "The number of finished indexes, by status and whether they have a backoff limit of their own.", "status", "backoffLimit"),
 		creations:    counter("job_pods_creation_total", "The number of Pods created by the Job controller, by reason and status.", "reason", "status"),
-		skew: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "cronjob_controller_job_creation_skew_duration_seconds", Buckets: double(1, 2, 10),
+		skew: to.NewHistogram(prometheus.HistogramOpts{Name: "cronjob_controller_job_creation_skew_duration_seconds", Buckets: double(1, 2, 10),
 			Help: "Time between when a cronjob is scheduled to be run, and when the corresponding job is created"}),
 		maxUnavailable: gauge("statefulset_max_unavailable", "Maximum number of unavailable pods allowed during StatefulSet rolling updates"),
 		unavailable:    gauge("statefulset_unavailable_replicas", "Current number of unavailable pods in StatefulSet"),
-	}
-}
-
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.syncTook, m.syncs, m.finished, m.podsFinished, m.policy, m.tracked, m.others, m.indexes, m.creations, m.skew, m.maxUnavailable, m.unavailable}
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all() {
-		c.Describe(ch)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.all() {
-		c.Collect(ch)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -15,7 +16,8 @@ import (
 
 func TestMetricsOfJobs(t *testing.T) {
 	var none *Metrics // measures nothing, and must bear to be told
-	m := NewMetrics()
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry)
 	mode, completions := batchv1.IndexedCompletion, int32(4)
 	job := &batchv1.Job{Spec: batchv1.JobSpec{
 		CompletionMode: &mode, Completions: &completions,
@@ -66,14 +68,15 @@ job_controller_pod_failures_handled_by_failure_policy_total{action="Ignore"} 1
 job_controller_terminated_pods_tracking_finalizer_total{event="add"} 1
 job_controller_terminated_pods_tracking_finalizer_total{event="delete"} 1
 `
-	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "job_controller_job_finished_indexes_total", "job_controller_job_pods_creation_total", "job_controller_job_pods_finished_total",
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "job_controller_job_finished_indexes_total", "job_controller_job_pods_creation_total", "job_controller_job_pods_finished_total",
 		"job_controller_job_syncs_total", "job_controller_jobs_finished_total", "job_controller_pod_failures_handled_by_failure_policy_total", "job_controller_terminated_pods_tracking_finalizer_total"); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestMetricsOfStatefulSetsGo(t *testing.T) {
-	m := NewMetrics()
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry)
 	size := int32(3)
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}, Spec: appsv1.StatefulSetSpec{Replicas: &size, PodManagementPolicy: appsv1.OrderedReadyPodManagement}}
 	m.stateful(set, &appsv1.StatefulSetStatus{AvailableReplicas: 1})
@@ -82,7 +85,7 @@ func TestMetricsOfStatefulSetsGo(t *testing.T) {
 		t.Errorf("%v of at most %v are not available", n, most)
 	}
 	m.gone("a", "b")
-	if n := testutil.CollectAndCount(m, "statefulset_controller_statefulset_max_unavailable", "statefulset_controller_statefulset_unavailable_replicas"); n != 0 {
+	if n, err := testutil.GatherAndCount(registry, "statefulset_controller_statefulset_max_unavailable", "statefulset_controller_statefulset_unavailable_replicas"); n != 0 || err != nil {
 		t.Errorf("%d series of a set that is gone", n)
 	}
 }

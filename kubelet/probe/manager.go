@@ -86,6 +86,7 @@ type job struct {
 	judged bool      // the first run that counts has begun
 	ends   time.Time // of the grace, then of the first period
 	looks  bool      // the run under way is such a look
+	tally  tally
 }
 
 // NewManager returns a manager that calls changed when what it knows of a pod's
@@ -284,6 +285,7 @@ func (m *Manager) once(j *job) {
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, time.Duration(max(j.probe.TimeoutSeconds, 1))*time.Second+5*time.Second)
 	defer cancel()
+	begun := time.Now()
 	out, text, err := Once(ctx, m.ex, w.ID, ip, w.Member.Container, j.probe)
 	if m.ctx.Err() != nil {
 		return
@@ -292,6 +294,16 @@ func (m *Manager) once(j *job) {
 	if w.gone || j.suspended {
 		m.mu.Unlock()
 		return
+	}
+	if !look || err == nil && out != Failure { // else it does not count
+		result := successful
+		switch {
+		case err != nil:
+			result = unknown
+		case out == Failure:
+			result = failed
+		}
+		j.tally.add(result, time.Since(begun))
 	}
 	m.mu.Unlock()
 	switch {

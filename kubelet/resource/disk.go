@@ -8,8 +8,9 @@ import (
 
 // Disk is how full a file system is.
 type Disk struct {
-	Total, Available   int64 // bytes
-	Inodes, InodesFree int64
+	// Total, what is free, and of that what is not kept for root, in bytes.
+	Total, Free, Available int64
+	Inodes, InodesFree     int64
 }
 
 // ReadDisk looks at the file system that a path lies on.
@@ -19,7 +20,7 @@ func ReadDisk(path string) (Disk, error) {
 		return Disk{}, fmt.Errorf("cannot look at the disk of %s: %w", path, err)
 	}
 	return Disk{
-		Total: int64(st.Blocks) * st.Bsize, Available: int64(st.Bavail) * st.Bsize,
+		Total: int64(st.Blocks) * st.Bsize, Free: int64(st.Bfree) * st.Bsize, Available: int64(st.Bavail) * st.Bsize,
 		Inodes: int64(st.Files), InodesFree: int64(st.Ffree),
 	}, nil
 }

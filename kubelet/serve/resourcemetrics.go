@@ -95,11 +95,20 @@ func (s *samples) memory(labels []byte, m *MemoryStats) {
 }
 
 func (s *samples) sample(labels []byte, value float64, at *metav1.Time) {
+	millis := int64(0)
+	if at != nil {
+		millis = at.UnixMilli()
+	}
+	s.at(labels, value, millis)
+}
+
+// at writes a sample of a time in milliseconds; 0 is now.
+func (s *samples) at(labels []byte, value float64, millis int64) {
 	b := append(s.line[:0], s.name...)
 	b = append(append(b, labels...), ' ')
 	b = strconv.AppendFloat(b, value, 'g', -1, 64)
-	if at != nil {
-		b = strconv.AppendInt(append(b, ' '), at.UnixMilli(), 10)
+	if millis != 0 {
+		b = strconv.AppendInt(append(b, ' '), millis, 10)
 	}
 	s.line = append(b, '\n')
 	s.w.Write(s.line)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +49,9 @@ type Node interface {
 	// Summary is what node and pods use; with brief only their time and memory,
 	// which costs no look at disks.
 	Summary(ctx context.Context, brief bool) (*Summary, error)
+	// Usage is what the pods that run use, each of their containers and their
+	// network.
+	Usage(ctx context.Context) ([]PodUsage, error)
 	// Healthy is nil while the agent does its work.
 	Healthy() error
 }
@@ -56,6 +61,8 @@ type Options struct {
 	Node    Node
 	Runtime runtime.Runtime
 	Log     *slog.Logger
+	// Metrics are what the agent measures, Probes how probes went; nil is nothing.
+	Metrics, Probes prometheus.Gatherer
 	// Authorize, when set, is asked before each request but /healthz. An error
 	// of the API's kinds is answered as such.
 	Authorize func(*http.Request) error
@@ -98,7 +105,12 @@ func New(o Options) *Handler {
 	h.mux.HandleFunc("POST /run/{namespace}/{pod}/{uid}/{container}", h.run)
 	h.mux.HandleFunc("GET /stats/summary", h.summary)
 	h.mux.HandleFunc("GET /metrics/resource", h.resourceMetrics)
-	h.mux.HandleFunc("GET /metrics", h.metrics)
+	h.mux.HandleFunc("GET /metrics/cadvisor", h.cadvisor)
+	for path, g := range map[string]prometheus.Gatherer{"GET /metrics": o.Metrics, "GET /metrics/probes": o.Probes} {
+		if g != nil {
+			h.mux.Handle(path, promhttp.HandlerFor(g, promhttp.HandlerOpts{}))
+		}
+	}
 	return h
 }
 

@@ -44,8 +44,10 @@ func (n *fakeNode) Pod(ns, name, uid string) (*corev1.Pod, bool) {
 func (n *fakeNode) Container(p *corev1.Pod, name string, previous bool) (Container, error) {
 	return n.c, n.err
 }
-func (n *fakeNode) Ended(id string) <-chan struct{}                 { return n.ended }
-func (n *fakeNode) NetNS(p *corev1.Pod) (string, error)             { return "", nil }
+func (n *fakeNode) Ended(id string) <-chan struct{}         { return n.ended }
+func (n *fakeNode) NetNS(p *corev1.Pod) (string, error)     { return "", nil }
+func (*fakeNode) Usage(context.Context) ([]PodUsage, error) { return nil, nil }
+
 func (n *fakeNode) Summary(context.Context, bool) (*Summary, error) { return &Summary{}, nil }
 func (n *fakeNode) Healthy() error                                  { return nil }
 

@@ -1,11 +1,8 @@
 package serve
 
 import (
-	"fmt"
 	"net/http"
-	"sort"
 	"strconv"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -107,64 +104,4 @@ func (h *Handler) summary(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, s)
-}
-
-// metrics of the agent itself.
-func (h *Handler) metrics(w http.ResponseWriter, r *http.Request) {
-	m := metrics{}
-	running, containers := 0, map[string]int{}
-	for _, p := range h.Node.Pods() {
-		if p.Status.Phase == "Running" {
-			running++
-		}
-		for _, c := range p.Status.ContainerStatuses {
-			switch {
-			case c.State.Running != nil:
-				containers["running"]++
-			case c.State.Terminated != nil:
-				containers["exited"]++
-			}
-		}
-	}
-	m.add("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox", fmt.Sprintf("kubelet_running_pods %d", running))
-	for state, n := range containers {
-		m.add("kubelet_running_containers", "gauge", "Number of currently running containers", fmt.Sprintf("kubelet_running_containers{container_state=%q} %d", state, n))
-	}
-	m.write(w)
-}
-
-// metrics are lines in the text format, by name.
-type metrics map[string]*family
-
-type family struct {
-	kind, help string
-	lines      []string
-}
-
-func (m metrics) add(name, kind, help, line string) {
-	f := m[name]
-	if f == nil {
-		f = &family{kind: kind, help: help}
-		m[name] = f
-	}
-	f.lines = append(f.lines, line)
-}
-
-func (m metrics) write(w http.ResponseWriter) {
-	names := make([]string, 0, len(m))
-	for n := range m {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	var b strings.Builder
-	for _, n := range names {
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", n, m[n].help, n, m[n].kind)
-		sort.Strings(m[n].lines)
-		for _, l := range m[n].lines {
-			b.WriteString(l)
-			b.WriteByte('\n')
-		}
-	}
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Write([]byte(b.String()))
 }

@@ -44,6 +44,9 @@ type Config struct {
 	DiskDir string
 	// Storage finds what is behind claims; nil on a node without.
 	Storage Storage
+	// Mounted, when set, is told of each volume that was mounted for a pod, or could
+	// not be.
+	Mounted func(v *corev1.Volume, took time.Duration, err error)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -140,7 +143,11 @@ func (m *Manager) Mount(ctx context.Context, p *corev1.Pod) (map[string]string, 
 	var errs []error
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
+		begun := time.Now()
 		path, err := m.mount(ctx, p, v)
+		if m.cfg.Mounted != nil {
+			m.cfg.Mounted(v, time.Since(begun), err)
+		}
 		if err != nil {
 			errs = append(errs, &Error{Volume: v.Name, Err: err})
 			continue

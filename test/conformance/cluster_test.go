@@ -113,8 +113,8 @@ func start(t *testing.T) (*cluster, func()) {
 	authorizer := authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}, {Name: "rbac", Authorizer: rules}}
 	pods := newNetwork(t)
 	services := webhookclient.Services{Client: system}
-	hooks := webhook.Options{Client: system, Clients: webhookclient.New(services, pods.dial), Authorizer: authorizer, Metrics: webhook.NewMetrics(), Log: quiet}
-	policies := policy.Options{Client: system, Authorizer: authorizer, Fields: fields, Metrics: policy.NewMetrics(), Log: quiet}
+	hooks := webhook.Options{Client: system, Clients: webhookclient.New(services, pods.dial), Authorizer: authorizer, Metrics: webhook.NewMetrics(nil), Log: quiet}
+	policies := policy.Options{Client: system, Authorizer: authorizer, Fields: fields, Metrics: policy.NewMetrics(nil), Log: quiet}
 	ledger := quota.New(hub, time.Now)
 	late.Admission = admission.NewChain(must(admission.Choose(admission.All(admission.Deps{
 		Client: system, Engine: engine, Hub: hub, Rules: rules, Authorizer: authorizer,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Metrics count under upstream's names.
@@ -13,12 +14,14 @@ type Metrics struct {
 	validatingLatency, mutatingLatency *prometheus.HistogramVec
 }
 
-// NewMetrics makes the metrics of policies.
-func NewMetrics() *Metrics {
+// NewMetrics makes the metrics of policies in a
+// registry; nil is none.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	to := promauto.With(r)
 	pair := func(sort string, labels ...string) (*prometheus.CounterVec, *prometheus.HistogramVec) {
 		prefix := "apiserver_" + sort + "_admission_policy_check_"
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "total", Help: "Checks by admission policies."}, labels),
-			prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		return to.NewCounterVec(prometheus.CounterOpts{Name: prefix + "total", Help: "Checks by admission policies."}, labels),
+			to.NewHistogramVec(prometheus.HistogramOpts{
 				Name: prefix + "duration_seconds", Help: "Time of one check by an admission policy, in seconds.", Buckets: []float64{0.0000005, 0.001, 0.01, 0.1, 1},
 			}, labels)
 	}
@@ -26,24 +29,6 @@ func NewMetrics() *Metrics {
 	m.validatingTotal, m.validatingLatency = pair("validating", "policy", "policy_binding", "error_type", "enforcement_action")
 	m.mutatingTotal, m.mutatingLatency = pair("mutating", "policy", "policy_binding", "error_type")
 	return m
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all() {
-		c.Describe(ch)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.all() {
-		c.Collect(ch)
-	}
-}
-
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.validatingTotal, m.validatingLatency, m.mutatingTotal, m.mutatingLatency}
 }
 
 func (m *Metrics) validating(policy, binding, errorType, action string, took time.Duration) {

@@ -67,7 +67,7 @@ func newHouse(t *testing.T) *house {
 	h.Client = direct.New(h.engine, h.caller.User, "test", nil)
 	h.hub = reconcile.NewHub(h.Client, slog.New(slog.DiscardHandler))
 	o := webhook.Options{
-		Client: h.Client, Clients: webhookclient.New(webhookclient.Services{Client: h.Client}, nil), Metrics: webhook.NewMetrics(), Log: slog.New(slog.DiscardHandler),
+		Client: h.Client, Clients: webhookclient.New(webhookclient.Services{Client: h.Client}, nil), Metrics: webhook.NewMetrics(nil), Log: slog.New(slog.DiscardHandler),
 	}
 	crd.NewRegistry(crd.Options{Engine: h.engine}).Follow(reconcile.ViewOf[*apiextensionsv1.CustomResourceDefinition](h.hub))
 	chain.Admission = admission.NewChain(webhook.NewMutating(h.hub, o), webhook.NewValidating(h.hub, o))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Metrics count under upstream's names.
@@ -18,13 +19,15 @@ type Metrics struct {
 	evaluation *prometheus.HistogramVec
 }
 
-// NewMetrics makes the metrics of webhooks.
-func NewMetrics() *Metrics {
+// NewMetrics makes the metrics of webhooks in a
+// registry; nil is none.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	to := promauto.With(r)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_admission_" + name, Help: help}, labels)
+		return to.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_admission_" + name, Help: help}, labels)
 	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "apiserver_admission_" + name, Help: help, Buckets: buckets}, labels)
+		return to.NewHistogramVec(prometheus.HistogramOpts{Name: "apiserver_admission_" + name, Help: help, Buckets: buckets}, labels)
 	}
 	return &Metrics{
 		duration: histogram("webhook_admission_duration_seconds", "Admission webhook latency in seconds, by webhook, type (validating or admit), operation and whether it rejected.",
@@ -37,24 +40,6 @@ func NewMetrics() *Metrics {
 		evaluation: histogram("match_condition_evaluation_seconds", "Time to evaluate match conditions, in seconds.",
 			[]float64{0.001, 0.005, 0.01, 0.025, 0.1, 0.2, 0.25}, "name", "kind", "type", "operation"),
 	}
-}
-
-// Describe implements prometheus.Collector.
-func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, c := range m.all() {
-		c.Describe(ch)
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range m.all() {
-		c.Collect(ch)
-	}
-}
-
-func (m *Metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.duration, m.requests, m.rejections, m.opened, m.errors, m.exclusions, m.evaluation}
 }
 
 func (m *Metrics) request(hook, sort, op string, took time.Duration, rejected bool, code int) {

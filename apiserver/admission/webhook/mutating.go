@@ -16,6 +16,7 @@ import (
 
 	"sagong/apiserver/admission/match"
 	"sagong/apiserver/resource"
+	"sagong/apiserver/turn"
 	"sagong/reconcile"
 )
 
@@ -108,7 +109,9 @@ func (w *Mutating) ask(ctx context.Context, h *hook, r *match.Request, t match.T
 			}
 		}
 	}
-	openly, err := w.outcome(ctx, h, r, "admit", time.Since(begun), err)
+	took := time.Since(begun)
+	turn.Waited(ctx, took)
+	openly, err := w.outcome(ctx, h, r, "admit", took, err)
 	if openly {
 		r.Annotate("failed-open."+key, h.Name)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"sagong/apiserver/admission/match"
 	"sagong/apiserver/resource"
+	"sagong/apiserver/turn"
 	"sagong/reconcile"
 )
 
@@ -69,6 +70,7 @@ func (w *Validating) Validate(ctx context.Context, a *resource.Attributes) error
 		return apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
 	}
 	var wg sync.WaitGroup
+	asked := time.Now()
 	for i := range calls {
 		wg.Go(func() {
 			c := &calls[i]
@@ -81,6 +83,7 @@ func (w *Validating) Validate(ctx context.Context, a *resource.Attributes) error
 		})
 	}
 	wg.Wait()
+	turn.Waited(ctx, time.Since(asked))
 	// What is said is said in order, by one goroutine.
 	for i := range calls {
 		c := &calls[i]
