@@ -59,6 +59,9 @@ func TestBombs(t *testing.T) {
 	deep := strings.Repeat(`{"a":`, 200_000) + "1" + strings.Repeat("}", 200_000)
 	list := strings.Repeat("[", 200_000) + strings.Repeat("]", 200_000)
 	const path = "/api/v1/namespaces/default/configmaps"
+	if code, body := c.do("POST", path, `{"metadata":{"name":"x"}}`, "Content-Type", "application/json"); code != 201 {
+		t.Fatalf("%d %s", code, body)
+	}
 	for name, x := range map[string]struct{ method, path, media, body string }{
 		"aliases":               {"POST", path, "application/yaml", aliases.String()},
 		"nested objects":        {"POST", path, "application/json", deep},
@@ -66,6 +69,7 @@ func TestBombs(t *testing.T) {
 		"nested YAML":           {"POST", path, "application/yaml", strings.Repeat("{a: ", 20_000)},
 		"nested merge patch":    {"PATCH", path + "/x", "application/merge-patch+json", deep},
 		"nested json patch":     {"PATCH", path + "/x", "application/json-patch+json", list},
+		"long json patch":       {"PATCH", path + "/x", "application/json-patch+json", "[" + strings.Repeat(`{"op":"test","path":"/kind","value":"ConfigMap"},`, 10_000) + `{"op":"test","path":"/kind","value":"ConfigMap"}]`},
 		"aliases in an apply":   {"PATCH", path + "/bomb?fieldManager=m", "application/apply-patch+yaml", aliases.String()},
 		"nested delete options": {"DELETE", path + "/x", "application/json", deep},
 	} {

@@ -128,6 +128,22 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// An answer without end is not awaited, let alone kept.
+func TestEndlessAnswer(t *testing.T) {
+	at, ca, _ := hook(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		for block := make([]byte, 64<<10); ; {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := webhookclient.New(nil, nil).Post(ctx, webhookclient.Config{URL: "https://" + at, CABundle: ca}, []byte("{}"), 1000); err == nil || !strings.Contains(err.Error(), "the answer has more than 1000 bytes") {
+		t.Errorf("err = %v", err)
+	}
+}
+
 func TestWhatIsRefused(t *testing.T) {
 	at, ca, _ := hook(t, nil, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/500" {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"strings"
 	"testing"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -28,6 +29,20 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestLongPatch(t *testing.T) {
+	one := `{"op":"test","path":"/a","value":1}`
+	patch, err := jsonpatch.DecodePatch([]byte("[" + strings.Repeat(one+",", 10_000) + one + "]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := applyPatch([]byte(`{"a":1}`), patch); err == nil || err.Error() != "The allowed maximum operations in a JSON patch is 10000, got 10001" {
+		t.Errorf("err = %v", err)
+	}
+	if _, err := applyPatch([]byte(`{"a":1}`), patch[1:]); err != nil {
+		t.Error(err)
+	}
 }
 
 func FuzzPatch(f *testing.F) {
