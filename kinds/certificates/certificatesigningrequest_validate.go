@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	v1 "k8s.io/api/core/v1"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/signer"
 )
 
 var specPath = field.NewPath("spec")
@@ -42,7 +41,7 @@ func validateRequest(r *certificatesv1.CertificateSigningRequest) (errs field.Er
 			errs = append(errs, field.Duplicate(p.Index(i), u))
 		}
 	}
-	errs = append(errs, ValidateSignerName(specPath.Child("signerName"), r.Spec.SignerName)...)
+	errs = append(errs, signer.Validate(specPath.Child("signerName"), r.Spec.SignerName)...)
 	if n := r.Spec.ExpirationSeconds; n != nil && *n < 600 {
 		errs = append(errs, field.Invalid(specPath.Child("expirationSeconds"), *n, "may not specify a duration less than 600 seconds (10 minutes)"))
 	}
@@ -56,31 +55,6 @@ func parseRequest(raw []byte) error {
 	}
 	_, err := x509.ParseCertificateRequest(block.Bytes)
 	return err
-}
-
-// ValidateSignerName checks the name of a signer: a domain and a path.
-func ValidateSignerName(path *field.Path, name string) (errs field.ErrorList) {
-	if name == "" {
-		return field.ErrorList{field.Required(path, "")}
-	}
-	domain, rest, ok := strings.Cut(name, "/")
-	if !ok || strings.Contains(rest, "/") {
-		return field.ErrorList{field.Invalid(path, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")}
-	}
-	errs = append(errs, check.Rule(path, domain, utilvalidation.IsDNS1123Subdomain)...)
-	if !strings.Contains(domain, ".") {
-		errs = append(errs, field.Invalid(path, domain, "should be a domain with at least two segments separated by dots"))
-	}
-	for _, segment := range strings.Split(rest, ".") {
-		if segment == "" {
-			errs = append(errs, field.Invalid(path, rest, `validation is performed on each segment of a "."-separated path; must not be empty`))
-			break
-		}
-	}
-	if len(name) > 571 {
-		errs = append(errs, field.TooLong(path, name, 571))
-	}
-	return errs
 }
 
 func validateConditions(r *certificatesv1.CertificateSigningRequest) (errs field.ErrorList) {

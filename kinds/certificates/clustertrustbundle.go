@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/signer"
 	"sagong/object"
 )
 
@@ -58,7 +59,7 @@ func validateBundle(b *certificatesv1.ClusterTrustBundle) (errs field.ErrorList)
 		if !strings.HasPrefix(b.Name, prefix) {
 			errs = append(errs, field.Invalid(name, b.Name, fmt.Sprintf("ClusterTrustBundle for signerName %s must be named with prefix %s", b.Spec.SignerName, prefix)))
 		}
-		errs = append(errs, ValidateSignerName(specPath.Child("signerName"), b.Spec.SignerName)...)
+		errs = append(errs, signer.Validate(specPath.Child("signerName"), b.Spec.SignerName)...)
 	}
 	p := specPath.Child("trustBundle")
 	rest, n := []byte(b.Spec.TrustBundle), 0

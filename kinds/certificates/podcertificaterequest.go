@@ -11,6 +11,7 @@ import (
 
 	"sagong/kinds/check"
 	"sagong/kinds/fill"
+	"sagong/kinds/signer"
 	"sagong/object"
 )
 
@@ -53,7 +54,7 @@ func PodCertificateRequest() *object.Definition {
 }
 
 func validatePodRequest(r *certificatesv1.PodCertificateRequest) field.ErrorList {
-	errs := ValidateSignerName(specPath.Child("signerName"), r.Spec.SignerName)
+	errs := signer.Validate(specPath.Child("signerName"), r.Spec.SignerName)
 	errs = append(errs, check.RequiredName(specPath.Child("podName"), r.Spec.PodName, utilvalidation.IsDNS1123Subdomain)...)
 	errs = append(errs, check.Required(specPath.Child("podUID"), string(r.Spec.PodUID), "")...)
 	errs = append(errs, check.RequiredName(specPath.Child("serviceAccountName"), r.Spec.ServiceAccountName, utilvalidation.IsDNS1123Subdomain)...)

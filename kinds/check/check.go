@@ -129,7 +129,7 @@ func RelativePath(path *field.Path, p string) (errs field.ErrorList) {
 
 // NoBacksteps reports a path with a ".." in it.
 func NoBacksteps(path *field.Path, p string) field.ErrorList {
-	if slices.Contains(strings.Split(strings.ReplaceAll(p, "\\", "/"), "/"), "..") {
+	if slices.Contains(strings.Split(p, "/"), "..") {
 		return field.ErrorList{field.Invalid(path, p, "must not contain '..'")}
 	}
 	return nil
@@ -139,7 +139,7 @@ func NoBacksteps(path *field.Path, p string) field.ErrorList {
 // begin with ".." are the writer's own.
 func OwnPath(path *field.Path, p string) field.ErrorList {
 	errs := RelativePath(path, p)
-	if strings.HasPrefix(p, "..") && !strings.HasPrefix(p, "../") && p != ".." {
+	if strings.HasPrefix(p, "..") && !strings.HasPrefix(p, "../") {
 		errs = append(errs, field.Invalid(path, p, "must not start with '..'"))
 	}
 	return errs

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"sagong/kinds/fill"
 	"sagong/kinds/podspec"
 )
 
@@ -68,12 +69,29 @@ func preparePodStatus(_ context.Context, p, old *corev1.Pod) {
 	p.DeletionTimestamp = old.DeletionTimestamp
 	p.DeletionGracePeriodSeconds = old.DeletionGracePeriodSeconds
 	p.OwnerReferences = slices.Clone(old.OwnerReferences)
-	if old.Status.QOSClass != "" {
-		p.Status.QOSClass = old.Status.QOSClass
-	}
+	// Older kubelets leave these out.
+	fill.Zero(&p.Status.QOSClass, old.Status.QOSClass)
+	keepObservedGenerations(&p.Status, &old.Status)
 	if p.Status.PodIP != old.Status.PodIP && len(p.Status.PodIPs) > 0 && len(old.Status.PodIPs) > 0 &&
 		p.Status.PodIPs[0].IP == old.Status.PodIPs[0].IP {
 		p.Status.PodIPs = nil // an older client changed only the single address
 	}
 	podspec.DefaultPodIPs(&p.Status)
+}
+
+// keepObservedGenerations keeps what a client that does not know the field leaves
+// out.
+func keepObservedGenerations(now, was *corev1.PodStatus) {
+	fill.Zero(&now.ObservedGeneration, was.ObservedGeneration)
+	for i := range now.Conditions {
+		c := &now.Conditions[i]
+		if c.ObservedGeneration != 0 {
+			continue
+		}
+		for _, o := range was.Conditions {
+			if o.Type == c.Type {
+				c.ObservedGeneration = o.ObservedGeneration
+			}
+		}
+	}
 }

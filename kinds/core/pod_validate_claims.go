@@ -83,6 +83,11 @@ func validateHealth(statuses []corev1.ContainerStatus, specs []corev1.Container,
 				if !slices.Contains(healths, h.Health) {
 					errs = append(errs, field.NotSupported(p.Child("health"), h.Health, healths))
 				}
+				if m := h.Message; m != nil && *m == "" {
+					errs = append(errs, field.Required(p.Child("message"), "must be non-empty if specified"))
+				} else if m != nil && len(*m) > corev1.ResourceHealthMessageMaxLength {
+					errs = append(errs, field.TooLong(p.Child("message"), "", corev1.ResourceHealthMessageMaxLength))
+				}
 				if seen[h.ResourceID] {
 					errs = append(errs, field.Duplicate(p.Child("resourceID"), h.ResourceID))
 				}

@@ -2,21 +2,23 @@ package podspec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
 )
 
-const notForInit = "may not be set for init containers without restartPolicy=Always"
+const (
+	notForInit      = "may not be set for init containers without restartPolicy=Always"
+	noRestartPolicy = "must specify restartPolicy when restart rules are used"
+)
 
 func (v *validator) validateContainers(path *field.Path) (errs field.ErrorList) {
 	s := v.spec
 	names := map[string]bool{}
-	hostPorts := map[string]bool{}
 	if len(s.Containers) == 0 {
 		errs = append(errs, field.Required(path.Child("containers"), ""))
 	}
@@ -28,30 +30,25 @@ func (v *validator) validateContainers(path *field.Path) (errs field.ErrorList) 
 		}
 		names[c.Name] = true
 		errs = append(errs, v.validateRunning(c, p)...)
-		if c.RestartPolicy != nil {
-			errs = append(errs, check.OneOf(p.Child("restartPolicy"), *c.RestartPolicy,
-				corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
-		}
-		errs = append(errs, validateRestartRules(c, p)...)
-		if len(c.Ports) > 0 {
-			errs = append(errs, duplicateHostPorts(c.Ports, hostPorts, p.Child("ports"))...)
-		}
+		errs = append(errs, validateRestart(c, p)...)
 	}
+	errs = append(errs, duplicateHostPorts(s.Containers, path.Child("containers"))...)
 	for i := range s.InitContainers {
 		c, p := &s.InitContainers[i], path.Child("initContainers").Index(i)
 		errs = append(errs, v.validateContainer(c, p)...)
+		if c.RestartPolicy == nil && len(c.RestartPolicyRules) > 0 {
+			errs = append(errs, field.Required(p.Child("restartPolicy"), noRestartPolicy))
+		} else {
+			errs = append(errs, validateRestart(c, p)...)
+		}
 		if names[c.Name] {
 			errs = append(errs, field.Duplicate(p.Child("name"), c.Name))
 		} else if c.Name != "" {
 			names[c.Name] = true
 		}
-		if c.RestartPolicy != nil {
-			errs = append(errs, check.OneOf(p.Child("restartPolicy"), *c.RestartPolicy,
-				corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
-		}
-		errs = append(errs, validateRestartRules(c, p)...)
-		// Init containers follow one another, so only one alone can conflict.
-		errs = append(errs, duplicateHostPorts(c.Ports, map[string]bool{}, p.Child("ports"))...)
+		// Init containers follow one another, so only one alone can conflict; which
+		// upstream then takes for the first.
+		errs = append(errs, duplicateHostPorts(s.InitContainers[i:i+1], path.Child("initContainers"))...)
 		if IsSidecar(c) {
 			errs = append(errs, v.validateRunning(c, p)...)
 			continue
@@ -68,7 +65,10 @@ func (v *validator) validateContainers(path *field.Path) (errs field.ErrorList) 
 			}
 		}
 	}
-	return append(errs, v.validateEphemeral(names, path.Child("ephemeralContainers"))...)
+	if len(s.EphemeralContainers) == 0 {
+		return errs
+	}
+	return append(errs, v.validateEphemeral(path.Child("ephemeralContainers"))...)
 }
 
 // validateContainer checks what all containers have in common.
@@ -76,8 +76,6 @@ func (v *validator) validateContainer(c *corev1.Container, path *field.Path) fie
 	errs := check.RequiredName(path.Child("name"), c.Name, check.IsDNS1123Label)
 	if c.Image == "" {
 		errs = append(errs, field.Required(path.Child("image"), ""))
-	} else if v.Pod && c.Image != strings.TrimSpace(c.Image) {
-		errs = append(errs, field.Invalid(path.Child("image"), c.Image, "must not have leading or trailing whitespace"))
 	}
 	errs = append(errs, check.RequiredListed(path.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
 		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
@@ -87,7 +85,7 @@ func (v *validator) validateContainer(c *corev1.Container, path *field.Path) fie
 		errs = append(errs, validatePorts(c.Ports, path.Child("ports"))...)
 	}
 	if len(c.Env) > 0 {
-		errs = append(errs, v.validateEnv(c.Env, path.Child("env"))...)
+		errs = append(errs, validateEnv(c.Env, path.Child("env"))...)
 	}
 	if len(c.EnvFrom) > 0 {
 		errs = append(errs, validateEnvFrom(c.EnvFrom, path.Child("envFrom"))...)
@@ -104,7 +102,7 @@ func (v *validator) validateContainer(c *corev1.Container, path *field.Path) fie
 		errs = append(errs, ValidateResources(r, v.claims, path.Child("resources"))...)
 	}
 	if len(c.ResizePolicy) > 0 {
-		errs = append(errs, validateResizePolicy(c, path.Child("resizePolicy"))...)
+		errs = append(errs, validateResizePolicy(c, v.spec.RestartPolicy, path.Child("resizePolicy"))...)
 	}
 	if c.SecurityContext != nil {
 		errs = append(errs, validateSecurity(c.SecurityContext, v.spec, path.Child("securityContext"))...)
@@ -114,10 +112,7 @@ func (v *validator) validateContainer(c *corev1.Container, path *field.Path) fie
 
 // validateRunning checks what only containers that keep running have.
 func (v *validator) validateRunning(c *corev1.Container, path *field.Path) (errs field.ErrorList) {
-	var grace int64
-	if v.spec.TerminationGracePeriodSeconds != nil {
-		grace = *v.spec.TerminationGracePeriodSeconds
-	}
+	grace := v.spec.TerminationGracePeriodSeconds
 	if l := c.Lifecycle; l != nil {
 		p := path.Child("lifecycle")
 		if l.PostStart != nil {
@@ -126,8 +121,8 @@ func (v *validator) validateRunning(c *corev1.Container, path *field.Path) (errs
 		if l.PreStop != nil {
 			errs = append(errs, validateHandler(lifecycle(l.PreStop), grace, p.Child("preStop"))...)
 		}
-		if l.StopSignal != nil && (v.spec.OS == nil || v.spec.OS.Name == "") {
-			errs = append(errs, field.Forbidden(p.Child("stopSignal"), "may not be set for containers with empty `spec.os.name`"))
+		if l.StopSignal != nil {
+			errs = append(errs, validateStopSignal(*l.StopSignal, v.spec.OS, p.Child("stopSignal"))...)
 		}
 	}
 	if p := c.LivenessProbe; p != nil {
@@ -154,33 +149,86 @@ func (v *validator) validateRunning(c *corev1.Container, path *field.Path) (errs
 	return errs
 }
 
-func validateRestartRules(c *corev1.Container, path *field.Path) (errs field.ErrorList) {
-	if len(c.RestartPolicyRules) == 0 {
-		return nil
+// linuxSignals are the signals by the names that Linux has for them: in order,
+// as the error lists them.
+var linuxSignals = func() (all []corev1.Signal) {
+	for _, name := range strings.Fields("ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX") {
+		all = append(all, corev1.Signal("SIG"+name))
 	}
-	if c.RestartPolicy == nil {
-		errs = append(errs, field.Required(path.Child("restartPolicy"), "must specify restartPolicy when restart rules are used"))
+	for n := range 15 {
+		all = append(all, corev1.Signal(fmt.Sprintf("SIGRTMIN+%d", n+1)))
+		if n < 14 {
+			all = append(all, corev1.Signal(fmt.Sprintf("SIGRTMAX-%d", n+1)))
+		}
+	}
+	slices.Sort(all)
+	return all
+}()
+
+func validateStopSignal(signal corev1.Signal, os *corev1.PodOS, path *field.Path) field.ErrorList {
+	switch {
+	case os == nil:
+		return field.ErrorList{field.Forbidden(path, "may not be set for containers with empty `spec.os.name`")}
+	case os.Name == corev1.Windows:
+		return check.OneOf(path, signal, corev1.SIGKILL, corev1.SIGTERM)
+	case os.Name == corev1.Linux:
+		return check.Listed(path, signal, linuxSignals...)
+	}
+	return nil
+}
+
+// validateRestart checks when a container of its own policy is run again.
+func validateRestart(c *corev1.Container, path *field.Path) (errs field.ErrorList) {
+	rules := c.RestartPolicyRules
+	switch {
+	case c.RestartPolicy == nil && len(rules) == 0:
+		return nil
+	case c.RestartPolicy == nil:
+		errs = append(errs, field.Required(path.Child("restartPolicy"), noRestartPolicy))
+	default:
+		errs = append(errs, check.OneOf(path.Child("restartPolicy"), *c.RestartPolicy,
+			corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
 	}
 	path = path.Child("restartPolicyRules")
-	if n := len(c.RestartPolicyRules); n > 20 {
+	if n := len(rules); n > 20 {
 		errs = append(errs, field.TooMany(path, n, 20))
 	}
-	for i, r := range c.RestartPolicyRules {
+	for i, r := range rules {
 		p := path.Index(i)
-		errs = append(errs, check.RequiredOneOf(p.Child("action"), r.Action,
-			corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)...)
+		if r.Action != corev1.ContainerRestartRuleActionRestart && r.Action != corev1.ContainerRestartRuleActionRestartAllContainers {
+			// Upstream leaves out the younger of the two.
+			errs = append(errs, field.NotSupported(p.Child("action"), r.Action, []corev1.ContainerRestartRuleAction{corev1.ContainerRestartRuleActionRestart}))
+		}
 		if r.ExitCodes == nil {
 			errs = append(errs, field.Required(p.Child("exitCodes"), "must be specified"))
 			continue
 		}
 		p = p.Child("exitCodes")
-		errs = append(errs, check.RequiredOneOf(p.Child("operator"), r.ExitCodes.Operator,
+		errs = append(errs, check.OneOf(p.Child("operator"), r.ExitCodes.Operator,
 			corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)...)
 		if n := len(r.ExitCodes.Values); n > 255 {
 			errs = append(errs, field.TooMany(p.Child("values"), n, 255))
 		}
 	}
 	return errs
+}
+
+// Restarts says whether a container that ended is run again: as its own rules
+// say, else its own policy, else the pod's.
+func Restarts(c *corev1.Container, s *corev1.PodSpec, code int32) bool {
+	policy := s.RestartPolicy
+	if c.RestartPolicy != nil {
+		for _, r := range c.RestartPolicyRules {
+			if x := r.ExitCodes; x != nil && slices.Contains(x.Values, code) == (x.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
+				if r.Action == corev1.ContainerRestartRuleActionRestart {
+					return true
+				}
+				break
+			}
+		}
+		policy = corev1.RestartPolicy(*c.RestartPolicy)
+	}
+	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && code != 0
 }
 
 func validatePorts(ports []corev1.ContainerPort, path *field.Path) (errs field.ErrorList) {
@@ -192,7 +240,9 @@ func validatePorts(ports []corev1.ContainerPort, path *field.Path) (errs field.E
 			if len(bad) == 0 && names[port.Name] {
 				bad = append(bad, field.Duplicate(p.Child("name"), port.Name))
 			}
-			names[port.Name] = true
+			if len(bad) == 0 {
+				names[port.Name] = true
+			}
 			errs = append(errs, bad...)
 		}
 		if port.ContainerPort == 0 {
@@ -204,39 +254,45 @@ func validatePorts(ports []corev1.ContainerPort, path *field.Path) (errs field.E
 			errs = append(errs, check.Port(p.Child("hostPort"), port.HostPort)...)
 		}
 		errs = append(errs, check.RequiredOneOf(p.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)...)
-		if port.HostIP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("hostIP"), port.HostIP, true, nil)...)
+	}
+	return errs
+}
+
+// duplicateHostPorts reports what containers that run together take twice of the
+// node.
+func duplicateHostPorts(containers []corev1.Container, path *field.Path) (errs field.ErrorList) {
+	var taken map[string]bool
+	for i := range containers {
+		for j, p := range containers[i].Ports {
+			if p.HostPort == 0 {
+				continue
+			}
+			if taken == nil {
+				taken = map[string]bool{}
+			}
+			id := fmt.Sprintf("%s/%s/%d", p.Protocol, p.HostIP, p.HostPort)
+			if taken[id] {
+				errs = append(errs, field.Duplicate(path.Index(i).Child("ports").Index(j).Child("hostPort"), id))
+			}
+			taken[id] = true
 		}
 	}
 	return errs
 }
 
-func duplicateHostPorts(ports []corev1.ContainerPort, taken map[string]bool, path *field.Path) (errs field.ErrorList) {
-	for i, p := range ports {
-		if p.HostPort == 0 {
-			continue
-		}
-		id := fmt.Sprintf("%s/%s/%d", p.Protocol, p.HostIP, p.HostPort)
-		if taken[id] {
-			errs = append(errs, field.Duplicate(path.Index(i).Child("hostPort"), id))
-		}
-		taken[id] = true
-	}
-	return errs
-}
-
-func (v *validator) validateEphemeral(names map[string]bool, path *field.Path) (errs field.ErrorList) {
+func (v *validator) validateEphemeral(path *field.Path) (errs field.ErrorList) {
 	const notHere = "cannot be set for an Ephemeral Container"
-	others := map[string]bool{}
+	others, names := map[string]bool{}, map[string]bool{}
 	for _, list := range [][]corev1.Container{v.spec.Containers, v.spec.InitContainers} {
 		for i := range list {
-			others[list[i].Name] = true
+			others[list[i].Name], names[list[i].Name] = true, true
 		}
 	}
 	for i := range v.spec.EphemeralContainers {
 		e, p := &v.spec.EphemeralContainers[i], path.Index(i)
 		c := corev1.Container(e.EphemeralContainerCommon)
 		errs = append(errs, v.validateContainer(&c, p)...)
+		errs = append(errs, validateImage(c.Image, func() *field.Path { return p })...)
 		if names[c.Name] {
 			errs = append(errs, field.Duplicate(p.Child("name"), c.Name))
 		}
@@ -248,10 +304,10 @@ func (v *validator) validateEphemeral(names map[string]bool, path *field.Path) (
 			set  bool
 			name string
 		}{
-			{len(c.Ports) > 0, "ports"}, {c.LivenessProbe != nil, "livenessProbe"}, {c.ReadinessProbe != nil, "readinessProbe"},
+			{c.Ports != nil, "ports"}, {c.Resources.Limits != nil || c.Resources.Requests != nil || c.Resources.Claims != nil, "resources"},
+			{c.ResizePolicy != nil, "resizePolicy"}, {c.RestartPolicy != nil, "restartPolicy"}, {c.RestartPolicyRules != nil, "restartPolicyRules"},
+			{c.LivenessProbe != nil, "livenessProbe"}, {c.ReadinessProbe != nil, "readinessProbe"},
 			{c.StartupProbe != nil, "startupProbe"}, {c.Lifecycle != nil, "lifecycle"},
-			{len(c.Resources.Limits)+len(c.Resources.Requests)+len(c.Resources.Claims) > 0, "resources"},
-			{c.RestartPolicy != nil, "restartPolicy"}, {len(c.ResizePolicy) > 0, "resizePolicy"},
 		} {
 			if f.set {
 				errs = append(errs, field.Forbidden(p.Child(f.name), notHere))

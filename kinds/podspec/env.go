@@ -33,7 +33,7 @@ var (
 	}
 )
 
-func (v *validator) validateEnv(env []corev1.EnvVar, path *field.Path) (errs field.ErrorList) {
+func validateEnv(env []corev1.EnvVar, path *field.Path) (errs field.ErrorList) {
 	for i := range env {
 		e, p := &env[i], path.Index(i)
 		errs = append(errs, check.RequiredName(p.Child("name"), e.Name, utilvalidation.IsRelaxedEnvVarName)...)
@@ -60,7 +60,7 @@ func (v *validator) validateEnv(env []corev1.EnvVar, path *field.Path) (errs fie
 		}
 		if ref := from.FileKeyRef; ref != nil {
 			sources++
-			errs = append(errs, v.validateFileRef(ref, p.Child("fileKeyRef"))...)
+			errs = append(errs, validateFileRef(ref, p.Child("fileKeyRef"))...)
 		}
 		switch {
 		case sources == 0:
@@ -76,26 +76,22 @@ func (v *validator) validateEnv(env []corev1.EnvVar, path *field.Path) (errs fie
 
 func subdomain(name string) []string { return validation.NameIsDNSSubdomain(name, false) }
 
+// subdomainPrefix lets a name end in a hyphen, as upstream does for whole sources
+// of variables.
+func subdomainPrefix(name string) []string { return validation.NameIsDNSSubdomain(name, true) }
+
 func validateKeyRef(name, key string, path *field.Path) field.ErrorList {
 	errs := check.Rule(path.Child("name"), name, subdomain)
 	return append(errs, check.RequiredName(path.Child("key"), key, utilvalidation.IsConfigMapKey)...)
 }
 
-func (v *validator) validateFileRef(ref *corev1.FileKeySelector, path *field.Path) field.ErrorList {
-	errs := check.Required(path.Child("volumeName"), ref.VolumeName, "")
-	if ref.VolumeName != "" {
-		if source, ok := v.volumes[ref.VolumeName]; !ok {
-			errs = append(errs, field.NotFound(path.Child("volumeName"), ref.VolumeName))
-		} else if source.EmptyDir == nil {
-			errs = append(errs, field.Invalid(path.Child("volumeName"), ref.VolumeName, "must refer to an `emptyDir` volume"))
-		}
-	}
+func validateFileRef(ref *corev1.FileKeySelector, path *field.Path) field.ErrorList {
+	errs := check.RequiredName(path.Child("key"), ref.Key, utilvalidation.IsRelaxedEnvVarName)
+	errs = append(errs, check.RequiredName(path.Child("volumeName"), ref.VolumeName, check.IsDNS1123Label)...)
 	if ref.Path == "" {
-		errs = append(errs, field.Required(path.Child("path"), ""))
-	} else {
-		errs = append(errs, check.OwnPath(path.Child("path"), ref.Path)...)
+		return append(errs, field.Required(path.Child("path"), ""))
 	}
-	return append(errs, check.RequiredName(path.Child("key"), ref.Key, utilvalidation.IsRelaxedEnvVarName)...)
+	return append(errs, check.NoBacksteps(path.Child("path"), ref.Path)...)
 }
 
 func validateEnvFrom(list []corev1.EnvFromSource, path *field.Path) (errs field.ErrorList) {
@@ -107,11 +103,11 @@ func validateEnvFrom(list []corev1.EnvFromSource, path *field.Path) (errs field.
 		sources := 0
 		if e.ConfigMapRef != nil {
 			sources++
-			errs = append(errs, check.RequiredName(p.Child("configMapRef", "name"), e.ConfigMapRef.Name, subdomain)...)
+			errs = append(errs, check.RequiredName(p.Child("configMapRef", "name"), e.ConfigMapRef.Name, subdomainPrefix)...)
 		}
 		if e.SecretRef != nil {
 			sources++
-			errs = append(errs, check.RequiredName(p.Child("secretRef", "name"), e.SecretRef.Name, subdomain)...)
+			errs = append(errs, check.RequiredName(p.Child("secretRef", "name"), e.SecretRef.Name, subdomainPrefix)...)
 		}
 		switch {
 		case sources == 0:
@@ -133,16 +129,14 @@ func validateFieldRef(ref *corev1.ObjectFieldSelector, allowed []string, path *f
 	if ref.APIVersion != "v1" {
 		return field.ErrorList{field.Invalid(path.Child("fieldPath"), ref.FieldPath, "error converting fieldPath: unsupported pod version: "+ref.APIVersion)}
 	}
-	name, key, subscripted := strings.Cut(ref.FieldPath, "['")
-	if subscripted && strings.HasSuffix(key, "']") {
-		key = strings.TrimSuffix(key, "']")
+	if name, key, ok := strings.Cut(strings.TrimSuffix(ref.FieldPath, "']"), "['"); ok && name != "" && strings.HasSuffix(ref.FieldPath, "']") {
 		switch name {
 		case "metadata.annotations":
-			return check.Rule(path, key, func(s string) []string { return check.IsQualifiedName(strings.ToLower(s)) })
+			return check.Rule(path, strings.ToLower(key), check.IsQualifiedName)
 		case "metadata.labels":
 			return check.Rule(path, key, check.IsQualifiedName)
 		}
-		return field.ErrorList{field.Invalid(path, name, "does not support subscript")}
+		return field.ErrorList{field.Invalid(path.Child("fieldPath"), ref.FieldPath, "error converting fieldPath: field label does not support subscript: "+ref.FieldPath)}
 	}
 	if !slices.Contains(podFields, ref.FieldPath) {
 		return field.ErrorList{field.Invalid(path.Child("fieldPath"), ref.FieldPath, "error converting fieldPath: field label not supported: "+ref.FieldPath)}
@@ -157,18 +151,16 @@ func validateFieldRef(ref *corev1.ObjectFieldSelector, allowed []string, path *f
 // validateResourceRef checks a resourceFieldRef; inVolume says whether it
 // stands in a volume, where it must name its container.
 func validateResourceRef(ref *corev1.ResourceFieldSelector, inVolume bool, path *field.Path) field.ErrorList {
-	if inVolume && ref.ContainerName == "" {
-		return field.ErrorList{field.Required(path.Child("containerName"), "")}
+	var errs field.ErrorList
+	switch {
+	case inVolume && ref.ContainerName == "":
+		errs = append(errs, field.Required(path.Child("containerName"), ""))
+	case ref.Resource == "":
+		errs = append(errs, field.Required(path.Child("resource"), ""))
+	case !strings.HasPrefix(ref.Resource, "limits.hugepages-") && !strings.HasPrefix(ref.Resource, "requests.hugepages-"):
+		errs = append(errs, check.OneOf(path.Child("resource"), ref.Resource, resourceFields...)...)
 	}
-	if ref.Resource == "" {
-		return field.ErrorList{field.Required(path.Child("resource"), "")}
-	}
-	if !strings.HasPrefix(ref.Resource, "limits.hugepages-") && !strings.HasPrefix(ref.Resource, "requests.hugepages-") {
-		if errs := check.OneOf(path.Child("resource"), ref.Resource, resourceFields...); len(errs) > 0 {
-			return errs
-		}
-	}
-	return validateDivisor(ref.Resource, ref.Divisor, path)
+	return append(errs, validateDivisor(ref.Resource, ref.Divisor, path)...)
 }
 
 var byteDivisors = []string{"1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"}
@@ -179,21 +171,23 @@ func validateDivisor(name string, divisor resource.Quantity, path *field.Path) f
 	}
 	s := divisor.String()
 	path = path.Child("divisor")
+	what := ""
 	switch {
-	case strings.HasSuffix(name, ".cpu"):
+	case name == "limits.cpu" || name == "requests.cpu":
 		if s != "1m" && s != "1" {
 			return field.ErrorList{field.Invalid(path, name, "only divisor's values 1m and 1 are supported with the cpu resource")}
 		}
-	case !slices.Contains(byteDivisors, s):
-		_, short, _ := strings.Cut(name, ".")
-		if strings.HasPrefix(short, "hugepages-") {
-			short = "hugepages"
-		}
-		if short == "ephemeral-storage" {
-			short = "local ephemeral storage"
-		}
-		return field.ErrorList{field.Invalid(path, name,
-			fmt.Sprintf("only divisor's values %s are supported with the %s resource", strings.Join(byteDivisors, ", "), short))}
+		return nil
+	case name == "limits.memory" || name == "requests.memory":
+		what = "memory"
+	case name == "limits.ephemeral-storage" || name == "requests.ephemeral-storage":
+		what = "local ephemeral storage"
+	case strings.HasPrefix(name, "limits.hugepages-") || strings.HasPrefix(name, "requests.hugepages-"):
+		what = "hugepages"
 	}
-	return nil
+	if what == "" || slices.Contains(byteDivisors, s) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, name,
+		fmt.Sprintf("only divisor's values %s are supported with the %s resource", strings.Join(byteDivisors, ", "), what))}
 }

@@ -10,7 +10,7 @@ import (
 	"sagong/kinds/check"
 )
 
-func validateProbe(p *corev1.Probe, grace int64, path *field.Path) field.ErrorList {
+func validateProbe(p *corev1.Probe, grace *int64, path *field.Path) field.ErrorList {
 	errs := validateHandler(handler{exec: p.Exec, http: p.HTTPGet, tcp: p.TCPSocket, grpc: p.GRPC}, grace, path)
 	for _, f := range [...]struct {
 		name string
@@ -42,7 +42,7 @@ func lifecycle(h *corev1.LifecycleHandler) handler {
 	return handler{exec: h.Exec, http: h.HTTPGet, tcp: h.TCPSocket, sleep: h.Sleep}
 }
 
-func validateHandler(h handler, grace int64, path *field.Path) (errs field.ErrorList) {
+func validateHandler(h handler, grace *int64, path *field.Path) (errs field.ErrorList) {
 	n := 0
 	one := func(name string, check func(*field.Path) field.ErrorList) {
 		if n > 0 {
@@ -71,8 +71,8 @@ func validateHandler(h handler, grace int64, path *field.Path) (errs field.Error
 	}
 	if h.sleep != nil {
 		one("sleep", func(p *field.Path) field.ErrorList {
-			if s := h.sleep.Seconds; s < 0 || s > grace {
-				return field.ErrorList{field.Invalid(p, s, fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", grace))}
+			if s := h.sleep.Seconds; grace != nil && (s < 0 || s > *grace) {
+				return field.ErrorList{field.Invalid(p, s, fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", *grace))}
 			}
 			return nil
 		})

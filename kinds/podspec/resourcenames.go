@@ -16,15 +16,15 @@ func podLevelResource(name corev1.ResourceName) bool {
 	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || isHugePage(name)
 }
 
-// native says whether Kubernetes itself gives the name a meaning.
-func native(name string) bool {
+// Native says whether Kubernetes itself gives the name a meaning.
+func Native(name string) bool {
 	return !strings.Contains(name, "/") || strings.Contains(name, corev1.ResourceDefaultNamespacePrefix)
 }
 
 // extended says whether the name is that of a resource devices or
 // administrators provide.
 func extended(name string) bool {
-	return !native(name) && !strings.HasPrefix(name, corev1.DefaultResourceRequestsPrefix)
+	return !Native(name) && !strings.HasPrefix(name, corev1.DefaultResourceRequestsPrefix)
 }
 
 // ValidExtended says whether an extended resource's name also works in quotas,
@@ -35,7 +35,7 @@ func ValidExtended(name string) bool {
 
 // mayOvercommit says whether limits may add up to more than there is.
 func mayOvercommit(name string) bool {
-	return native(name) && !isHugePage(corev1.ResourceName(name))
+	return Native(name) && !isHugePage(corev1.ResourceName(name))
 }
 
 func forContainers(name string) bool {
@@ -62,7 +62,7 @@ func integer(name string) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(name, "count/")
+	return false
 }
 
 // Standard says whether a name without a domain is one of Kubernetes' own.

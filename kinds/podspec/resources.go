@@ -2,12 +2,14 @@ package podspec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	resourcehelper "k8s.io/component-helpers/resource"
 
 	"sagong/kinds/check"
 )
@@ -20,40 +22,40 @@ const (
 // ValidateResources checks what a container requests and is limited to. claims
 // holds the names of the pod's resource claims.
 func ValidateResources(r *corev1.ResourceRequirements, claims map[string]bool, path *field.Path) field.ErrorList {
-	errs := validateRequirements(r, path)
-	seen := map[corev1.ResourceClaim]bool{}
-	for i, c := range r.Claims {
-		p := path.Child("claims").Index(i)
-		switch {
-		case c.Name == "":
-			errs = append(errs, field.Required(p.Child("name"), ""))
-		case !claims[c.Name]:
-			errs = append(errs, field.NotFound(p.Child("name"), c.Name))
-		}
-		if c.Request != "" {
-			errs = append(errs, check.Rule(p.Child("request"), c.Request, check.IsDNS1123Label)...)
-		}
-		if c.Name != "" && (seen[c] || seen[corev1.ResourceClaim{Name: c.Name}]) {
-			errs = append(errs, field.Duplicate(p, c.Name))
-		}
-		seen[c] = true
-	}
-	return errs
+	return validateRequirements(r, validateContainerName, claims, path)
 }
 
-func validateRequirements(r *corev1.ResourceRequirements, path *field.Path) (errs field.ErrorList) {
+// ValidateOverhead checks what a pod takes beyond its containers.
+func ValidateOverhead(l corev1.ResourceList, path *field.Path) field.ErrorList {
+	return ValidateResources(&corev1.ResourceRequirements{Limits: l}, nil, path)
+}
+
+func validateRequirements(r *corev1.ResourceRequirements, nameRule func(string, *field.Path) field.ErrorList, claims map[string]bool, path *field.Path) (errs field.ErrorList) {
 	limits, requests := path.Child("limits"), path.Child("requests")
-	errs = append(errs, validateContainerList(r.Limits, limits)...)
 	huge, base := false, false
-	for name := range r.Limits {
-		huge = huge || isHugePage(name)
+	amount := func(name corev1.ResourceName, q resource.Quantity, p *field.Path) {
+		errs = append(errs, nameRule(string(name), p)...)
+		errs = append(errs, ValidateQuantity(string(name), q, p)...)
+	}
+	// pages comes after what is said of requests and limits together.
+	pages := func(name corev1.ResourceName, q resource.Quantity, p *field.Path) {
 		base = base || name == corev1.ResourceCPU || name == corev1.ResourceMemory
+		if !isHugePage(name) {
+			return
+		}
+		huge = true
+		if !wholePages(name, q) {
+			errs = append(errs, field.Invalid(p, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), name)))
+		}
+	}
+	for _, name := range sortedNames(r.Limits) {
+		p := limits.Key(string(name))
+		amount(name, r.Limits[name], p)
+		pages(name, r.Limits[name], p)
 	}
 	for _, name := range sortedNames(r.Requests) {
-		q := r.Requests[name]
-		p := requests.Key(string(name))
-		errs = append(errs, validateContainerName(string(name), p)...)
-		errs = append(errs, ValidateQuantity(string(name), q, p)...)
+		q, p := r.Requests[name], requests.Key(string(name))
+		amount(name, q, p)
 		limit, limited := r.Limits[name]
 		switch {
 		case limited && !mayOvercommit(string(name)) && q.Cmp(limit) != 0:
@@ -63,21 +65,60 @@ func validateRequirements(r *corev1.ResourceRequirements, path *field.Path) (err
 		case !limited && !mayOvercommit(string(name)):
 			errs = append(errs, field.Required(limits, "Limit must be set for non overcommitable resources"))
 		}
-		huge = huge || isHugePage(name)
-		base = base || name == corev1.ResourceCPU || name == corev1.ResourceMemory
+		pages(name, q, p)
 	}
 	if huge && !base {
 		errs = append(errs, field.Forbidden(path, "HugePages require cpu or memory"))
 	}
+	if len(r.Claims) > 0 {
+		errs = append(errs, validateClaimNames(r.Claims, claims, path.Child("claims"))...)
+	}
 	return errs
 }
 
-// validateContainerList checks a list such as containers, limits and overhead
-// have.
-func validateContainerList(l corev1.ResourceList, path *field.Path) (errs field.ErrorList) {
-	for _, name := range sortedNames(l) {
-		errs = append(errs, validateContainerName(string(name), path.Key(string(name)))...)
-		errs = append(errs, ValidateQuantity(string(name), l[name], path.Key(string(name)))...)
+// wholePages says whether an amount of huge pages is a whole number of them.
+func wholePages(name corev1.ResourceName, q resource.Quantity) bool {
+	size, err := resource.ParseQuantity(strings.TrimPrefix(string(name), corev1.ResourceHugePagesPrefix))
+	return err == nil && size.Sign() > 0 && size.MilliValue()%1000 == 0 && q.Value()%size.Value() == 0
+}
+
+// validateClaimNames checks which of the pod's claims a container has a share
+// of: each once, as a whole or by requests.
+func validateClaimNames(list []corev1.ResourceClaim, claims map[string]bool, path *field.Path) (errs field.ErrorList) {
+	seen := map[string]bool{}
+	for i, c := range list {
+		p := path.Index(i)
+		if c.Name == "" {
+			errs = append(errs, field.Required(p, ""))
+			continue
+		}
+		if seen[c.Name] {
+			errs = append(errs, field.Duplicate(p, c.Name))
+		} else {
+			key := c.Name
+			if c.Request != "" {
+				errs = append(errs, check.Rule(p.Child("request"), c.Request, check.IsDNS1123Label)...)
+				key += "/" + c.Request
+			}
+			if seen[key] {
+				errs = append(errs, field.Duplicate(p, key))
+			} else if c.Request == "" {
+				for other := range seen {
+					if strings.HasPrefix(other, c.Name+"/") {
+						errs = append(errs, field.Duplicate(p, c.Name))
+					}
+				}
+			}
+			seen[key] = true
+		}
+		if !claims[c.Name] {
+			missing := field.NotFound(p, c.Name)
+			missing.Detail = "must be one of the names in pod.spec.resourceClaims which is empty"
+			if len(claims) > 0 {
+				missing.Detail = "must be one of the names in pod.spec.resourceClaims: " + strings.Join(slices.Sorted(maps.Keys(claims)), ", ")
+			}
+			errs = append(errs, missing)
+		}
 	}
 	return errs
 }
@@ -85,42 +126,43 @@ func validateContainerList(l corev1.ResourceList, path *field.Path) (errs field.
 // validatePodResources checks requests and limits of the pod as a whole.
 func validatePodResources(s *corev1.PodSpec, path *field.Path) (errs field.ErrorList) {
 	r := s.Resources
-	if r == nil {
-		return nil
+	if s.OS != nil && s.OS.Name == corev1.Windows {
+		return field.ErrorList{field.Forbidden(path, "may not be set for a windows pod")}
 	}
-	if len(r.Claims) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("claims"), "may not be set for Resources at pod-level"))
+	if r.Claims != nil {
+		errs = append(errs, field.Forbidden(path.Child("claims"), "claims may not be set for Resources at pod-level"))
 	}
-	for _, l := range []struct {
-		name string
-		list corev1.ResourceList
-	}{{"limits", r.Limits}, {"requests", r.Requests}} {
-		for _, name := range sortedNames(l.list) {
-			if !podLevelResource(name) {
-				errs = append(errs, field.NotSupported(path.Child(l.name).Key(string(name)), string(name), []string{"cpu", "hugepages-", "memory"}))
-			}
+	claims := map[string]bool{}
+	for _, c := range s.ResourceClaims {
+		if c.Name != "" {
+			claims[c.Name] = true
 		}
 	}
-	errs = append(errs, validateRequirements(r, path)...)
-	sum := ContainerRequests(s)
+	errs = append(errs, validateRequirements(r, validatePodName, claims, path)...)
+	pod := &corev1.Pod{Spec: *s}
+	sum := resourcehelper.AggregateContainerRequests(pod, resourcehelper.PodResourcesOptions{})
 	for _, name := range sortedNames(sum) {
 		have, ok := r.Requests[name]
-		if want := sum[name]; ok && podLevelResource(name) && want.Cmp(have) > 0 {
+		if want := sum[name]; ok && want.Cmp(have) > 0 {
 			errs = append(errs, field.Invalid(path.Child("requests").Key(string(name)), have.String(),
 				fmt.Sprintf("must be greater than or equal to aggregate container requests of %s", want.String())))
 		}
 	}
-	for _, group := range []struct {
-		name string
-		list []corev1.Container
-	}{{"initContainers", s.InitContainers}, {"containers", s.Containers}} {
-		for i := range group.list {
-			for _, name := range sortedNames(group.list[i].Resources.Limits) {
-				limit := group.list[i].Resources.Limits[name]
-				if most, ok := r.Limits[name]; ok && limit.Cmp(most) > 0 {
-					p := path.Root().Child(group.name).Index(i).Child("resources", "limits").Key(string(name))
-					errs = append(errs, field.Invalid(p, limit.String(), "must be less than or equal to pod limits of "+most.String()))
-				}
+	// Huge pages are not given out twice, so that limits add up too.
+	sum = resourcehelper.AggregateContainerLimits(pod, resourcehelper.PodResourcesOptions{})
+	for _, name := range sortedNames(sum) {
+		have, ok := r.Limits[name]
+		if want := sum[name]; ok && isHugePage(name) && want.Cmp(have) > 0 {
+			errs = append(errs, field.Invalid(path.Child("limits").Key(string(name)), have.String(),
+				fmt.Sprintf("must be greater than or equal to aggregate container limits of %s", want.String())))
+		}
+	}
+	for i := range s.Containers {
+		for _, name := range sortedNames(s.Containers[i].Resources.Limits) {
+			limit := s.Containers[i].Resources.Limits[name]
+			if most, ok := r.Limits[name]; ok && limit.Cmp(most) > 0 {
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Key(string(name)).Child("limits"), limit.String(),
+					"must be less than or equal to pod limits of "+most.String()))
 			}
 		}
 	}
@@ -140,8 +182,8 @@ func sortedNames(l corev1.ResourceList) []corev1.ResourceName {
 // where the resource comes in pieces.
 func ValidateQuantity(name string, q resource.Quantity, path *field.Path) field.ErrorList {
 	errs := check.Quantity(path, q)
-	if (integer(name) || extended(name)) && q.MilliValue()%1000 != 0 {
-		errs = append(errs, field.Invalid(path, q.String(), notInteger))
+	if (integer(name) || ValidExtended(name)) && q.MilliValue()%1000 != 0 {
+		errs = append(errs, field.Invalid(path, q, notInteger))
 	}
 	return errs
 }
@@ -155,34 +197,45 @@ func ValidateName(name string, path *field.Path) field.ErrorList {
 	return errs
 }
 
+// ValidateContainerName checks the name of a resource that containers have.
+func ValidateContainerName(name string, path *field.Path) field.ErrorList {
+	return validateContainerName(name, path)
+}
+
 func validateContainerName(name string, path *field.Path) field.ErrorList {
-	errs := check.Rule(path, name, check.IsQualifiedName)
-	if len(errs) > 0 {
-		return errs
-	}
+	errs := ValidateName(name, path)
 	switch {
-	case !strings.Contains(name, "/"):
-		if !Standard(name) {
-			errs = append(errs, field.Invalid(path, name, notStandard))
-		}
+	case strings.Count(name, "/") == 0:
 		if !forContainers(name) {
 			errs = append(errs, field.Invalid(path, name, "must be a standard resource for containers"))
 		}
-	case !native(name) && !ValidExtended(name):
+	case !Native(name) && !ValidExtended(name):
 		errs = append(errs, field.Invalid(path, name, "doesn't follow extended resource name standard"))
 	}
 	return errs
 }
 
-func validateResizePolicy(c *corev1.Container, path *field.Path) (errs field.ErrorList) {
+// validatePodName checks the name of a resource that a pod has as a whole.
+func validatePodName(name string, path *field.Path) field.ErrorList {
+	errs := ValidateName(name, path)
+	if len(errs) == 0 && !podLevelResource(corev1.ResourceName(name)) {
+		errs = append(errs, field.NotSupported(path, name, []string{"cpu", "hugepages-", "memory"}))
+	}
+	return errs
+}
+
+func validateResizePolicy(c *corev1.Container, restart corev1.RestartPolicy, path *field.Path) (errs field.ErrorList) {
 	seen := map[corev1.ResourceName]bool{}
 	for i, p := range c.ResizePolicy {
 		if seen[p.ResourceName] {
 			errs = append(errs, field.Duplicate(path.Index(i), p.ResourceName))
 		}
 		seen[p.ResourceName] = true
-		errs = append(errs, check.RequiredOneOf(path.Index(i).Child("resourceName"), p.ResourceName, corev1.ResourceCPU, corev1.ResourceMemory)...)
-		errs = append(errs, check.RequiredOneOf(path.Index(i).Child("restartPolicy"), p.RestartPolicy, corev1.NotRequired, corev1.RestartContainer)...)
+		errs = append(errs, check.RequiredOneOf(path, p.ResourceName, corev1.ResourceCPU, corev1.ResourceMemory)...)
+		errs = append(errs, check.RequiredOneOf(path, p.RestartPolicy, corev1.NotRequired, corev1.RestartContainer)...)
+		if restart == corev1.RestartPolicyNever && p.RestartPolicy != corev1.NotRequired {
+			errs = append(errs, field.Invalid(path, p.RestartPolicy, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
+		}
 	}
 	return errs
 }

@@ -3,6 +3,7 @@ package podspec
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -26,7 +27,7 @@ func validateAffinity(a *corev1.Affinity, path *field.Path) (errs field.ErrorLis
 		for i, t := range n.PreferredDuringSchedulingIgnoredDuringExecution {
 			p := p.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
 			errs = append(errs, validateWeight(t.Weight, p)...)
-			errs = append(errs, ValidateNodeSelectorTerm(&t.Preference, p.Child("preference"))...)
+			errs = append(errs, validateNodeSelectorTerm(&t.Preference, true, p.Child("preference"))...)
 		}
 	}
 	if n := a.PodAffinity; n != nil {
@@ -58,7 +59,12 @@ func ValidateNodeSelector(s *corev1.NodeSelector, path *field.Path) (errs field.
 }
 
 // ValidateNodeSelectorTerm checks requirements which must all match a node.
-func ValidateNodeSelectorTerm(t *corev1.NodeSelectorTerm, path *field.Path) (errs field.ErrorList) {
+func ValidateNodeSelectorTerm(t *corev1.NodeSelectorTerm, path *field.Path) field.ErrorList {
+	return validateNodeSelectorTerm(t, false, path)
+}
+
+// validateNodeSelectorTerm spares the values of what is only preferred.
+func validateNodeSelectorTerm(t *corev1.NodeSelectorTerm, anyValue bool, path *field.Path) (errs field.ErrorList) {
 	for i, r := range t.MatchExpressions {
 		p := path.Child("matchExpressions").Index(i)
 		switch r.Operator {
@@ -79,7 +85,9 @@ func ValidateNodeSelectorTerm(t *corev1.NodeSelectorTerm, path *field.Path) (err
 		}
 		errs = append(errs, check.LabelName(p.Child("key"), r.Key)...)
 		for j, v := range r.Values {
-			errs = append(errs, check.Rule(p.Child("values").Index(j), v, utilvalidation.IsValidLabelValue)...)
+			if !anyValue {
+				errs = append(errs, check.Rule(p.Child("values").Index(j), v, utilvalidation.IsValidLabelValue)...)
+			}
 		}
 	}
 	for i, r := range t.MatchFields {
@@ -122,17 +130,49 @@ func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorLis
 	for _, name := range t.Namespaces {
 		errs = append(errs, check.Name(path.Child("namespace"), name, validation.ValidateNamespaceName)...)
 	}
-	errs = append(errs, validateLabelKeys(path.Child("matchLabelKeys"), t.MatchLabelKeys, t.LabelSelector)...)
-	errs = append(errs, validateLabelKeys(path.Child("mismatchLabelKeys"), t.MismatchLabelKeys, t.LabelSelector)...)
-	for i, k := range t.MatchLabelKeys {
-		if slices.Contains(t.MismatchLabelKeys, k) {
-			errs = append(errs, field.Invalid(path.Child("matchLabelKeys").Index(i), k, "exists in both matchLabelKeys and mismatchLabelKeys"))
-		}
-	}
+	errs = append(errs, validateMatchLabelKeys(path, t.MatchLabelKeys, t.MismatchLabelKeys, t.LabelSelector)...)
 	if t.TopologyKey == "" {
 		errs = append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
 	}
 	return append(errs, check.LabelName(path.Child("topologyKey"), t.TopologyKey)...)
+}
+
+// validateMatchLabelKeys checks the keys whose values are the pod's own. A pod's
+// own requirements are in the selector by now, so that a key which is there twice
+// was given twice.
+func validateMatchLabelKeys(path *field.Path, match, mismatch []string, selector *metav1.LabelSelector) (errs field.ErrorList) {
+	if len(match)+len(mismatch) == 0 {
+		return nil
+	}
+	errs = append(errs, validateLabelKeys(path.Child("matchLabelKeys"), match, selector)...)
+	errs = append(errs, validateLabelKeys(path.Child("mismatchLabelKeys"), mismatch, selector)...)
+	if selector != nil {
+		seen := map[string]bool{}
+		for key := range selector.MatchLabels {
+			seen[key] = true
+		}
+		for _, e := range selector.MatchExpressions {
+			if i := lastIndex(match, e.Key); i >= 0 && seen[e.Key] {
+				errs = append(errs, field.Invalid(path.Index(i), e.Key, "exists in both matchLabelKeys and labelSelector"))
+			}
+			seen[e.Key] = true
+		}
+	}
+	for i, k := range match {
+		if slices.Contains(mismatch, k) {
+			errs = append(errs, field.Invalid(path.Child("matchLabelKeys").Index(i), k, "exists in both matchLabelKeys and mismatchLabelKeys"))
+		}
+	}
+	return errs
+}
+
+func lastIndex(all []string, s string) int {
+	for i, v := range slices.Backward(all) {
+		if v == s {
+			return i
+		}
+	}
+	return -1
 }
 
 func validateLabelKeys(path *field.Path, keys []string, selector *metav1.LabelSelector) (errs field.ErrorList) {
@@ -140,7 +180,7 @@ func validateLabelKeys(path *field.Path, keys []string, selector *metav1.LabelSe
 		return nil
 	}
 	if selector == nil {
-		errs = append(errs, field.Forbidden(path, "must not be specified when labelSelector is not set"))
+		return field.ErrorList{field.Forbidden(path, "must not be specified when labelSelector is not set")}
 	}
 	for i, k := range keys {
 		errs = append(errs, check.LabelName(path.Index(i), k)...)
@@ -151,7 +191,7 @@ func validateLabelKeys(path *field.Path, keys []string, selector *metav1.LabelSe
 func validateGates(gates []corev1.PodSchedulingGate, path *field.Path) (errs field.ErrorList) {
 	seen := map[string]bool{}
 	for i, g := range gates {
-		errs = append(errs, check.Rule(path.Index(i).Child("name"), g.Name, check.IsQualifiedName)...)
+		errs = append(errs, check.Rule(path.Index(i), g.Name, check.IsQualifiedName)...)
 		if seen[g.Name] {
 			errs = append(errs, field.Duplicate(path.Index(i), g.Name))
 		}
@@ -161,10 +201,14 @@ func validateGates(gates []corev1.PodSchedulingGate, path *field.Path) (errs fie
 }
 
 func validateSchedulingGroup(g *corev1.PodSchedulingGroup, path *field.Path) field.ErrorList {
-	if g.PodGroupName == nil {
-		return field.ErrorList{field.Invalid(path, "", "must specify one of: `podGroupName`")}
+	path = path.Child("podGroupName")
+	switch {
+	case g.PodGroupName == nil:
+		return field.ErrorList{field.Invalid(path, nil, "must specify one of: `podGroupName`")}
+	case *g.PodGroupName == "":
+		return field.ErrorList{field.Invalid(path, "", "must not be empty")}
 	}
-	return check.Name(path.Child("podGroupName"), *g.PodGroupName, validation.NameIsDNSSubdomain)
+	return check.Name(path, *g.PodGroupName, validation.NameIsDNSSubdomain)
 }
 
 func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) (errs field.ErrorList) {
@@ -176,7 +220,6 @@ func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) (e
 		if c.TopologyKey == "" {
 			errs = append(errs, field.Required(p.Child("topologyKey"), "can not be empty"))
 		}
-		errs = append(errs, check.LabelName(p.Child("topologyKey"), c.TopologyKey)...)
 		errs = append(errs, check.OneOf(p.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, corev1.DoNotSchedule, corev1.ScheduleAnyway)...)
 		for _, other := range list[i+1:] {
 			if other.TopologyKey == c.TopologyKey && other.WhenUnsatisfiable == c.WhenUnsatisfiable {
@@ -201,7 +244,7 @@ func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) (e
 				errs = append(errs, check.OneOf(p.Child(f.name), *f.policy, corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
 			}
 		}
-		errs = append(errs, validateLabelKeys(p.Child("matchLabelKeys"), c.MatchLabelKeys, c.LabelSelector)...)
+		errs = append(errs, validateMatchLabelKeys(p, c.MatchLabelKeys, nil, c.LabelSelector)...)
 		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("labelSelector"))...)
 	}
 	return errs
@@ -221,13 +264,16 @@ func ValidateTolerations(list []corev1.Toleration, path *field.Path) (errs field
 		}
 		switch t.Operator {
 		case corev1.TolerationOpEqual, "":
-			for _, msg := range utilvalidation.IsValidLabelValue(t.Value) {
-				errs = append(errs, field.Invalid(p.Child("operator"), t.Value, msg))
+			if msgs := utilvalidation.IsValidLabelValue(t.Value); len(msgs) > 0 {
+				errs = append(errs, field.Invalid(p.Child("operator"), t.Value, strings.Join(msgs, ";")))
 			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(p.Child("operator"), *t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(p.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
+		case corev1.TolerationOpLt, corev1.TolerationOpGt: // TaintTolerationComparisonOperators, which is off
+			errs = append(errs, field.NotSupported(p.Child("operator"), t.Operator,
+				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists, corev1.TolerationOpLt, corev1.TolerationOpGt}))
 		default:
 			errs = append(errs, field.NotSupported(p.Child("operator"), t.Operator, []corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
 		}

@@ -2,53 +2,65 @@ package podspec
 
 import (
 	"fmt"
+	"reflect"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/signer"
 )
 
 const badMode = "must be a number between 0 and 0777 (octal), both inclusive"
 
 func (v *validator) validateVolumes(path *field.Path) (errs field.ErrorList) {
+	var made map[string]bool // claims that will be made for ephemeral volumes
+	for i := range v.spec.Volumes {
+		vol := &v.spec.Volumes[i]
+		if vol.Ephemeral != nil && v.Pod != nil && v.Pod.Name != "" {
+			if made == nil {
+				made = map[string]bool{}
+			}
+			made[v.Pod.Name+"-"+vol.Name] = true
+		}
+	}
 	for i := range v.spec.Volumes {
 		vol, p := &v.spec.Volumes[i], path.Index(i)
-		bad := v.validateVolume(&vol.VolumeSource, p)
-		if vol.Name == "" {
-			bad = append(bad, field.Required(p.Child("name"), ""))
-		} else {
-			bad = append(bad, check.Rule(p.Child("name"), vol.Name, check.IsDNS1123Label)...)
-		}
+		bad := v.validateVolume(vol, p)
+		bad = append(bad, check.RequiredName(p.Child("name"), vol.Name, check.IsDNS1123Label)...)
 		if _, twice := v.volumes[vol.Name]; twice {
 			bad = append(bad, field.Duplicate(p.Child("name"), vol.Name))
 		}
-		v.volumes[vol.Name] = &vol.VolumeSource
+		// A volume that is refused cannot be mounted either.
+		if len(bad) == 0 {
+			v.volumes[vol.Name] = &vol.VolumeSource
+		}
 		errs = append(errs, bad...)
+		if c := vol.PersistentVolumeClaim; c != nil && made[c.ClaimName] {
+			errs = append(errs, field.Invalid(p.Child("persistentVolumeClaim", "claimName"), c.ClaimName, "must not reference a PVC that gets created for an ephemeral volume"))
+		}
 	}
 	return errs
 }
 
 // validateVolume checks the one source that is set, and that it is one.
-func (v *validator) validateVolume(s *corev1.VolumeSource, path *field.Path) (errs field.ErrorList) {
-	n := 0
+func (v *validator) validateVolume(vol *corev1.Volume, path *field.Path) (errs field.ErrorList) {
+	s, n := &vol.VolumeSource, 0
 	one := func(set bool, name string, check func(*field.Path) field.ErrorList) {
 		if !set {
 			return
 		}
-		p := path.Child(name)
 		if n > 0 {
-			errs = append(errs, field.Forbidden(p, "may not specify more than 1 volume type"))
+			errs = append(errs, field.Forbidden(path.Child(name), "may not specify more than 1 volume type"))
 			return
 		}
 		n++
-		errs = append(errs, check(p)...)
-	}
-	fixed := func(e field.ErrorList) func(*field.Path) field.ErrorList {
-		return func(*field.Path) field.ErrorList { return e }
+		errs = append(errs, check(path.Child(name))...)
 	}
 	one(s.EmptyDir != nil, "emptyDir", func(p *field.Path) field.ErrorList {
 		if q := s.EmptyDir.SizeLimit; q != nil && q.Sign() < 0 {
@@ -60,7 +72,10 @@ func (v *validator) validateVolume(s *corev1.VolumeSource, path *field.Path) (er
 	one(s.GitRepo != nil, "gitRepo", func(p *field.Path) field.ErrorList {
 		return append(check.Required(p.Child("repository"), s.GitRepo.Repository, ""), check.RelativePath(p.Child("directory"), s.GitRepo.Directory)...)
 	})
-	one(s.GCEPersistentDisk != nil, "gcePersistentDisk", func(p *field.Path) field.ErrorList { return ValidateGCEDisk(s.GCEPersistentDisk, p) })
+	// Where a source is blamed under another name than its own, it is upstream's.
+	one(s.GCEPersistentDisk != nil, "gcePersistentDisk", func(*field.Path) field.ErrorList {
+		return ValidateGCEDisk(s.GCEPersistentDisk, path.Child("persistentDisk"))
+	})
 	one(s.AWSElasticBlockStore != nil, "awsElasticBlockStore", func(p *field.Path) field.ErrorList {
 		return ValidateAWSDisk(s.AWSElasticBlockStore, p)
 	})
@@ -71,63 +86,66 @@ func (v *validator) validateVolume(s *corev1.VolumeSource, path *field.Path) (er
 	})
 	one(s.NFS != nil, "nfs", func(p *field.Path) field.ErrorList { return ValidateNFS(s.NFS, p) })
 	one(s.ISCSI != nil, "iscsi", func(p *field.Path) field.ErrorList {
-		return ValidateISCSI(s.ISCSI.TargetPortal, s.ISCSI.IQN, s.ISCSI.Lun, s.ISCSI.InitiatorName, p)
+		return ValidateISCSI(ISCSI{
+			Portal: s.ISCSI.TargetPortal, IQN: s.ISCSI.IQN, Lun: s.ISCSI.Lun, Initiator: s.ISCSI.InitiatorName,
+			CHAP: s.ISCSI.DiscoveryCHAPAuth || s.ISCSI.SessionCHAPAuth, Secret: secretName(s.ISCSI.SecretRef),
+		}, p)
 	})
+	if s.ISCSI != nil && s.ISCSI.InitiatorName != nil && len(vol.Name+":"+s.ISCSI.TargetPortal) > 64 {
+		errs = append(errs, field.Invalid(path.Child("name"), vol.Name, longISCSI))
+	}
 	one(s.Glusterfs != nil, "glusterfs", func(p *field.Path) field.ErrorList {
 		return append(check.Required(p.Child("endpoints"), s.Glusterfs.EndpointsName, ""), check.Required(p.Child("path"), s.Glusterfs.Path, "")...)
 	})
+	one(s.Flocker != nil, "flocker", func(p *field.Path) field.ErrorList { return ValidateFlocker(s.Flocker, p) })
 	one(s.PersistentVolumeClaim != nil, "persistentVolumeClaim", func(p *field.Path) field.ErrorList {
 		return check.Required(p.Child("claimName"), s.PersistentVolumeClaim.ClaimName, "")
 	})
 	one(s.RBD != nil, "rbd", func(p *field.Path) field.ErrorList { return ValidateRBD(s.RBD.CephMonitors, s.RBD.RBDImage, p) })
-	one(s.FlexVolume != nil, "flexVolume", func(p *field.Path) field.ErrorList {
-		return check.Required(p.Child("driver"), s.FlexVolume.Driver, "")
-	})
 	one(s.Cinder != nil, "cinder", func(p *field.Path) field.ErrorList {
-		return check.Required(p.Child("volumeID"), s.Cinder.VolumeID, "")
+		return append(check.Required(p.Child("volumeID"), s.Cinder.VolumeID, ""), requiredSecret(s.Cinder.SecretRef, p.Child("secretRef"))...)
 	})
-	one(s.CephFS != nil, "cephfs", func(p *field.Path) field.ErrorList { return ValidateCephFS(s.CephFS.Monitors, p) })
-	one(s.Flocker != nil, "flocker", fixed(nil))
-	one(s.DownwardAPI != nil, "downwardAPI", func(p *field.Path) field.ErrorList {
+	one(s.CephFS != nil, "cephFS", func(*field.Path) field.ErrorList { return ValidateCephFS(s.CephFS.Monitors, path.Child("cephfs")) })
+	one(s.Quobyte != nil, "quobyte", func(p *field.Path) field.ErrorList { return ValidateQuobyte(s.Quobyte, p) })
+	one(s.DownwardAPI != nil, "downwarAPI", func(*field.Path) field.ErrorList {
+		p := path.Child("downwardAPI")
 		return append(validateMode(p.Child("defaultMode"), s.DownwardAPI.DefaultMode), validateDownward(s.DownwardAPI.Items, p)...)
 	})
 	one(s.FC != nil, "fc", func(p *field.Path) field.ErrorList { return ValidateFC(s.FC, p) })
-	one(s.AzureFile != nil, "azureFile", func(p *field.Path) field.ErrorList {
-		return append(check.Required(p.Child("secretName"), s.AzureFile.SecretName, ""), check.Required(p.Child("shareName"), s.AzureFile.ShareName, "")...)
+	one(s.FlexVolume != nil, "flexVolume", func(p *field.Path) field.ErrorList {
+		return ValidateFlex(s.FlexVolume.Driver, s.FlexVolume.Options, p)
 	})
 	one(s.ConfigMap != nil, "configMap", func(p *field.Path) field.ErrorList {
 		errs := check.Required(p.Child("name"), s.ConfigMap.Name, "")
 		errs = append(errs, validateMode(p.Child("defaultMode"), s.ConfigMap.DefaultMode)...)
 		return append(errs, validateItems(s.ConfigMap.Items, p.Child("items"))...)
 	})
+	one(s.AzureFile != nil, "azureFile", func(p *field.Path) field.ErrorList {
+		return append(check.Required(p.Child("secretName"), s.AzureFile.SecretName, ""), check.Required(p.Child("shareName"), s.AzureFile.ShareName, "")...)
+	})
 	one(s.VsphereVolume != nil, "vsphereVolume", func(p *field.Path) field.ErrorList {
 		return check.Required(p.Child("volumePath"), s.VsphereVolume.VolumePath, "")
-	})
-	one(s.Quobyte != nil, "quobyte", func(p *field.Path) field.ErrorList {
-		return append(check.Required(p.Child("registry"), s.Quobyte.Registry, "must be a host:port pair or multiple pairs separated by commas"), check.Required(p.Child("volume"), s.Quobyte.Volume, "")...)
-	})
-	one(s.AzureDisk != nil, "azureDisk", func(p *field.Path) field.ErrorList {
-		return append(check.Required(p.Child("diskName"), s.AzureDisk.DiskName, ""), check.Required(p.Child("diskURI"), s.AzureDisk.DataDiskURI, "")...)
 	})
 	one(s.PhotonPersistentDisk != nil, "photonPersistentDisk", func(p *field.Path) field.ErrorList {
 		return check.Required(p.Child("pdID"), s.PhotonPersistentDisk.PdID, "")
 	})
-	one(s.Projected != nil, "projected", func(p *field.Path) field.ErrorList { return validateProjected(s.Projected, p) })
 	one(s.PortworxVolume != nil, "portworxVolume", func(p *field.Path) field.ErrorList {
 		return check.Required(p.Child("volumeID"), s.PortworxVolume.VolumeID, "")
 	})
-	one(s.ScaleIO != nil, "scaleIO", func(p *field.Path) field.ErrorList {
-		errs := check.Required(p.Child("gateway"), s.ScaleIO.Gateway, "")
-		errs = append(errs, check.Required(p.Child("system"), s.ScaleIO.System, "")...)
-		return append(errs, check.Required(p.Child("volumeName"), s.ScaleIO.VolumeName, "")...)
-	})
+	one(s.AzureDisk != nil, "azureDisk", func(p *field.Path) field.ErrorList { return ValidateAzureDisk(s.AzureDisk, p) })
 	one(s.StorageOS != nil, "storageos", func(p *field.Path) field.ErrorList {
-		return check.RequiredName(p.Child("volumeName"), s.StorageOS.VolumeName, check.IsDNS1123Label)
+		return append(ValidateStorageOS(s.StorageOS.VolumeName, s.StorageOS.VolumeNamespace, p), requiredSecret(s.StorageOS.SecretRef, p.Child("secretRef"))...)
+	})
+	one(s.Projected != nil, "projected", func(p *field.Path) field.ErrorList { return validateProjected(s.Projected, p) })
+	one(s.ScaleIO != nil, "scaleIO", func(p *field.Path) field.ErrorList {
+		return ValidateScaleIO(s.ScaleIO.Gateway, s.ScaleIO.System, s.ScaleIO.VolumeName, p)
 	})
 	one(s.CSI != nil, "csi", func(p *field.Path) field.ErrorList {
 		errs := ValidateDriverName(s.CSI.Driver, p.Child("driver"))
-		if s.CSI.NodePublishSecretRef != nil {
-			errs = append(errs, check.Required(p.Child("nodePublishSecretRef", "name"), s.CSI.NodePublishSecretRef.Name, "")...)
+		if ref := s.CSI.NodePublishSecretRef; ref != nil && ref.Name == "" {
+			errs = append(errs, field.Required(p.Child("nodePublishSecretRef", "name"), ""))
+		} else if ref != nil {
+			errs = append(errs, check.Name(p.Child("name"), ref.Name, validation.NameIsDNSSubdomain)...)
 		}
 		return errs
 	})
@@ -136,19 +154,51 @@ func (v *validator) validateVolume(s *corev1.VolumeSource, path *field.Path) (er
 			return field.ErrorList{field.Required(p.Child("volumeClaimTemplate"), "")}
 		}
 		t, p := s.Ephemeral.VolumeClaimTemplate, p.Child("volumeClaimTemplate")
-		errs := metav1validation.ValidateLabels(t.Labels, p.Child("metadata", "labels"))
-		errs = append(errs, validation.ValidateAnnotations(t.Annotations, p.Child("metadata", "annotations"))...)
-		return append(errs, ValidateClaim(&t.Spec, p.Child("spec"))...)
+		return append(validateClaimMeta(&t.ObjectMeta, p.Child("metadata")), ValidateClaim(&t.Spec, p.Child("spec"))...)
 	})
+	if s.Ephemeral != nil && n == 1 && v.Pod != nil && v.Pod.Name != "" && vol.Name != "" {
+		claim := v.Pod.Name + "-" + vol.Name
+		for _, msg := range utilvalidation.IsDNS1123Subdomain(claim) {
+			errs = append(errs, field.Invalid(path.Child("name"), vol.Name, fmt.Sprintf("PVC name %q: %v", claim, msg)))
+		}
+	}
 	one(s.Image != nil, "image", func(p *field.Path) field.ErrorList {
 		var errs field.ErrorList
-		if v.Pod && s.Image.Reference == "" {
+		if v.Pod != nil && s.Image.Reference == "" {
 			errs = append(errs, field.Required(p.Child("reference"), ""))
 		}
 		return append(errs, check.RequiredOneOf(p.Child("pullPolicy"), s.Image.PullPolicy, corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
 	})
 	if n == 0 {
 		errs = append(errs, field.Required(path, "must specify a volume type"))
+	}
+	return errs
+}
+
+func secretName(ref *corev1.LocalObjectReference) *string {
+	if ref == nil {
+		return nil
+	}
+	return &ref.Name
+}
+
+func requiredSecret(ref *corev1.LocalObjectReference, path *field.Path) field.ErrorList {
+	if ref == nil {
+		return nil
+	}
+	return check.Required(path.Child("name"), ref.Name, "")
+}
+
+// validateClaimMeta checks the metadata of a claim's template, which may have
+// annotations and labels only.
+func validateClaimMeta(m *metav1.ObjectMeta, path *field.Path) field.ErrorList {
+	errs := validation.ValidateAnnotations(m.Annotations, path.Child("annotations"))
+	errs = append(errs, metav1validation.ValidateLabels(m.Labels, path.Child("labels"))...)
+	v := reflect.ValueOf(*m)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; name != "Annotations" && name != "Labels" && !v.Field(i).IsZero() {
+			errs = append(errs, field.Forbidden(path.Child(strings.ToLower(name[:1])+name[1:]), "cannot be set"))
+		}
 	}
 	return errs
 }
@@ -161,14 +211,17 @@ func validateMode(path *field.Path, mode *int32) field.ErrorList {
 }
 
 func validateItems(items []corev1.KeyToPath, path *field.Path) (errs field.ErrorList) {
-	for i, item := range items {
-		p := path.Index(i)
-		errs = append(errs, check.Required(p.Child("key"), item.Key, "")...)
-		errs = append(errs, check.Required(p.Child("path"), item.Path, "")...)
-		errs = append(errs, check.OwnPath(p.Child("path"), item.Path)...)
-		errs = append(errs, validateMode(p.Child("mode"), item.Mode)...)
+	for i := range items {
+		errs = append(errs, validateItem(&items[i], path.Index(i))...)
 	}
 	return errs
+}
+
+func validateItem(item *corev1.KeyToPath, path *field.Path) field.ErrorList {
+	errs := check.Required(path.Child("key"), item.Key, "")
+	errs = append(errs, check.Required(path.Child("path"), item.Path, "")...)
+	errs = append(errs, check.OwnPath(path.Child("path"), item.Path)...)
+	return append(errs, validateMode(path.Child("mode"), item.Mode)...)
 }
 
 func validateDownward(items []corev1.DownwardAPIVolumeFile, path *field.Path) (errs field.ErrorList) {
@@ -199,111 +252,143 @@ func validateProjected(s *corev1.ProjectedVolumeSource, path *field.Path) field.
 	errs := validateMode(path.Child("defaultMode"), s.DefaultMode)
 	paths := map[string]bool{}
 	// once reports a path that an earlier source writes already.
-	once := func(file, owner string, p *field.Path) {
-		if file == "" {
-			return
-		}
+	once := func(file, owner string) {
 		if paths[file] {
-			errs = append(errs, field.Invalid(p, owner, "conflicting duplicate paths"))
+			errs = append(errs, field.Invalid(path, owner, "conflicting duplicate paths"))
 		}
 		paths[file] = true
+	}
+	items := func(list []corev1.KeyToPath, owner string, p *field.Path) {
+		errs = append(errs, check.Required(p.Child("name"), owner, "")...)
+		for i := range list {
+			errs = append(errs, validateItem(&list[i], p.Child("items").Index(i))...)
+			if list[i].Path != "" {
+				once(list[i].Path, owner)
+			}
+		}
 	}
 	for i := range s.Sources {
 		src, p := &s.Sources[i], path.Child("sources").Index(i)
 		n := 0
-		one := func(set bool, check func()) {
-			if !set {
-				return
-			}
-			if n > 0 {
-				errs = append(errs, field.Forbidden(p, "may not specify more than 1 volume type per source"))
-				return
-			}
+		if src.Secret != nil {
 			n++
-			check()
+			items(src.Secret.Items, src.Secret.Name, p.Child("secret"))
 		}
-		one(src.Secret != nil, func() {
-			p := p.Child("secret")
-			errs = append(errs, check.Required(p.Child("name"), src.Secret.Name, "")...)
-			errs = append(errs, validateItems(src.Secret.Items, p.Child("items"))...)
-			for _, item := range src.Secret.Items {
-				once(item.Path, src.Secret.Name, p)
-			}
-		})
-		one(src.ConfigMap != nil, func() {
-			p := p.Child("configMap")
-			errs = append(errs, check.Required(p.Child("name"), src.ConfigMap.Name, "")...)
-			errs = append(errs, validateItems(src.ConfigMap.Items, p.Child("items"))...)
-			for _, item := range src.ConfigMap.Items {
-				once(item.Path, src.ConfigMap.Name, p)
-			}
-		})
-		one(src.DownwardAPI != nil, func() {
-			p := p.Child("downwardAPI")
-			errs = append(errs, validateDownward(src.DownwardAPI.Items, p)...)
-			for _, item := range src.DownwardAPI.Items {
-				once(item.Path, item.Path, p)
-			}
-		})
-		one(src.ServiceAccountToken != nil, func() {
-			t, p := src.ServiceAccountToken, p.Child("serviceAccountToken")
-			if n := t.ExpirationSeconds; n != nil {
-				if *n < 10*60 {
-					errs = append(errs, field.Invalid(p.Child("expirationSeconds"), *n, "may not specify a duration less than 10 minutes"))
-				}
-				if *n > 1<<32 {
-					errs = append(errs, field.Invalid(p.Child("expirationSeconds"), *n, "may not specify a duration larger than 2^32 seconds"))
+		if src.ConfigMap != nil {
+			n++
+			items(src.ConfigMap.Items, src.ConfigMap.Name, p.Child("configMap"))
+		}
+		if src.DownwardAPI != nil {
+			n++
+			for j := range src.DownwardAPI.Items {
+				f := &src.DownwardAPI.Items[j]
+				errs = append(errs, validateDownwardFile(f, p.Child("downwardAPI"))...)
+				if f.Path != "" {
+					once(f.Path, f.Path)
 				}
 			}
-			if t.Path == "" {
-				errs = append(errs, field.Required(p.Child("path"), ""))
-			} else {
-				errs = append(errs, check.OwnPath(p.Child("path"), t.Path)...)
-			}
-			once(t.Path, t.Path, p)
-		})
-		one(src.ClusterTrustBundle != nil, func() {
-			c, p := src.ClusterTrustBundle, p.Child("clusterTrustBundle")
-			switch {
-			case c.Name != nil && c.SignerName != nil:
-				errs = append(errs, field.Invalid(p, c, "only one of name and signerName may be used"))
-			case c.Name != nil && *c.Name == "", c.Name == nil && c.SignerName == nil:
-				errs = append(errs, field.Required(p, "either name or signerName must be specified"))
-			case c.Name != nil && c.LabelSelector != nil:
-				errs = append(errs, field.Invalid(p.Child("labelSelector"), c.LabelSelector, "labelSelector must be unset if name is specified"))
-			}
-			errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("labelSelector"))...)
-			if c.Path == "" {
-				errs = append(errs, field.Required(p.Child("path"), ""))
-			} else {
-				errs = append(errs, check.OwnPath(p.Child("path"), c.Path)...)
-			}
-			once(c.Path, c.Path, p)
-		})
-		one(src.PodCertificate != nil, func() {
-			c, p := src.PodCertificate, p.Child("podCertificate")
-			errs = append(errs, check.Required(p.Child("signerName"), c.SignerName, "")...)
-			errs = append(errs, check.RequiredOneOf(p.Child("keyType"), c.KeyType, "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")...)
-			if c.CredentialBundlePath == "" && c.KeyPath == "" && c.CertificateChainPath == "" {
-				errs = append(errs, field.Required(p, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath"))
-			}
+		}
+		if src.ServiceAccountToken != nil {
+			n++
+			errs = append(errs, validateToken(src.ServiceAccountToken, p.Child("serviceAccountToken"), path.Child("path"))...)
+		}
+		if c := src.ClusterTrustBundle; c != nil {
+			n++
+			errs = append(errs, validateTrust(c, p.Child("clusterTrustBundle"))...)
+			once(c.Path, c.Path)
+		}
+		if c := src.PodCertificate; c != nil {
+			n++
+			p := p.Child("podCertificate")
+			errs = append(errs, validateCertificate(c, p)...)
 			for _, f := range []struct{ name, path string }{
 				{"credentialBundlePath", c.CredentialBundlePath}, {"keyPath", c.KeyPath}, {"certificateChainPath", c.CertificateChainPath},
 			} {
 				if f.path != "" {
 					errs = append(errs, check.OwnPath(p.Child(f.name), f.path)...)
-					once(f.path, f.path, p.Child(f.name))
+					once(f.path, f.path)
 				}
 			}
-			if n := c.MaxExpirationSeconds; n != nil && (*n < 3600 || *n > 91*24*3600) {
-				errs = append(errs, field.Invalid(p.Child("maxExpirationSeconds"), *n, "if provided, maxExpirationSeconds must be between 3600 and 7862400"))
+			if c.CredentialBundlePath == "" && c.KeyPath == "" && c.CertificateChainPath == "" {
+				errs = append(errs, field.Required(p, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath"))
 			}
-		})
+		}
+		if n > 1 {
+			errs = append(errs, field.Forbidden(p, "may not specify more than 1 volume type per source"))
+		}
 	}
 	return errs
 }
 
+// validateToken checks a projected token; file is the path its own path is
+// blamed under, which upstream has outside the source.
+func validateToken(t *corev1.ServiceAccountTokenProjection, path, file *field.Path) (errs field.ErrorList) {
+	if n := t.ExpirationSeconds; n != nil {
+		if *n < 10*60 {
+			errs = append(errs, field.Invalid(path.Child("expirationSeconds"), *n, "may not specify a duration less than 10 minutes"))
+		}
+		if *n > 1<<32 {
+			errs = append(errs, field.Invalid(path.Child("expirationSeconds"), *n, "may not specify a duration larger than 2^32 seconds"))
+		}
+	}
+	if t.Path == "" {
+		return append(errs, field.Required(file, ""))
+	}
+	return append(errs, check.OwnPath(file, t.Path)...)
+}
+
+func validateTrust(c *corev1.ClusterTrustBundleProjection, path *field.Path) (errs field.ErrorList) {
+	switch {
+	case c.Name != nil && c.SignerName != nil:
+		errs = append(errs, field.Invalid(path, c, "only one of name and signerName may be used"))
+	case c.Name != nil:
+		p := path.Child("name")
+		errs = append(errs, check.Required(p, *c.Name, "must be a valid object name")...)
+		for _, msg := range signer.BundleName(*c.Name, signer.OfBundle(*c.Name), false) {
+			errs = append(errs, field.Invalid(p, *c.Name, "not a valid clustertrustbundlename: "+msg))
+		}
+		if c.LabelSelector != nil {
+			errs = append(errs, field.Invalid(path.Child("labelSelector"), c.LabelSelector, "labelSelector must be unset if name is specified"))
+		}
+	case c.SignerName != nil:
+		p := path.Child("signerName")
+		errs = append(errs, check.Required(p, *c.SignerName, "must be a valid signer name")...)
+		errs = append(errs, signer.Validate(p, *c.SignerName)...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, path.Child("labelSelector"))...)
+	default:
+		errs = append(errs, field.Required(path, "either name or signerName must be specified"))
+	}
+	if c.Path == "" {
+		errs = append(errs, field.Required(path.Child("path"), ""))
+	}
+	return append(errs, check.OwnPath(path.Child("path"), c.Path)...)
+}
+
+// validateCertificate checks what a pod's certificate is to be; its files are
+// the caller's to check.
+func validateCertificate(c *corev1.PodCertificateProjection, path *field.Path) field.ErrorList {
+	errs := signer.Validate(path.Child("signerName"), c.SignerName)
+	errs = append(errs, signer.UserAnnotations(path.Child("userAnnotations"), c.UserAnnotations)...)
+	errs = append(errs, check.Listed(path.Child("keyType"), c.KeyType, "RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519")...)
+	if n := c.MaxExpirationSeconds; n != nil {
+		p := path.Child("maxExpirationSeconds")
+		if *n < signer.MinExpirationSeconds {
+			errs = append(errs, field.Invalid(p, *n, fmt.Sprintf("if provided, maxExpirationSeconds must be >= %d", signer.MinExpirationSeconds)))
+		}
+		if most := signer.MaxExpirationSeconds(c.SignerName); *n > most {
+			errs = append(errs, field.Invalid(p, *n, fmt.Sprintf("if provided, maxExpirationSeconds must be <= %d", most)))
+		}
+	}
+	return errs
+}
+
+// validateMounts blames paths and modes under the list as a whole, as upstream
+// does.
 func (v *validator) validateMounts(c *corev1.Container, path *field.Path) (errs field.ErrorList) {
+	devices := map[string]string{}
+	for _, d := range c.VolumeDevices {
+		devices[d.Name] = d.DevicePath
+	}
 	paths := map[string]bool{}
 	for i, m := range c.VolumeMounts {
 		p := path.Index(i)
@@ -316,26 +401,33 @@ func (v *validator) validateMounts(c *corev1.Container, path *field.Path) (errs 
 			errs = append(errs, field.Invalid(p.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		paths[m.MountPath] = true
-		for _, d := range c.VolumeDevices {
-			if d.Name == m.Name {
-				errs = append(errs, field.Invalid(p.Child("name"), m.Name, "must not already exist in volumeDevices"))
-			}
-			if d.DevicePath == m.MountPath {
-				errs = append(errs, field.Invalid(p.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
-			}
+		if _, ok := devices[m.Name]; ok {
+			errs = append(errs, field.Invalid(p.Child("name"), m.Name, "must not already exist in volumeDevices"))
+		}
+		if hasValue(devices, m.MountPath) {
+			errs = append(errs, field.Invalid(p.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
 		}
 		if m.SubPath != "" {
-			errs = append(errs, check.RelativePath(p.Child("subPath"), m.SubPath)...)
+			errs = append(errs, check.RelativePath(path.Child("subPath"), m.SubPath)...)
 		}
 		if m.SubPathExpr != "" {
 			if m.SubPath != "" {
 				errs = append(errs, field.Invalid(p.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
 			}
-			errs = append(errs, check.RelativePath(p.Child("subPathExpr"), m.SubPathExpr)...)
+			errs = append(errs, check.RelativePath(path.Child("subPathExpr"), m.SubPathExpr)...)
 		}
-		errs = append(errs, validatePropagation(m, c, p)...)
+		errs = append(errs, validatePropagation(m, c, path)...)
 	}
 	return errs
+}
+
+func hasValue(m map[string]string, want string) bool {
+	for _, v := range m {
+		if v == want {
+			return true
+		}
+	}
+	return false
 }
 
 func validatePropagation(m corev1.VolumeMount, c *corev1.Container, path *field.Path) (errs field.ErrorList) {
@@ -359,13 +451,17 @@ func validatePropagation(m corev1.VolumeMount, c *corev1.Container, path *field.
 			}
 		default:
 			errs = append(errs, field.NotSupported(p, *mode, []corev1.RecursiveReadOnlyMode{
-				corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyIfPossible, corev1.RecursiveReadOnlyEnabled}))
+				corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible}))
 		}
 	}
 	return errs
 }
 
 func (v *validator) validateDevices(c *corev1.Container, path *field.Path) (errs field.ErrorList) {
+	mounts := map[string]string{}
+	for _, m := range c.VolumeMounts {
+		mounts[m.Name] = m.MountPath
+	}
 	paths, names := map[string]bool{}, map[string]bool{}
 	for i, d := range c.VolumeDevices {
 		p := path.Index(i)
@@ -373,7 +469,6 @@ func (v *validator) validateDevices(c *corev1.Container, path *field.Path) (errs
 		if names[d.Name] {
 			errs = append(errs, field.Invalid(p.Child("name"), d.Name, "must be unique"))
 		}
-		names[d.Name] = true
 		source, ok := v.volumes[d.Name]
 		switch {
 		case !ok:
@@ -385,26 +480,19 @@ func (v *validator) validateDevices(c *corev1.Container, path *field.Path) (errs
 		if paths[d.DevicePath] {
 			errs = append(errs, field.Invalid(p.Child("devicePath"), d.DevicePath, "must be unique"))
 		}
-		paths[d.DevicePath] = true
-		if d.DevicePath != "" {
-			errs = append(errs, check.NoBacksteps(p.Child("devicePath"), d.DevicePath)...)
+		if len(check.NoBacksteps(path, d.DevicePath)) > 0 {
+			errs = append(errs, field.Invalid(p.Child("devicePath"), d.DevicePath, "can not contain backsteps ('..')"))
+		} else {
+			paths[d.DevicePath] = true
 		}
-	}
-	return errs
-}
-
-// ValidateClaimNames reports ephemeral volumes whose claim could not be named.
-func ValidateClaimNames(p *corev1.Pod, path *field.Path) (errs field.ErrorList) {
-	if p.Name == "" {
-		return nil
-	}
-	for i := range p.Spec.Volumes {
-		if p.Spec.Volumes[i].Ephemeral == nil {
-			continue
+		if _, ok := mounts[d.Name]; ok {
+			errs = append(errs, field.Invalid(p.Child("name"), d.Name, "must not already exist in volumeMounts"))
 		}
-		name := p.Name + "-" + p.Spec.Volumes[i].Name
-		for _, msg := range utilvalidation.IsDNS1123Subdomain(name) {
-			errs = append(errs, field.Invalid(path.Child("volumes").Index(i).Child("name"), p.Spec.Volumes[i].Name, fmt.Sprintf("PVC name %q: %v", name, msg)))
+		if hasValue(mounts, d.DevicePath) {
+			errs = append(errs, field.Invalid(p.Child("devicePath"), d.DevicePath, "must not already exist as a path in volumeMounts"))
+		}
+		if d.Name != "" {
+			names[d.Name] = true
 		}
 	}
 	return errs
