@@ -123,9 +123,19 @@ func (c *disruptionController) Reconcile(ctx context.Context, w client.Client, k
 	}
 	now := time.Now()
 	next := b.DeepCopy()
-	scale, unmanaged, scaleErr := c.scale(ctx, w, pods)
+	for _, p := range pods {
+		if at, ok := b.Status.DisruptedPods[p.Name]; ok && p.DeletionTimestamp == nil && !at.Add(evictionTimeout).After(now) {
+			c.events.Eventf(p, corev1.EventTypeWarning, "NotDeleted", "Pod was expected by PDB %s/%s to be deleted but it wasn't", b.Namespace, b.Name)
+		}
+	}
+	var scale int32
+	var unmanaged int
+	var scaleErr error
+	if b.Spec.MaxUnavailable != nil || b.Spec.MinAvailable != nil && b.Spec.MinAvailable.Type == intstr.String {
+		scale, unmanaged, scaleErr = c.scale(ctx, w, pods) // whose pods they are counts for nothing else
+	}
 	if unmanaged > 0 && b.Status.ObservedGeneration < b.Generation {
-		c.events.Eventf(b, corev1.EventTypeWarning, "UnmanagedPods", "Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", selector)
+		c.events.Eventf(b, corev1.EventTypeWarning, "UnmanagedPods", "Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", b.Spec.Selector)
 	}
 	var after time.Duration
 	if scaleErr == nil {
@@ -136,7 +146,7 @@ func (c *disruptionController) Reconcile(ctx context.Context, w client.Client, k
 		next.Status.DisruptionsAllowed = 0
 		meta.SetStatusCondition(&next.Status.Conditions, metav1.Condition{
 			Type: policyv1.DisruptionAllowedCondition, Status: metav1.ConditionFalse, Reason: policyv1.SyncFailedReason,
-			Message: scaleErr.Error(), ObservedGeneration: b.Generation, LastTransitionTime: metav1.NewTime(now),
+			Message: scaleErr.Error(), ObservedGeneration: b.Status.ObservedGeneration, LastTransitionTime: metav1.NewTime(now),
 		})
 	}
 	if !equality.Semantic.DeepEqual(b.Status, next.Status) {
@@ -220,6 +230,9 @@ func (c *disruptionController) scale(ctx context.Context, w client.Client, pods 
 			continue
 		}
 		uid, n, err := c.sizeOf(ctx, w, p.Namespace, ref)
+		if errors.Is(err, errNoWorkload) {
+			err = fmt.Errorf("found no controllers for pod %q", p.Name)
+		}
 		if err != nil {
 			return 0, unmanaged, err
 		}
@@ -231,33 +244,34 @@ func (c *disruptionController) scale(ctx context.Context, w client.Client, pods 
 	return total, unmanaged, nil
 }
 
+var errNoWorkload = errors.New("no such workload")
+
 // sizeOf finds the workload that a controller reference leads to, and its size:
 // a ReplicaSet's Deployment rather than the set itself.
 func (c *disruptionController) sizeOf(ctx context.Context, w client.Client, namespace string, ref *metav1.OwnerReference) (types.UID, int32, error) {
-	missing := fmt.Errorf("found no controllers for pod: %s %s/%s", ref.Kind, namespace, ref.Name)
 	switch reconcile.GroupOf(ref.APIVersion) + "/" + ref.Kind {
 	case "apps/ReplicaSet":
 		rs, ok := c.sets.Get(namespace, ref.Name)
 		if !ok || rs.UID != ref.UID {
-			return "", 0, missing
+			return "", 0, errNoWorkload
 		}
 		if up := metav1.GetControllerOfNoCopy(rs); up != nil && up.Kind == "Deployment" {
 			if d, ok := c.deployments.Get(namespace, up.Name); ok && d.UID == up.UID {
 				return d.UID, orOne(d.Spec.Replicas), nil
 			}
-			return "", 0, missing
+			return "", 0, errNoWorkload
 		}
 		return rs.UID, orOne(rs.Spec.Replicas), nil
 	case "apps/StatefulSet":
 		s, ok := c.stateful.Get(namespace, ref.Name)
 		if !ok || s.UID != ref.UID {
-			return "", 0, missing
+			return "", 0, errNoWorkload
 		}
 		return s.UID, orOne(s.Spec.Replicas), nil
 	case "/ReplicationController":
 		rc, ok := c.controllers.Get(namespace, ref.Name)
 		if !ok || rc.UID != ref.UID {
-			return "", 0, missing
+			return "", 0, errNoWorkload
 		}
 		return rc.UID, orOne(rc.Spec.Replicas), nil
 	}
@@ -266,15 +280,21 @@ func (c *disruptionController) sizeOf(ctx context.Context, w client.Client, name
 		return "", 0, err
 	}
 	d := w.Scheme().ByKind(gv.WithKind(ref.Kind))
-	if d == nil || d.Scale == nil {
-		return "", 0, fmt.Errorf("%s does not implement the scale subresource", ref.Kind)
+	switch {
+	case d == nil:
+		return "", 0, &meta.NoKindMatchError{GroupKind: gv.WithKind(ref.Kind).GroupKind(), SearchedVersions: []string{gv.Version}}
+	case d.Scale == nil:
+		return "", 0, fmt.Errorf("%s does not implement the scale subresource", schema.GroupResource{Group: d.Group, Resource: d.Resource})
 	}
 	o, err := w.Get(ctx, d, namespace, ref.Name)
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", 0, errNoWorkload
+	case err != nil:
 		return "", 0, err
 	}
 	if o.GetUID() != ref.UID {
-		return "", 0, missing
+		return "", 0, errNoWorkload
 	}
 	return o.GetUID(), d.Scale.Get(o).Spec.Replicas, nil
 }

@@ -39,12 +39,13 @@ func (c *staleDisruptionController) Outputs() []reconcile.Output {
 	return []reconcile.Output{{Kind: c.pods.Definition().GVK().GroupKind(), Field: "condition DisruptionTarget gone stale"}}
 }
 
-// staleTarget is a pod's DisruptionTarget condition when that may become stale.
+// staleTarget is a pod's DisruptionTarget condition when that may become stale. One
+// that its node set never does: ending the pod may take as long as it takes.
 func staleTarget(p *corev1.Pod) *corev1.PodCondition {
 	if p.DeletionTimestamp != nil || podstate.Finished(p) {
 		return nil
 	}
-	if cond := podstate.Condition(p, corev1.DisruptionTarget); cond != nil && cond.Status == corev1.ConditionTrue {
+	if cond := podstate.Condition(p, corev1.DisruptionTarget); cond != nil && cond.Status == corev1.ConditionTrue && cond.Reason != corev1.PodReasonTerminationByKubelet {
 		return cond
 	}
 	return nil
@@ -64,9 +65,9 @@ func (c *staleDisruptionController) Reconcile(ctx context.Context, w client.Clie
 		return reconcile.Result{After: wait}, nil
 	}
 	next := p.DeepCopy()
-	back := *cond
-	back.Status, back.LastTransitionTime, back.ObservedGeneration = corev1.ConditionFalse, metav1.NewTime(now), p.Generation
-	podstate.SetCondition(&next.Status, back)
+	podstate.SetCondition(&next.Status, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(now), ObservedGeneration: p.Generation,
+	})
 	_, err := client.UpdateStatus(ctx, w, next)
 	if apierrors.IsNotFound(err) {
 		err = nil

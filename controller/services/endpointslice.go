@@ -142,7 +142,7 @@ func wantedOf(s *corev1.Service, pods []*corev1.Pod, node func(string) *corev1.N
 			if !have {
 				i = len(wanted)
 				at[k] = i
-				wanted = append(wanted, wantedSlices{family: discoveryv1.AddressType(f), ports: ports})
+				wanted = append(wanted, wantedSlices{family: discoveryv1.AddressType(f), ports: ports, most: maxEndpoints})
 			}
 			wanted[i].endpoints = append(wanted[i].endpoints, e)
 		}

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	netutils "k8s.io/utils/net"
 
 	"sagong/client"
 	"sagong/object"
@@ -60,7 +61,13 @@ func (c *mirrorController) Reconcile(ctx context.Context, w client.Client, key o
 	if !ok || !okService || s.Spec.Selector != nil || !mirrored(ep) || ep.DeletionTimestamp != nil {
 		return reconcile.Result{}, writeSlices(ctx, w, c.slices.Definition(), slicePlan{delete: existing})
 	}
-	wanted, families := wantedOfEndpoints(ep)
+	wanted, families, invalid, skipped := wantedOfEndpoints(ep)
+	if invalid > 0 {
+		c.events.Eventf(ep, corev1.EventTypeWarning, "InvalidIPAddress", "Skipped %d invalid IP addresses when mirroring to EndpointSlices", invalid)
+	}
+	if skipped > invalid {
+		c.events.Eventf(ep, corev1.EventTypeWarning, "TooManyAddressesToMirror", "A max of %d addresses can be mirrored to EndpointSlices per Endpoints subset. %d addresses were skipped", maxAddresses, skipped)
+	}
 	ref := metav1.NewControllerRef(ep, corev1.SchemeGroupVersion.WithKind("Endpoints"))
 	l, a := mirrorLabels(ep), mirrorAnnotations(ep)
 	plan := planSlices(existing, wanted, families,
@@ -100,8 +107,9 @@ func mirrorAnnotations(ep *corev1.Endpoints) map[string]string {
 	return a
 }
 
-// wantedOfEndpoints turns subsets into slices, at most maxAddresses of each.
-func wantedOfEndpoints(ep *corev1.Endpoints) (wanted []wantedSlices, families []discoveryv1.AddressType) {
+// wantedOfEndpoints turns subsets into slices, at most maxAddresses of each. It
+// counts the addresses that are none, and all that were left out.
+func wantedOfEndpoints(ep *corev1.Endpoints) (wanted []wantedSlices, families []discoveryv1.AddressType, invalid, skipped int) {
 	at := map[string]int{}
 	for _, set := range ep.Subsets {
 		ports := []discoveryv1.EndpointPort{}
@@ -110,10 +118,16 @@ func wantedOfEndpoints(ep *corev1.Endpoints) (wanted []wantedSlices, families []
 		}
 		count := 0
 		add := func(a *corev1.EndpointAddress, isReady bool) {
-			family := discoveryv1.AddressType(familyOf(a.IP))
-			if count++; family == "" || count > maxAddresses {
+			if count == maxAddresses {
 				return
 			}
+			ip := netutils.ParseIPSloppy(a.IP)
+			if ip == nil {
+				invalid++
+				return
+			}
+			count++
+			family := discoveryv1.AddressType(familyOf(ip.String()))
 			if !slices.Contains(families, family) {
 				families = append(families, family)
 			}
@@ -122,10 +136,10 @@ func wantedOfEndpoints(ep *corev1.Endpoints) (wanted []wantedSlices, families []
 			if !have {
 				i = len(wanted)
 				at[k] = i
-				wanted = append(wanted, wantedSlices{family: family, ports: ports})
+				wanted = append(wanted, wantedSlices{family: family, ports: ports, most: maxAddresses})
 			}
 			e := discoveryv1.Endpoint{
-				Addresses: []string{a.IP}, Conditions: discoveryv1.EndpointConditions{Ready: &isReady},
+				Addresses: []string{ip.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &isReady},
 				TargetRef: a.TargetRef.DeepCopy(), NodeName: a.NodeName,
 			}
 			if a.Hostname != "" {
@@ -139,6 +153,7 @@ func wantedOfEndpoints(ep *corev1.Endpoints) (wanted []wantedSlices, families []
 		for i := range set.NotReadyAddresses {
 			add(&set.NotReadyAddresses[i], false)
 		}
+		skipped += len(set.Addresses) + len(set.NotReadyAddresses) - count
 	}
-	return wanted, families
+	return wanted, families, invalid, skipped
 }

@@ -18,6 +18,7 @@ type wantedSlices struct {
 	family    discoveryv1.AddressType
 	ports     []discoveryv1.EndpointPort
 	endpoints []discoveryv1.Endpoint
+	most      int // in one slice
 }
 
 // slicePlan is what to write. Objects in it are ready to be sent.
@@ -132,7 +133,7 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 		}
 	}
 	fill := func(s *discoveryv1.EndpointSlice) {
-		n := min(max(0, maxEndpoints-len(s.Endpoints)), len(rest))
+		n := min(max(0, w.most-len(s.Endpoints)), len(rest))
 		s.Endpoints = append(s.Endpoints, rest[:n]...)
 		rest = rest[n:]
 	}
@@ -141,7 +142,7 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 		fill(s)
 	}
 	for len(rest) > 0 {
-		if i := fullestWithRoom(quiet, min(len(rest), maxEndpoints)); i >= 0 {
+		if i := fullestWithRoom(quiet, min(len(rest), w.most), w.most); i >= 0 {
 			fill(quiet[i])
 			open = append(open, quiet[i])
 			quiet = slices.Delete(quiet, i, i+1)
@@ -175,11 +176,12 @@ func planGroup(existing []*discoveryv1.EndpointSlice, w wantedSlices, fresh func
 	return plan
 }
 
-// fullestWithRoom picks the slice with the least room that still holds n more.
-func fullestWithRoom(all []*discoveryv1.EndpointSlice, n int) int {
+// fullestWithRoom picks the slice with the least room that still holds n more, most
+// in all.
+func fullestWithRoom(all []*discoveryv1.EndpointSlice, n, most int) int {
 	best := -1
 	for i, s := range all {
-		if len(s.Endpoints)+n <= maxEndpoints && (best < 0 || len(s.Endpoints) > len(all[best].Endpoints)) {
+		if len(s.Endpoints)+n <= most && (best < 0 || len(s.Endpoints) > len(all[best].Endpoints)) {
 			best = i
 		}
 	}

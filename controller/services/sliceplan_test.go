@@ -242,7 +242,7 @@ func TestMirror(t *testing.T) {
 			Ports:             []corev1.EndpointPort{{Name: "pg", Port: 5432, Protocol: corev1.ProtocolTCP}},
 		}},
 	}
-	wanted, families := wantedOfEndpoints(ep)
+	wanted, families, _, _ := wantedOfEndpoints(ep)
 	if len(wanted) != 2 || len(families) != 2 || len(wanted[0].endpoints) != 2 || *wanted[0].endpoints[0].Hostname != "h" || *wanted[0].endpoints[1].Conditions.Ready {
 		t.Fatalf("%+v", wanted)
 	}
@@ -255,6 +255,29 @@ func TestMirror(t *testing.T) {
 	ep.Labels = map[string]string{discoveryv1.LabelSkipMirror: "true"}
 	if mirrored(ep) {
 		t.Fatal("mirrored in spite of the label")
+	}
+}
+
+// A subset of which much is left out is one slice all the same, and what is left
+// out is counted.
+func TestMirrorOfTooMany(t *testing.T) {
+	set := corev1.EndpointSubset{
+		Addresses:         []corev1.EndpointAddress{{IP: "nowhere"}, {IP: "192.000.002.001"}},
+		NotReadyAddresses: []corev1.EndpointAddress{{IP: "192.0.2.9"}},
+		Ports:             []corev1.EndpointPort{{Port: 80, Protocol: corev1.ProtocolTCP}},
+	}
+	for i := range 1100 {
+		set.Addresses = append(set.Addresses, corev1.EndpointAddress{IP: fmt.Sprintf("198.51.%d.%d", i/250, i%250+1)})
+	}
+	wanted, families, invalid, skipped := wantedOfEndpoints(&corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db"}, Subsets: []corev1.EndpointSubset{set}})
+	if invalid != 1 || skipped != 103 || len(wanted) != 1 || len(wanted[0].endpoints) != maxAddresses || wanted[0].endpoints[0].Addresses[0] != "192.0.2.1" {
+		t.Fatalf("%d invalid, %d skipped: %+v", invalid, skipped, wanted)
+	}
+	plan := planSlices(nil, wanted, families, func(f discoveryv1.AddressType) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{AddressType: f}
+	}, func(*discoveryv1.EndpointSlice) bool { return false })
+	if len(plan.create) != 1 || len(plan.create[0].Endpoints) != maxAddresses {
+		t.Errorf("%d slices", len(plan.create))
 	}
 }
 

@@ -85,6 +85,14 @@ func (v *volumeCount) Filter(n *state.Node) *No {
 			there[d] = true
 		}
 	}
+	for _, a := range v.l.attached.By(attachedTo, n.Name) { // those that no pod here uses any more, or yet
+		if a.Spec.Source.PersistentVolumeName == nil {
+			continue
+		}
+		if p, ok := v.l.volumes.Get("", *a.Spec.Source.PersistentVolumeName); ok && p.Spec.CSI != nil {
+			there[driven{a.Spec.Attacher, "handle/" + p.Spec.CSI.VolumeHandle}] = true
+		}
+	}
 	count := map[string]int{}
 	for d := range there {
 		count[d.driver]++

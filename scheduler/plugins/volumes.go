@@ -26,6 +26,7 @@ type Volumes struct {
 	nodes      *reconcile.View[*storagev1.CSINode]
 	drivers    *reconcile.View[*storagev1.CSIDriver]
 	capacities *reconcile.View[*storagev1.CSIStorageCapacity]
+	attached   *reconcile.View[*storagev1.VolumeAttachment]
 
 	version atomic.Uint64
 
@@ -51,6 +52,7 @@ type assumption struct {
 const (
 	freeVolumes  = "scheduler.free"  // by class
 	claimVolumes = "scheduler.claim" // by "namespace/claim"
+	attachedTo   = "scheduler.node"  // attachments by node
 )
 
 // NewVolumes follows the hub's objects of storage.
@@ -59,7 +61,8 @@ func NewVolumes(d Deps) *Volumes {
 		deps: d, claims: reconcile.ViewOf[*corev1.PersistentVolumeClaim](d.Hub), volumes: reconcile.ViewOf[*corev1.PersistentVolume](d.Hub),
 		classes: reconcile.ViewOf[*storagev1.StorageClass](d.Hub), nodes: reconcile.ViewOf[*storagev1.CSINode](d.Hub),
 		drivers: reconcile.ViewOf[*storagev1.CSIDriver](d.Hub), capacities: reconcile.ViewOf[*storagev1.CSIStorageCapacity](d.Hub),
-		assumed: map[state.Claim]*assumption{}, taken: map[string]state.Claim{}, waiters: map[state.Claim]map[chan<- struct{}]bool{},
+		attached: reconcile.ViewOf[*storagev1.VolumeAttachment](d.Hub),
+		assumed:  map[state.Claim]*assumption{}, taken: map[string]state.Claim{}, waiters: map[state.Claim]map[chan<- struct{}]bool{},
 	}
 	v.volumes.Index(freeVolumes, func(p *corev1.PersistentVolume) []string {
 		if p.Spec.ClaimRef != nil {
@@ -73,6 +76,7 @@ func NewVolumes(d Deps) *Volumes {
 		}
 		return []string{p.Spec.ClaimRef.Namespace + "/" + p.Spec.ClaimRef.Name}
 	})
+	v.attached.Index(attachedTo, func(a *storagev1.VolumeAttachment) []string { return []string{a.Spec.NodeName} })
 	return v
 }
 
@@ -87,7 +91,7 @@ func (v *Volumes) start(ctx context.Context) (stop func(), err error) {
 		return func() {}, nil
 	}
 	for _, synced := range []func(context.Context) error{
-		v.claims.Synced, v.volumes.Synced, v.classes.Synced, v.nodes.Synced, v.drivers.Synced, v.capacities.Synced,
+		v.claims.Synced, v.volumes.Synced, v.classes.Synced, v.nodes.Synced, v.drivers.Synced, v.capacities.Synced, v.attached.Synced,
 	} {
 		if err := synced(ctx); err != nil {
 			return nil, err
@@ -105,6 +109,12 @@ func (v *Volumes) start(ctx context.Context) (stop func(), err error) {
 		v.nodes.OnChange(func(_, _ *storagev1.CSINode) { v.version.Add(1); v.changed() }),
 		v.drivers.OnChange(func(_, _ *storagev1.CSIDriver) { v.version.Add(1); v.changed() }),
 		v.capacities.OnChange(func(_, _ *storagev1.CSIStorageCapacity) { v.version.Add(1); v.changed() }),
+		v.attached.OnChange(func(_, new *storagev1.VolumeAttachment) {
+			v.version.Add(1)
+			if new == nil {
+				v.changed()
+			}
+		}),
 	}
 	return func() {
 		for _, s := range stops {

@@ -387,6 +387,26 @@ func TestNodeVolumeLimits(t *testing.T) {
 	}
 }
 
+// Volumes still attached to a node count there although no pod uses them.
+func TestNodeVolumeLimitsCountAttachments(t *testing.T) {
+	attached := func(volume, node string) *storagev1.VolumeAttachment {
+		return &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: volume + "-" + node}, Spec: storagev1.VolumeAttachmentSpec{
+			Attacher: "d.example", NodeName: node, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &volume},
+		}}
+	}
+	driver := storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{{Name: "d.example", NodeID: "n", Allocatable: &storagev1.VolumeNodeResources{Count: new(int32(2))}}}}
+	s := newStorage(t, storedClaim("a", "disks", "a"), storedVolume("a", ""), storedVolume("left", ""), storedClaim("b", "disks", "b"), storedVolume("b", ""),
+		&storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: driver}, &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Spec: driver},
+		attached("a", "n1"), attached("left", "n1"), attached("gone", "n2"), attached("left", "n2"),
+		&storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "inline"}, Spec: storagev1.VolumeAttachmentSpec{Attacher: "d.example", NodeName: "n2", Source: storagev1.VolumeAttachmentSource{InlineVolumeSpec: &corev1.PersistentVolumeSpec{}}}})
+	s.s.Place(podOf("p", "a"), "n1", false) // attached and in use counts once
+	for claim, want := range map[string]string{"a": "ok; ok", "b": "node(s) exceed max volume count; ok"} {
+		if got := s.judge(NodeVolumeLimits{s.v}, podOf("q", claim)); got != want {
+			t.Errorf("%s: %s, want %s", claim, got, want)
+		}
+	}
+}
+
 func TestDriversThatMustBeThere(t *testing.T) {
 	yes := true
 	s := newStorage(t, storedClaim("a", "disks", "a"), storedVolume("a", ""),
