@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	kjson "sigs.k8s.io/json"
 
 	"sagong/object"
 )
@@ -20,20 +19,22 @@ import (
 type named map[string]named
 
 // fieldsNamed says which fields a patch can change or looks at; ok is false when
-// that cannot be told apart from the whole object.
-func fieldsNamed(p Patch) (n named, ok bool) {
+// that cannot be told apart from the whole object, or something is wrong. Of a
+// merge patch it gives what it read as well.
+func fieldsNamed(p Patch) (n named, merge map[string]any, ok bool) {
 	switch p.Type {
 	case types.JSONPatchType:
-		return fieldsOfOperations(p.Data)
+		n, ok = fieldsOfOperations(p.Data)
+		return n, nil, ok
 	case types.MergePatchType, types.StrategicMergePatchType:
-		var patch map[string]any
-		if err := kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &patch); err != nil || patch == nil {
-			return nil, false
+		merge, faults, err := p.fields()
+		if err != nil || merge == nil || len(faults) > 0 {
+			return nil, nil, false
 		}
-		n = fieldsOfMerge(patch)
-		return n, n != nil
+		n = fieldsOfMerge(merge)
+		return n, merge, n != nil
 	}
-	return nil, false
+	return nil, nil, false
 }
 
 // fieldsOfMerge is nil when a directive concerns all fields at this level.
@@ -95,7 +96,7 @@ func patchNamed(v *object.Version, old object.Object, p Patch) (object.Object, b
 	if !v.Storage() {
 		return nil, false
 	}
-	n, ok := fieldsNamed(p)
+	n, merge, ok := fieldsNamed(p)
 	if !ok {
 		return nil, false
 	}
@@ -108,7 +109,13 @@ func patchNamed(v *object.Version, old object.Object, p Patch) (object.Object, b
 	if err != nil {
 		return nil, false
 	}
-	after, faults, err := applyPatch(v, before, p)
+	var after []byte
+	var faults []error
+	if p.Type == types.StrategicMergePatchType {
+		after, err = strategic(before, merge, reduced)
+	} else {
+		after, faults, err = applyPatch(v, before, p)
+	}
 	if err != nil || len(faults) > 0 {
 		return nil, false
 	}

@@ -166,33 +166,46 @@ func applyPatch(v *object.Version, before []byte, p Patch) (after []byte, faults
 			return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "",
 				"the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml", 0, false)
 		}
-		var fields map[string]any
-		if p.strict() {
-			faults, err = kjson.UnmarshalStrict(p.Data, &fields)
-		} else {
-			err = kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &fields)
-		}
+		fields, faults, err := p.fields()
 		if err != nil {
 			return nil, nil, apierrors.NewBadRequest(err.Error())
 		}
-		return strategic(before, p.Data, faults, into)
+		if after, err = strategic(before, fields, into); err != nil {
+			return nil, nil, err
+		}
+		return after, faults, nil
 	}
 	return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "", "unknown patch type "+string(p.Type), 0, false)
 }
 
-// strategic makes a strategic merge patch, with the errors of upstream.
-func strategic(before, patch []byte, faults []error, into runtime.Object) ([]byte, []error, error) {
-	after, err := strategicpatch.StrategicMergePatch(before, patch, into)
+// fields reads a merge patch, and gives what it says twice when that is asked for.
+func (p Patch) fields() (fields map[string]any, faults []error, err error) {
+	if p.strict() {
+		faults, err = kjson.UnmarshalStrict(p.Data, &fields)
+	} else {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &fields)
+	}
+	return fields, faults, err
+}
+
+// strategic makes a strategic merge patch, which is its own after, with the errors
+// of upstream.
+func strategic(before []byte, patch map[string]any, into runtime.Object) ([]byte, error) {
+	var fields map[string]any
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(before, &fields); err != nil {
+		return nil, apierrors.NewBadRequest(mergepatch.ErrBadJSONDoc.Error())
+	}
+	merged, err := strategicpatch.StrategicMergeMapPatch(fields, patch, into)
 	switch err {
 	case nil:
-		return after, faults, nil
-	case mergepatch.ErrBadJSONDoc, mergepatch.ErrBadPatchFormatForPrimitiveList, mergepatch.ErrBadPatchFormatForRetainKeys,
+		return json.Marshal(merged)
+	case mergepatch.ErrBadPatchFormatForPrimitiveList, mergepatch.ErrBadPatchFormatForRetainKeys,
 		mergepatch.ErrBadPatchFormatForSetElementOrderList, mergepatch.ErrUnsupportedStrategicMergePatchFormat:
-		return nil, nil, apierrors.NewBadRequest(err.Error())
+		return nil, apierrors.NewBadRequest(err.Error())
 	case mergepatch.ErrNoListOfLists, mergepatch.ErrPatchContentNotMatchRetainKeys:
-		return nil, nil, unprocessable(err)
+		return nil, unprocessable(err)
 	}
-	return nil, nil, err // upstream answers 500 with the bare text
+	return nil, err // upstream answers 500 with the bare text
 }
 
 // invalid is the error of a patch whose result cannot be read. It shows what
@@ -408,7 +421,11 @@ func PatchOther(now, into runtime.Object, p Patch) (runtime.Object, []error, err
 	var faults []error
 	switch p.Type {
 	case types.StrategicMergePatchType:
-		after, faults, err = strategic(before, p.Data, nil, into)
+		var fields map[string]any
+		if err := kjson.UnmarshalCaseSensitivePreserveInts(p.Data, &fields); err != nil {
+			return nil, nil, apierrors.NewBadRequest(mergepatch.ErrBadJSONDoc.Error())
+		}
+		after, err = strategic(before, fields, into)
 	case types.ApplyYAMLPatchType:
 		return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", schema.GroupResource{}, "", "server-side apply is not possible here", 0, false)
 	default:
