@@ -15,7 +15,7 @@ const (
 	// collected, and burstCollectorHeadroom while collections follow each other
 	// closely: of a burst of writes to a small server every tenth of its processor
 	// time went to them.
-	collectorHeadroom, burstCollectorHeadroom = 64 << 20, 128 << 20
+	collectorHeadroom, burstCollectorHeadroom = 64 << 20, 112 << 20
 	// mostCollectorPercent keeps an idle server small all the same.
 	mostCollectorPercent = 400
 	// busyCollectorHeadroom is how much garbage a large heap may gather while
