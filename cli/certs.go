@@ -11,7 +11,8 @@ import (
 func certsCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "certs", Short: "Keys and certificates of the cluster",
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  sagong certs rotate-token-key",
+		Args:    cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	var ask compose.RotateKey
 	rotate := &cobra.Command{

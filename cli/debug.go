@@ -10,7 +10,8 @@ import (
 func debugCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "debug", Short: "Look inside this machine's node",
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  sagong debug nft\n  sagong debug stacks",
+		Args:    cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	show := func(use, short, path string) *cobra.Command {
 		return &cobra.Command{

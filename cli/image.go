@@ -19,7 +19,8 @@ import (
 func imageCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "image", Short: "Bring images to this machine's node, list and remove them",
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  docker save shop:1 | sagong image import -\n  sagong image pull registry.example/shop:1\n  sagong image list",
+		Args:    cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	list := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the images of this node", Args: cobra.NoArgs, Example: "  sagong image list",
@@ -143,7 +144,7 @@ func (s *session) agent(c *cobra.Command, method, path string, query url.Values,
 	}
 	resp, err := compose.AskAgent(c.Context(), cfg, method, path, query, body)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach the node agent of cluster %s: %w; is it up? ('sagong status')", s.name, err)
+		return nil, fmt.Errorf("cannot reach the node agent of cluster %s: %w; start it with 'sagong up --name %[1]s'", s.name, err)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()

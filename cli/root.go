@@ -75,10 +75,30 @@ controllers, node agent, container runtime and network.`,
 		upCommand(s), downCommand(s), statusCommand(s), serverCommand(s), agentCommand(s),
 		kubectlCommand(s), imageCommand(s), tokenCommand(s), secretsCommand(s), certsCommand(s), simulateCommand(s), debugCommand(s), versionCommand(s),
 	)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())
-	})
+	root.SetFlagErrorFunc(seeHelp)
+	explain(root)
 	return root
+}
+
+// seeHelp says where what was typed wrong is explained.
+func seeHelp(c *cobra.Command, err error) error {
+	return fmt.Errorf("%w (see '%s --help')", err, c.CommandPath())
+}
+
+// explain has the check of the arguments of a command, and of those below it, say
+// where they are explained.
+func explain(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return seeHelp(c, err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		explain(sub)
+	}
 }
 
 func envOr(key, def string) string {

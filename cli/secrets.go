@@ -16,7 +16,8 @@ import (
 func secretsCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "secrets", Short: "Keys by which Secrets are encrypted on disk",
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  sagong secrets rotate-key",
+		Args:    cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	var ask compose.RotateKey
 	rotate := &cobra.Command{

@@ -24,7 +24,8 @@ import (
 func simulateCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "simulate", Short: "Simulate nodes, to test and size a cluster",
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  sagong simulate nodes --count 1000",
+		Args:    cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(simulateNodesCommand(s))
 	return c

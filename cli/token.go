@@ -23,13 +23,14 @@ import (
 func tokenCommand(s *session) *cobra.Command {
 	c := &cobra.Command{
 		Use: "token", Short: "Make, list and revoke the tokens by which nodes join",
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  sagong token create\n  sagong token list",
+		Args:    cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	var life time.Duration
 	var description string
 	create := &cobra.Command{
 		Use: "create", Short: "Make a token and print the command that joins a node", Args: cobra.NoArgs,
-		Example: "  sagong token create\n  sagong token create --ttl 1h --description 'rack 4'",
+		Example: "  sagong token create\n  sagong token create --ttl 1h --description rack-4",
 		RunE: func(c *cobra.Command, _ []string) error {
 			api, cfg, err := s.connect()
 			if err != nil {

@@ -131,7 +131,7 @@ func servesOrEnds(ctx context.Context, cfg config.Config, id process.ID) (bool, 
 			return false, err
 		}
 	}
-	return false, fmt.Errorf("process %d belongs to cluster %s but does not serve %s; stop it with '%s down' and start again", id.PID, cfg.Name, loopback(cfg), invocation())
+	return false, fmt.Errorf("process %d belongs to cluster %s but does not serve %s; stop it with '%s down --name %s' and start again", id.PID, cfg.Name, loopback(cfg), invocation(), cfg.Name)
 }
 
 // settle finds the settings of a cluster: what it was started with before,
