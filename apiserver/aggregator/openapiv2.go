@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 	openapi "k8s.io/kube-openapi/pkg/aggregator"
 	"k8s.io/kube-openapi/pkg/validation/spec"
@@ -81,17 +82,11 @@ func (a *Aggregator) v2(ctx context.Context, own []byte) []byte {
 		return own
 	}
 	for _, r := range routes {
-		var other spec.Swagger
 		doc := others["https://"+host(r.service)+"/openapi/v2"].doc
 		if doc == nil {
 			continue
 		}
-		if err := json.Unmarshal(doc, &other); err != nil {
-			a.o.Log.Warn("cannot read the OpenAPI document of another server", "apiservice", r.service.Name, "err", err)
-			continue
-		}
-		only := openapi.FilterSpecByPathsWithoutSideEffects(&other, []string{"/apis/" + versionOf(r.service).String() + "/"})
-		if err := openapi.MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters(&all, only); err != nil {
+		if err := merge(&all, doc, versionOf(r.service)); err != nil {
 			a.o.Log.Warn("cannot merge the OpenAPI document of another server", "apiservice", r.service.Name, "err", err)
 		}
 	}
@@ -102,6 +97,16 @@ func (a *Aggregator) v2(ctx context.Context, own []byte) []byte {
 	}
 	a.merged.parts, a.merged.doc = parts, doc
 	return doc
+}
+
+// merge adds to a document what another server's says of one group and version.
+func merge(all *spec.Swagger, doc []byte, gv schema.GroupVersion) error {
+	var other spec.Swagger
+	if err := json.Unmarshal(doc, &other); err != nil {
+		return fmt.Errorf("cannot read it: %w", err)
+	}
+	only := openapi.FilterSpecByPathsWithoutSideEffects(&other, []string{"/apis/" + gv.String() + "/"})
+	return openapi.MergeSpecsIgnorePathConflictRenamingDefinitionsAndParameters(all, only)
 }
 
 // fetch asks a server for its document, unless it is the one that p is. A server

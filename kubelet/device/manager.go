@@ -88,6 +88,9 @@ func New(cfg Config) (*Manager, error) {
 	if err == nil {
 		err = json.Unmarshal(data, &list)
 	}
+	if err == nil && slices.Contains(list, nil) {
+		err = errors.New("a claim is missing")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read which devices are prepared: %w", err)
 	}
