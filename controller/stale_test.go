@@ -33,14 +33,17 @@ func got[T object.Object](w *world, name string) T {
 
 // stale is told when nobody has changed his mind yet.
 func (w *world) stale() {
-	background := metav1.DeletePropagationBackground
-	// A pod that would have been adopted, had it come before its owner went.
-	for i := range 3 {
+	// Pods that would have been adopted, had they come before their owner went: for
+	// good, for one of its name, or not yet.
+	for i := range 6 {
 		name := fmt.Sprint("left", i)
 		set := &appsv1.ReplicaSet{ObjectMeta: inDefault(name), Spec: appsv1.ReplicaSetSpec{Replicas: new(int32(1)), Selector: by(name), Template: template(name, "v1")}}
 		w.create(set)
 		w.pass(w.storm.pause(20*time.Second, "left", i))
-		w.remove(set, background)
+		w.remove(set, []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationForeground}[i%2])
+		if i%4 == 0 {
+			w.create(&appsv1.ReplicaSet{ObjectMeta: inDefault(name), Spec: appsv1.ReplicaSetSpec{Replicas: new(int32(0)), Selector: by("other"), Template: template("other", "v1")}})
+		}
 		w.create(lone(name, "v1", func(p *corev1.Pod) { p.Labels = map[string]string{"app": name} }))
 	}
 	w.clash()
