@@ -3,10 +3,13 @@ package compose
 import (
 	"context"
 	"io/fs"
+	"math"
+	"net/netip"
 	"path/filepath"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
+	networkingv1 "k8s.io/api/networking/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"sagong/apiserver"
@@ -38,6 +41,8 @@ var (
 	nominalSeats    = prometheus.NewDesc("apiserver_flowcontrol_nominal_limit_seats", "Nominal number of execution seats configured for each priority level", []string{"priority_level"}, nil)
 	executing       = prometheus.NewDesc("apiserver_flowcontrol_current_executing_requests", "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
 	seats           = prometheus.NewDesc("apiserver_flowcontrol_current_executing_seats", "Concurrency (number of seats) occupied by the currently executing (initial stage for a WATCH, any stage otherwise) requests in the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
+	allocatedIPs    = prometheus.NewDesc("kube_apiserver_clusterip_allocator_allocated_ips", "Gauge measuring the number of allocated IPs for Services", []string{"cidr"}, nil)
+	availableIPs    = prometheus.NewDesc("kube_apiserver_clusterip_allocator_available_ips", "Gauge measuring the number of available IPs for Services", []string{"cidr"}, nil)
 	unavailable     = prometheus.NewDesc("aggregator_unavailable_apiservice", "Gauge of APIServices which are marked as unavailable broken down by APIService name.", []string{"name"}, nil)
 	incompleteViews = prometheus.NewDesc(IncompleteViews, "Kinds of which the server's controllers have not read all objects since it started, and whose controllers wait: 1 for each", []string{"group", "resource"}, nil)
 	waiting         = prometheus.NewDesc("apiserver_flowcontrol_current_inqueue_requests", "Number of requests currently pending in queues of the API Priority and Fairness subsystem", []string{"priority_level", "flow_schema"}, nil)
@@ -45,7 +50,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storedObjects, resourceObjects, storedBytes, inFlight, nominalSeats, executing, seats, waiting, incompleteViews, unavailable} {
+	for _, d := range []*prometheus.Desc{storedObjects, resourceObjects, storedBytes, inFlight, nominalSeats, executing, seats, waiting, incompleteViews, unavailable, allocatedIPs, availableIPs} {
 		ch <- d
 	}
 }
@@ -80,6 +85,11 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 		}
 		set(unavailable, down, s.Name)
 	}
+	for cidr, taken := range g.serviceAddresses() {
+		set(allocatedIPs, float64(taken), cidr.String())
+		// The first address is the network's, the last for broadcasts.
+		set(availableIPs, max(0, math.Exp2(float64(cidr.Addr().BitLen()-cidr.Bits()))-2-float64(taken)), cidr.String())
+	}
 	set(storedBytes, float64(allocated(g.dir)), "sagong")
 	reading, mutating := g.api.InFlight()
 	set(inFlight, float64(reading), "readOnly")
@@ -94,6 +104,30 @@ func (g gauges) Collect(ch chan<- prometheus.Metric) {
 			set(waiting, float64(n), l.Name, schema)
 		}
 	}
+}
+
+// serviceAddresses counts the addresses of Services in each range.
+func (g gauges) serviceAddresses() map[netip.Prefix]int {
+	taken := map[netip.Prefix]int{}
+	for c := range reconcile.ViewOf[*networkingv1.ServiceCIDR](g.hub).Each() {
+		for _, text := range c.Spec.CIDRs {
+			if p, err := netip.ParsePrefix(text); err == nil {
+				taken[p] = 0
+			}
+		}
+	}
+	for a := range reconcile.ViewOf[*networkingv1.IPAddress](g.hub).Each() {
+		ip, err := netip.ParseAddr(a.Name)
+		if err != nil {
+			continue
+		}
+		for p := range taken {
+			if p.Contains(ip) {
+				taken[p]++
+			}
+		}
+	}
+	return taken
 }
 
 // allocated is what the files in a directory take on disk, in bytes.
