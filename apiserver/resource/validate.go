@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -26,6 +27,7 @@ func (e *Engine) validateNew(t Target, obj object.Object) error {
 		return invalid(t, obj, t.Validate(obj))
 	}
 	errs := validation.ValidateObjectMetaAccessor(obj, t.Namespaced, t.nameRule(), metadataPath)
+	errs = append(errs, kubeFinalizers(t, obj)...)
 	if t.Validate != nil {
 		errs = append(errs, t.Validate(obj)...)
 	}
@@ -37,10 +39,27 @@ func (e *Engine) validateNew(t Target, obj object.Object) error {
 func (e *Engine) validateUpdate(t Target, obj, old object.Object, rule func(obj, old object.Object) field.ErrorList) error {
 	errs := validation.ValidateObjectMetaAccessor(obj, t.Namespaced, nameAccepted, metadataPath)
 	errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(obj, old, metadataPath)...)
+	errs = append(errs, kubeFinalizers(t, obj)...)
 	if rule != nil {
 		errs = append(errs, rule(obj, old)...)
 	}
 	return invalid(t, obj, dedup(errs))
+}
+
+// kubeFinalizers refuses finalizers that are in no domain and not Kubernetes' own.
+// Upstream's newer groups do not look.
+func kubeFinalizers(t Target, obj object.Object) (errs field.ErrorList) {
+	if len(obj.GetFinalizers()) == 0 || t.Custom() {
+		return nil
+	}
+	switch t.Group {
+	case "admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io":
+		return nil
+	}
+	for i, f := range obj.GetFinalizers() {
+		errs = append(errs, check.KubeFinalizer(metadataPath.Child("finalizers").Index(i), f)...)
+	}
+	return errs
 }
 
 // nameAccepted lets the name of an object that exists pass, as upstream does:

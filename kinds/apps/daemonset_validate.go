@@ -22,8 +22,8 @@ func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
 		}
 		unavailable, surge := orZero(r.MaxUnavailable), orZero(r.MaxSurge)
 		errs = append(errs, check.PositiveIntOrPercent(p.Child("maxUnavailable"), unavailable)...)
-		errs = append(errs, check.AtMost100Percent(p.Child("maxUnavailable"), unavailable)...)
 		errs = append(errs, check.PositiveIntOrPercent(p.Child("maxSurge"), surge)...)
+		errs = append(errs, check.AtMost100Percent(p.Child("maxUnavailable"), unavailable)...)
 		errs = append(errs, check.AtMost100Percent(p.Child("maxSurge"), surge)...)
 		none, noSurge := check.Zero(unavailable), check.Zero(surge)
 		switch {
@@ -34,7 +34,6 @@ func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
 		}
 	default:
 		errs = append(errs, field.NotSupported(p, s.UpdateStrategy, // upstream shows the whole
-
 			[]appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType}))
 	}
 	return errs

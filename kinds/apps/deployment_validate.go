@@ -91,8 +91,12 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
 func collisions(now, was *int32) field.ErrorList {
 	p := statusPath.Child("collisionCount")
 	errs := check.NonnegativePtr(p, now)
-	if was != nil && now != nil && *now < *was {
-		errs = append(errs, field.Invalid(p, *now, "cannot be decremented"))
+	n := int32(0)
+	if now != nil {
+		n = *now
+	}
+	if was != nil && (now == nil || n < *was) {
+		errs = append(errs, field.Invalid(p, n, "cannot be decremented"))
 	}
 	return errs
 }

@@ -17,22 +17,28 @@ var (
 )
 
 // validateSelected checks a selector and the template whose pods it must
-// select. Pods of all workloads here are restarted for ever.
+// select; no selector selects none. Pods of all workloads here are restarted for
+// ever.
 func validateSelected(selector *metav1.LabelSelector, t *corev1.PodTemplateSpec, kind string) (errs field.ErrorList) {
 	p, path := specPath.Child("selector"), specPath.Child("template")
-	if selector == nil {
+	if selector == nil && kind != "daemonset" {
 		errs = append(errs, field.Required(p, ""))
-	} else {
+	} else if selector != nil {
 		errs = append(errs, metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, p)...)
 		if len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
 			errs = append(errs, field.Invalid(p, selector, "empty selector is invalid for "+kind))
 		}
-		s, err := metav1.LabelSelectorAsSelector(selector)
-		if err != nil {
-			errs = append(errs, field.Invalid(p, selector, "invalid label selector"))
-		} else if !s.Empty() && !s.Matches(labels.Set(t.Labels)) {
+	}
+	s, err := metav1.LabelSelectorAsSelector(selector)
+	switch {
+	case err == nil:
+		if !s.Empty() && !s.Matches(labels.Set(t.Labels)) {
 			errs = append(errs, field.Invalid(path.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
 		}
+	case kind == "statefulset":
+		return append(errs, field.Invalid(p, selector, ""))
+	case kind != "daemonset":
+		return append(errs, field.Invalid(p, selector, "invalid label selector"))
 	}
 	errs = append(errs, podspec.ValidateTemplate(t, path)...)
 	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {

@@ -1,6 +1,9 @@
 package check
 
 import (
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -96,4 +99,14 @@ func between(s string, ends, all class) bool {
 		}
 	}
 	return s != "" && classes[s[0]]&ends != 0 && classes[s[len(s)-1]]&ends != 0
+}
+
+// KubeFinalizer reports the name of a finalizer that is neither one of Kubernetes'
+// own nor in a domain.
+func KubeFinalizer(path *field.Path, name string) field.ErrorList {
+	switch {
+	case strings.Contains(name, "/"), name == "kubernetes", name == metav1.FinalizerOrphanDependents, name == metav1.FinalizerDeleteDependents:
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified")}
 }

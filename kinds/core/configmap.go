@@ -40,7 +40,7 @@ func validateConfigMap(c *corev1.ConfigMap) field.ErrorList {
 	for _, v := range c.BinaryData {
 		size += len(v)
 	}
-	return append(errs, tooLarge(size)...)
+	return append(errs, tooLarge(field.NewPath(""), size)...)
 }
 
 func validateConfigMapUpdate(c, old *corev1.ConfigMap) field.ErrorList {

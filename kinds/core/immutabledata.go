@@ -21,9 +21,9 @@ func validateKeys[V any](data map[string]V, path *field.Path) (errs field.ErrorL
 }
 
 // tooLarge reports data above the limit that config maps and secrets share.
-func tooLarge(size int) field.ErrorList {
+func tooLarge(path *field.Path, size int) field.ErrorList {
 	if size > corev1.MaxSecretSize {
-		return field.ErrorList{field.TooLong(field.NewPath(""), "", corev1.MaxSecretSize)}
+		return field.ErrorList{field.TooLong(path, "", corev1.MaxSecretSize)}
 	}
 	return nil
 }

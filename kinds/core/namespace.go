@@ -3,7 +3,6 @@ package core
 import (
 	"context"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
@@ -11,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/check"
 	"sagong/kinds/fill"
 	"sagong/object"
 )
@@ -77,19 +77,25 @@ func prepareNamespaceUpdate(_ context.Context, n, old *corev1.Namespace) {
 	labelNamespace(n)
 }
 
+// validateNamespace blames the list of finalizers as a whole, as upstream does.
 func validateNamespace(n *corev1.Namespace) (errs field.ErrorList) {
-	for i, f := range n.Spec.Finalizers {
-		p := specPath.Child("finalizers").Index(i)
-		errs = append(errs, validation.ValidateFinalizerName(string(f), p)...)
-		if !strings.Contains(string(f), "/") && f != corev1.FinalizerKubernetes {
-			errs = append(errs, field.Invalid(p, f, "name is neither a standard finalizer name nor is it fully qualified"))
-		}
+	for _, f := range n.Spec.Finalizers {
+		errs = append(errs, validateFinalizer(f, specPath.Child("finalizers"))...)
 	}
 	return errs
 }
 
+func validateFinalizer(f corev1.FinalizerName, p *field.Path) field.ErrorList {
+	return append(validation.ValidateFinalizerName(string(f), p), check.KubeFinalizer(p, string(f))...)
+}
+
 // ValidateNamespaceFinalize checks a write to namespaces/finalize.
-func ValidateNamespaceFinalize(n *corev1.Namespace) field.ErrorList { return validateNamespace(n) }
+func ValidateNamespaceFinalize(n *corev1.Namespace) (errs field.ErrorList) {
+	for i, f := range n.Spec.Finalizers {
+		errs = append(errs, validateFinalizer(f, specPath.Child("finalizers").Index(i))...)
+	}
+	return errs
+}
 
 func validateNamespaceStatus(n, _ *corev1.Namespace) field.ErrorList {
 	p := field.NewPath("status", "Phase")

@@ -2,7 +2,6 @@ package core
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -11,7 +10,7 @@ import (
 )
 
 func validateReplicationController(r *corev1.ReplicationController) field.ErrorList {
-	errs := metav1validation.ValidateLabels(r.Spec.Selector, specPath.Child("selector"))
+	errs := check.Nonnegative(specPath.Child("minReadySeconds"), r.Spec.MinReadySeconds)
 	if len(r.Spec.Selector) == 0 {
 		errs = append(errs, field.Required(specPath.Child("selector"), ""))
 	}
@@ -19,7 +18,6 @@ func validateReplicationController(r *corev1.ReplicationController) field.ErrorL
 		errs = append(errs, field.Required(specPath.Child("replicas"), ""))
 	}
 	errs = append(errs, check.NonnegativePtr(specPath.Child("replicas"), r.Spec.Replicas)...)
-	errs = append(errs, check.Nonnegative(specPath.Child("minReadySeconds"), r.Spec.MinReadySeconds)...)
 	path, t := specPath.Child("template"), r.Spec.Template
 	if t == nil {
 		return append(errs, field.Required(path, ""))
@@ -51,6 +49,9 @@ func validateReplicationControllerStatus(r, _ *corev1.ReplicationController) fie
 		if f.n > s.Replicas {
 			errs = append(errs, field.Invalid(path.Child(f.name), f.n, "cannot be greater than status.replicas"))
 		}
+	}
+	if s.AvailableReplicas > s.ReadyReplicas {
+		errs = append(errs, field.Invalid(path.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
 	}
 	return errs
 }

@@ -6,18 +6,16 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"sagong/kinds/check"
 	"sagong/kinds/podspec"
 )
 
 func validateQuotaList(l corev1.ResourceList, path *field.Path) (errs field.ErrorList) {
 	for _, name := range slices.Sorted(maps.Keys(l)) {
 		p, s := path.Key(string(name)), string(name)
-		errs = append(errs, check.Rule(p, s, utilvalidation.IsQualifiedName)...)
-		if !strings.Contains(s, "/") && (!podspec.Standard(s) || s == "storage" || strings.HasPrefix(s, corev1.ResourceHugePagesPrefix)) {
+		errs = append(errs, podspec.ValidateName(s, p)...)
+		if !strings.Contains(s, "/") && !quotaStandard(name) {
 			errs = append(errs, field.Invalid(p, s, "must be a standard resource for quota"))
 		}
 		errs = append(errs, podspec.ValidateQuantity(s, l[name], p)...)
@@ -25,69 +23,75 @@ func validateQuotaList(l corev1.ResourceList, path *field.Path) (errs field.Erro
 	return errs
 }
 
-// The scopes a quota may have, with the resources each can count: all, or pods
-// and what pods use.
-var (
-	podScopes   = []corev1.ResourceQuotaScope{corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating, corev1.ResourceQuotaScopePriorityClass, corev1.ResourceQuotaScopeCrossNamespacePodAffinity}
-	claimScopes = []corev1.ResourceQuotaScope{corev1.ResourceQuotaScopeVolumeAttributesClass}
-)
+// quotaStandard says whether a name without a domain is one that quotas count:
+// storage is only as what is requested of it.
+func quotaStandard(name corev1.ResourceName) bool {
+	return podspec.Standard(string(name)) && name != corev1.ResourceStorage
+}
+
+// podScopes are the scopes that choose pods, and so count only what pods use.
+var podScopes = []corev1.ResourceQuotaScope{
+	corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort, corev1.ResourceQuotaScopeTerminating,
+	corev1.ResourceQuotaScopeNotTerminating, corev1.ResourceQuotaScopePriorityClass, corev1.ResourceQuotaScopeCrossNamespacePodAffinity,
+}
 
 func scopeFits(scope corev1.ResourceQuotaScope, name corev1.ResourceName) bool {
 	switch scope {
 	case corev1.ResourceQuotaScopeBestEffort:
 		return name == corev1.ResourcePods
 	case corev1.ResourceQuotaScopeVolumeAttributesClass:
-		return name == corev1.ResourcePersistentVolumeClaims || strings.HasSuffix(string(name), "storage")
+		return name == corev1.ResourcePersistentVolumeClaims || name == corev1.ResourceRequestsStorage
 	}
 	switch name {
-	case corev1.ResourcePods, corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage,
-		corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceRequestsEphemeralStorage,
-		corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceLimitsEphemeralStorage:
+	case corev1.ResourcePods, corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory,
+		corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory:
 		return true
 	}
-	return strings.HasPrefix(string(name), corev1.DefaultResourceRequestsPrefix) && !strings.HasPrefix(string(name), "requests.storage")
+	return false
+}
+
+// scopeErrors checks that there is such a scope, and that it can count what the
+// quota limits; both are blamed at their own place.
+func scopeErrors(scope corev1.ResourceQuotaScope, hard corev1.ResourceList, at, all *field.Path, shown, allShown any) (errs field.ErrorList) {
+	if !slices.Contains(podScopes, scope) && scope != corev1.ResourceQuotaScopeVolumeAttributesClass {
+		return field.ErrorList{field.Invalid(at, shown, "unsupported scope")}
+	}
+	for _, name := range slices.Sorted(maps.Keys(hard)) {
+		if quotaStandard(name) && !scopeFits(scope, name) {
+			errs = append(errs, field.Invalid(all, allShown, "unsupported scope applied to resource"))
+		}
+	}
+	return errs
 }
 
 func validateScopes(q *corev1.ResourceQuota) (errs field.ErrorList) {
-	p := specPath.Child("scopes")
-	has := map[corev1.ResourceQuotaScope]bool{}
-	fits := func(scope corev1.ResourceQuotaScope, p *field.Path, value any) {
-		if !slices.Contains(podScopes, scope) && !slices.Contains(claimScopes, scope) {
-			errs = append(errs, field.Invalid(p, value, "unsupported scope"))
-			return
-		}
-		for _, name := range slices.Sorted(maps.Keys(q.Spec.Hard)) {
-			if podspec.Standard(string(name)) && !scopeFits(scope, name) {
-				errs = append(errs, field.Invalid(p, value, "unsupported scope applied to resource"))
+	conflicts := func(has []corev1.ResourceQuotaScope, p *field.Path) {
+		for _, pair := range [][2]corev1.ResourceQuotaScope{
+			{corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort},
+			{corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating},
+		} {
+			if slices.Contains(has, pair[0]) && slices.Contains(has, pair[1]) {
+				errs = append(errs, field.Invalid(p, q.Spec.Scopes, "conflicting scopes"))
 			}
 		}
 	}
+	p := specPath.Child("scopes")
 	for _, scope := range q.Spec.Scopes {
-		fits(scope, p, q.Spec.Scopes)
-		has[scope] = true
+		errs = append(errs, scopeErrors(scope, q.Spec.Hard, p, p, q.Spec.Scopes, q.Spec.Scopes)...)
 	}
-	for _, pair := range [][2]corev1.ResourceQuotaScope{
-		{corev1.ResourceQuotaScopeBestEffort, corev1.ResourceQuotaScopeNotBestEffort},
-		{corev1.ResourceQuotaScopeTerminating, corev1.ResourceQuotaScopeNotTerminating},
-	} {
-		if has[pair[0]] && has[pair[1]] {
-			errs = append(errs, field.Invalid(p, q.Spec.Scopes, "conflicting scopes"))
-		}
-	}
+	conflicts(q.Spec.Scopes, p)
 	if q.Spec.ScopeSelector == nil {
 		return errs
 	}
+	// Upstream does not say which of the expressions it blames.
 	p = specPath.Child("scopeSelector", "matchExpressions")
-	for i, r := range q.Spec.ScopeSelector.MatchExpressions {
-		p := p.Index(i)
-		fits(r.ScopeName, p.Child("scopeName"), r.ScopeName)
-		switch r.ScopeName {
-		case corev1.ResourceQuotaScopePriorityClass, corev1.ResourceQuotaScopeVolumeAttributesClass:
-		default:
-			if r.Operator != corev1.ScopeSelectorOpExists {
-				errs = append(errs, field.Invalid(p.Child("operator"), r.Operator,
-					"must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"))
-			}
+	var has []corev1.ResourceQuotaScope
+	for _, r := range q.Spec.ScopeSelector.MatchExpressions {
+		has = append(has, r.ScopeName)
+		errs = append(errs, scopeErrors(r.ScopeName, q.Spec.Hard, p.Child("scopeName"), p, r.ScopeName, q.Spec.ScopeSelector)...)
+		if slices.Contains(podScopes, r.ScopeName) && r.ScopeName != corev1.ResourceQuotaScopePriorityClass && r.Operator != corev1.ScopeSelectorOpExists {
+			errs = append(errs, field.Invalid(p.Child("operator"), r.Operator,
+				"must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"))
 		}
 		switch r.Operator {
 		case corev1.ScopeSelectorOpIn, corev1.ScopeSelectorOpNotIn:
@@ -102,6 +106,7 @@ func validateScopes(q *corev1.ResourceQuota) (errs field.ErrorList) {
 			errs = append(errs, field.Invalid(p.Child("operator"), r.Operator, "not a valid selector operator"))
 		}
 	}
+	conflicts(has, p)
 	return errs
 }
 

@@ -16,7 +16,7 @@ func validateSecret(s *corev1.Secret) field.ErrorList {
 	for _, v := range s.Data {
 		size += len(v)
 	}
-	errs = append(errs, tooLarge(size)...)
+	errs = append(errs, tooLarge(path, size)...)
 	need := func(key string) {
 		if _, ok := s.Data[key]; !ok {
 			errs = append(errs, field.Required(path.Key(key), ""))

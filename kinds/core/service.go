@@ -44,7 +44,7 @@ func Service() *object.Definition {
 			object.AgeColumn[*corev1.Service](),
 			object.StringColumn("Selector", spec["selector"], func(s *corev1.Service) string { return labels.FormatLabels(s.Spec.Selector) }).Wide(),
 		},
-		NameRule:             validation.NameIsDNS1035Label,
+		NameRule:             validation.NameIsDNSLabel,
 		Default:              defaultService,
 		PrepareCreate:        prepareServiceCreate,
 		PrepareUpdate:        prepareServiceUpdate,

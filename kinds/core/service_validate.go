@@ -2,7 +2,6 @@ package core
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -10,13 +9,12 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
 )
 
 const (
-	// kubeletPort is one that a load balancer must not expose.
-	kubeletPort        = 10250
 	maxAffinitySeconds = 86400
 	onlyLoadBalancer   = "may only be used when `type` is 'LoadBalancer'"
 )
@@ -25,24 +23,26 @@ func headless(s *corev1.Service) bool {
 	return len(s.Spec.ClusterIPs) == 1 && s.Spec.ClusterIPs[0] == corev1.ClusterIPNone || s.Spec.ClusterIP == corev1.ClusterIPNone
 }
 
-func validateService(s *corev1.Service) (errs field.ErrorList) {
+func validateService(s *corev1.Service) field.ErrorList {
+	return validateServiceOf(s, &corev1.Service{})
+}
+
+// validateServiceOf checks a service, in upstream's order. What old has of
+// addresses may stay in a form that is no longer let pass.
+func validateServiceOf(s, old *corev1.Service) (errs field.ErrorList) {
 	spec := &s.Spec
+	mode, set := s.Annotations[corev1.AnnotationTopologyMode]
+	if hints, ok := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]; ok && set && mode != hints {
+		errs = append(errs, field.Invalid(annotationsPath.Key(corev1.AnnotationTopologyMode), mode,
+			fmt.Sprintf("must match annotations[%s] when both are specified", corev1.DeprecatedAnnotationTopologyAwareHints)))
+	}
 	if len(spec.Ports) == 0 && !headless(s) && spec.Type != corev1.ServiceTypeExternalName {
 		errs = append(errs, field.Required(specPath.Child("ports"), ""))
 	}
 	switch spec.Type {
-	case corev1.ServiceTypeLoadBalancer:
-		for i, p := range spec.Ports {
-			if p.Port == kubeletPort {
-				errs = append(errs, field.Invalid(specPath.Child("ports").Index(i), p.Port, fmt.Sprintf("may not expose port %v externally since it is used by kubelet", kubeletPort)))
-			}
-		}
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort:
 		if headless(s) {
-			errs = append(errs, field.Invalid(specPath.Child("clusterIPs").Index(0), corev1.ClusterIPNone, "may not be set to 'None' for LoadBalancer services"))
-		}
-	case corev1.ServiceTypeNodePort:
-		if headless(s) {
-			errs = append(errs, field.Invalid(specPath.Child("clusterIPs").Index(0), corev1.ClusterIPNone, "may not be set to 'None' for NodePort services"))
+			errs = append(errs, field.Invalid(specPath.Child("clusterIPs").Index(0), corev1.ClusterIPNone, fmt.Sprintf("may not be set to 'None' for %s services", spec.Type)))
 		}
 	case corev1.ServiceTypeExternalName:
 		const not = "may not be set for ExternalName services"
@@ -57,13 +57,13 @@ func validateService(s *corev1.Service) (errs field.ErrorList) {
 		}
 		errs = append(errs, check.RequiredName(specPath.Child("externalName"), strings.TrimSuffix(spec.ExternalName, "."), utilvalidation.IsDNS1123Subdomain)...)
 	}
-	errs = append(errs, validateServicePorts(s)...)
+	errs = append(errs, validateServicePorts(spec.Ports)...)
 	errs = append(errs, metav1validation.ValidateLabels(spec.Selector, specPath.Child("selector"))...)
 	errs = append(errs, validateSessionAffinity(spec)...)
-	errs = append(errs, validateClusterIPs(s)...)
+	errs = append(errs, validateClusterIPs(s, old)...)
 	for i, ip := range spec.ExternalIPs {
 		p := specPath.Child("externalIPs").Index(i)
-		if bad := utilvalidation.IsValidIPForLegacyField(p, ip, true, nil); len(bad) > 0 {
+		if bad := utilvalidation.IsValidIPForLegacyField(p, ip, true, old.Spec.ExternalIPs); len(bad) > 0 {
 			errs = append(errs, bad...)
 		} else {
 			errs = append(errs, ordinaryIP(ip, p)...)
@@ -71,23 +71,26 @@ func validateService(s *corev1.Service) (errs field.ErrorList) {
 	}
 	errs = append(errs, check.RequiredOneOf(specPath.Child("type"), spec.Type,
 		corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeExternalName)...)
-	errs = append(errs, validateLoadBalancer(spec)...)
+	errs = append(errs, validatePortsTogether(spec)...)
+	errs = append(errs, validateSourceRanges(s, old)...)
+	if balanced := spec.Type == corev1.ServiceTypeLoadBalancer; spec.AllocateLoadBalancerNodePorts != nil && !balanced {
+		errs = append(errs, field.Forbidden(specPath.Child("allocateLoadBalancerNodePorts"), onlyLoadBalancer))
+	} else if spec.AllocateLoadBalancerNodePorts == nil && balanced {
+		errs = append(errs, field.Required(field.NewPath("allocateLoadBalancerNodePorts"), ""))
+	}
+	errs = append(errs, validateLoadBalancerClass(spec)...)
 	return append(errs, validateTrafficPolicies(s)...)
 }
 
-func validateServicePorts(s *corev1.Service) (errs field.ErrorList) {
-	type key struct {
-		protocol corev1.Protocol
-		port     int32
-	}
-	names, ports, nodePorts := map[string]bool{}, map[key]bool{}, map[key]bool{}
-	for i, port := range s.Spec.Ports {
+func validateServicePorts(ports []corev1.ServicePort) (errs field.ErrorList) {
+	names := map[string]bool{}
+	for i, port := range ports {
 		p := specPath.Child("ports").Index(i)
 		switch {
-		case port.Name == "" && len(s.Spec.Ports) > 1:
+		case port.Name == "" && len(ports) > 1:
 			errs = append(errs, field.Required(p.Child("name"), ""))
 		case port.Name != "":
-			errs = append(errs, check.Rule(p.Child("name"), port.Name, utilvalidation.IsDNS1123Label)...)
+			errs = append(errs, check.Rule(p.Child("name"), port.Name, check.IsDNS1123Label)...)
 			if names[port.Name] {
 				errs = append(errs, field.Duplicate(p.Child("name"), port.Name))
 			}
@@ -97,23 +100,45 @@ func validateServicePorts(s *corev1.Service) (errs field.ErrorList) {
 		errs = append(errs, check.RequiredOneOf(p.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)...)
 		errs = append(errs, check.PortOrName(p.Child("targetPort"), port.TargetPort)...)
 		if port.AppProtocol != nil {
-			errs = append(errs, check.Rule(p.Child("appProtocol"), *port.AppProtocol, utilvalidation.IsQualifiedName)...)
+			errs = append(errs, check.Rule(p.Child("appProtocol"), *port.AppProtocol, check.IsQualifiedName)...)
 		}
-		if port.NodePort != 0 {
-			if s.Spec.Type == corev1.ServiceTypeClusterIP {
-				errs = append(errs, field.Forbidden(p.Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
+	}
+	return errs
+}
+
+// validatePortsTogether refuses ports on nodes where there are none, and the same
+// port twice.
+func validatePortsTogether(spec *corev1.ServiceSpec) (errs field.ErrorList) {
+	path := specPath.Child("ports")
+	if spec.Type == corev1.ServiceTypeClusterIP {
+		for i, port := range spec.Ports {
+			if port.NodePort != 0 {
+				errs = append(errs, field.Forbidden(path.Index(i).Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
 			}
-			k := key{port.Protocol, port.NodePort}
-			if nodePorts[k] {
-				errs = append(errs, field.Duplicate(p.Child("nodePort"), port.NodePort))
-			}
-			nodePorts[k] = true
 		}
+	}
+	type key struct {
+		protocol corev1.Protocol
+		port     int32
+	}
+	seen := map[key]bool{}
+	for i, port := range spec.Ports {
+		k := key{port.Protocol, port.NodePort}
+		if port.NodePort == 0 {
+			continue
+		}
+		if seen[k] {
+			errs = append(errs, field.Duplicate(path.Index(i).Child("nodePort"), port.NodePort))
+		}
+		seen[k] = true
+	}
+	clear(seen)
+	for i, port := range spec.Ports {
 		k := key{port.Protocol, port.Port}
-		if ports[k] {
-			errs = append(errs, field.Duplicate(p, corev1.ServicePort{Protocol: port.Protocol, Port: port.Port}))
+		if seen[k] {
+			errs = append(errs, field.Duplicate(path.Index(i), corev1.ServicePort{Protocol: port.Protocol, Port: port.Port}))
 		}
-		ports[k] = true
+		seen[k] = true
 	}
 	return errs
 }
@@ -142,15 +167,24 @@ func validateSessionAffinity(spec *corev1.ServiceSpec) field.ErrorList {
 	return errs
 }
 
-func validateClusterIPs(s *corev1.Service) (errs field.ErrorList) {
+func validateClusterIPs(s, old *corev1.Service) (errs field.ErrorList) {
 	spec := &s.Spec
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
 	path, families := specPath.Child("clusterIPs"), specPath.Child("ipFamilies")
+	ips := spec.ClusterIPs
+	switch {
+	case spec.ClusterIP == "" && len(ips) > 0:
+		errs = append(errs, field.Invalid(path, ips, "must be empty when `clusterIP` is not specified"))
+	case spec.ClusterIP != "" && len(ips) == 0:
+		errs = append(errs, field.Required(path, ""))
+	case spec.ClusterIP != "" && ips[0] != spec.ClusterIP:
+		errs = append(errs, field.Invalid(path, ips, "first value must match `clusterIP`"))
+	}
 	for i, f := range spec.IPFamilies {
 		errs = append(errs, check.OneOf(families.Index(i), f, corev1.IPv4Protocol, corev1.IPv6Protocol)...)
-		if i > 0 && slices.Contains(spec.IPFamilies[:i], f) {
+		if slices.Contains(spec.IPFamilies[:i], f) {
 			errs = append(errs, field.Duplicate(families.Index(i), f))
 		}
 	}
@@ -158,92 +192,111 @@ func validateClusterIPs(s *corev1.Service) (errs field.ErrorList) {
 		errs = append(errs, check.OneOf(specPath.Child("ipFamilyPolicy"), *spec.IPFamilyPolicy,
 			corev1.IPFamilyPolicySingleStack, corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack)...)
 	}
-	if len(spec.ClusterIPs) == 0 {
-		if spec.ClusterIP != "" {
-			errs = append(errs, field.Required(path, ""))
-		}
-		return errs
-	}
-	if spec.ClusterIP != spec.ClusterIPs[0] {
-		errs = append(errs, field.Invalid(path, spec.ClusterIPs, "first value must match `clusterIP`"))
-	}
-	if spec.ClusterIPs[0] == corev1.ClusterIPNone {
-		if len(spec.ClusterIPs) > 1 {
-			errs = append(errs, field.Invalid(path, spec.ClusterIPs, "'None' must be the first and only value"))
-		}
-		return errs
-	}
-	var v6 []bool
-	for i, ip := range spec.ClusterIPs {
-		if i > 0 && ip == corev1.ClusterIPNone {
-			errs = append(errs, field.Invalid(path.Index(i), ip, "'None' must be the first and only value"))
+	bad := false
+	for i, ip := range ips {
+		if i == 0 && ip == corev1.ClusterIPNone {
+			if len(ips) > 1 {
+				bad = true
+				errs = append(errs, field.Invalid(path, ips, "'None' must be the first and only value"))
+			}
 			continue
 		}
-		bad := utilvalidation.IsValidIPForLegacyField(path.Index(i), ip, true, nil)
-		errs = append(errs, bad...)
-		if len(bad) > 0 {
-			continue
+		wrong := utilvalidation.IsValidIPForLegacyField(path.Index(i), ip, true, old.Spec.ClusterIPs)
+		bad = bad || len(wrong) > 0
+		errs = append(errs, wrong...)
+	}
+	if len(ips) > 2 {
+		errs = append(errs, field.Invalid(path, ips, "may only hold up to 2 values"))
+	}
+	if bad {
+		return errs
+	}
+	if len(ips) > 1 {
+		dual, err := netutils.IsDualStackIPStrings(ips)
+		if err != nil {
+			errs = append(errs, field.InternalError(path, fmt.Errorf("failed to check for dual stack with error:%v", err)))
 		}
-		is6 := strings.Contains(ip, ":")
-		v6 = append(v6, is6)
-		if i < len(spec.IPFamilies) && (spec.IPFamilies[i] == corev1.IPv6Protocol) != is6 {
-			errs = append(errs, field.Invalid(path.Index(i), ip, fmt.Sprintf("expected an %v value as indicated by `ipFamilies[%v]`", spec.IPFamilies[i], i)))
+		if !dual {
+			errs = append(errs, field.Invalid(path, ips, "may specify no more than one IP for each IP family"))
 		}
 	}
-	switch {
-	case len(spec.ClusterIPs) > 2:
-		errs = append(errs, field.Invalid(path, spec.ClusterIPs, "may only hold up to 2 values"))
-	case len(v6) == 2 && v6[0] == v6[1]:
-		errs = append(errs, field.Invalid(path, spec.ClusterIPs, "may specify no more than one IP for each IP family"))
+	if headless(s) {
+		return errs
+	}
+	for i := range min(len(ips), len(spec.IPFamilies)) {
+		if f := spec.IPFamilies[i]; f == corev1.IPv4Protocol && netutils.IsIPv6String(ips[i]) || f == corev1.IPv6Protocol && !netutils.IsIPv6String(ips[i]) {
+			errs = append(errs, field.Invalid(path.Index(i), ips[i], fmt.Sprintf("expected an %v value as indicated by `ipFamilies[%v]`", f, i)))
+		}
 	}
 	return errs
 }
 
 // ordinaryIP refuses addresses no peer can be reached at.
 func ordinaryIP(s string, path *field.Path) (errs field.ErrorList) {
-	ip, err := netip.ParseAddr(s)
-	if err != nil {
-		return nil
+	ip := netutils.ParseIPSloppy(s)
+	if ip == nil {
+		return field.ErrorList{field.Invalid(path, s, "must be a valid IP address")}
 	}
-	switch {
-	case ip.IsUnspecified():
-		errs = append(errs, field.Invalid(path, s, fmt.Sprintf("may not be unspecified (%v)", s)))
-	case ip.IsLoopback():
-		errs = append(errs, field.Invalid(path, s, "may not be in the loopback range (127.0.0.0/8, ::1/128)"))
-	case ip.IsLinkLocalUnicast():
-		errs = append(errs, field.Invalid(path, s, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"))
-	case ip.IsLinkLocalMulticast():
-		errs = append(errs, field.Invalid(path, s, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"))
+	for _, bad := range []struct {
+		is   bool
+		text string
+	}{
+		{ip.IsUnspecified(), fmt.Sprintf("may not be unspecified (%v)", s)},
+		{ip.IsLoopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"},
+		{ip.IsLinkLocalUnicast(), "may not be in the link-local range (169.254.0.0/16, fe80::/10)"},
+		{ip.IsLinkLocalMulticast(), "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"},
+	} {
+		if bad.is {
+			errs = append(errs, field.Invalid(path, s, bad.text))
+		}
 	}
 	return errs
 }
 
-func validateLoadBalancer(spec *corev1.ServiceSpec) (errs field.ErrorList) {
-	balanced := spec.Type == corev1.ServiceTypeLoadBalancer
-	if len(spec.LoadBalancerSourceRanges) > 0 {
+// validateSourceRanges checks whom a load balancer serves, in the field or the
+// older annotation. Space around a range is part of the API.
+func validateSourceRanges(s, old *corev1.Service) (errs field.ErrorList) {
+	balanced := s.Spec.Type == corev1.ServiceTypeLoadBalancer
+	if len(s.Spec.LoadBalancerSourceRanges) > 0 {
 		p := specPath.Child("LoadBalancerSourceRanges")
 		if !balanced {
 			errs = append(errs, field.Forbidden(p, onlyLoadBalancer))
 		}
-		for i, cidr := range spec.LoadBalancerSourceRanges {
-			errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Index(i), strings.TrimSpace(cidr), false, nil)...)
+		was := make([]string, len(old.Spec.LoadBalancerSourceRanges))
+		for i, cidr := range old.Spec.LoadBalancerSourceRanges {
+			was[i] = strings.TrimSpace(cidr)
 		}
-	}
-	if spec.AllocateLoadBalancerNodePorts != nil && !balanced {
-		errs = append(errs, field.Forbidden(specPath.Child("allocateLoadBalancerNodePorts"), onlyLoadBalancer))
-	}
-	if spec.AllocateLoadBalancerNodePorts == nil && balanced {
-		errs = append(errs, field.Required(specPath.Child("allocateLoadBalancerNodePorts"), ""))
-	}
-	if spec.LoadBalancerClass != nil {
-		p := specPath.Child("loadBalancerClass")
-		if !balanced {
-			errs = append(errs, field.Forbidden(p, onlyLoadBalancer))
-		} else {
-			errs = append(errs, check.Rule(p, *spec.LoadBalancerClass, utilvalidation.IsQualifiedName)...)
+		for i, cidr := range s.Spec.LoadBalancerSourceRanges {
+			errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Index(i), strings.TrimSpace(cidr), true, was)...)
 		}
+		return errs
+	}
+	val, ok := s.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]
+	if !ok {
+		return nil
+	}
+	p := annotationsPath.Key(corev1.AnnotationLoadBalancerSourceRangesKey)
+	if !balanced {
+		errs = append(errs, field.Forbidden(p, onlyLoadBalancer))
+	}
+	if had := old.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]; had == val || strings.TrimSpace(val) == "" {
+		return errs
+	}
+	for cidr := range strings.SplitSeq(strings.TrimSpace(val), ",") {
+		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p, strings.TrimSpace(cidr), true, nil)...)
 	}
 	return errs
+}
+
+func validateLoadBalancerClass(spec *corev1.ServiceSpec) field.ErrorList {
+	p := specPath.Child("loadBalancerClass")
+	switch {
+	case spec.LoadBalancerClass == nil:
+		return nil
+	case spec.Type != corev1.ServiceTypeLoadBalancer:
+		return field.ErrorList{field.Forbidden(p, onlyLoadBalancer)}
+	}
+	return check.Rule(p, *spec.LoadBalancerClass, check.IsQualifiedName)
 }
 
 func validateTrafficPolicies(s *corev1.Service) (errs field.ErrorList) {
@@ -267,11 +320,11 @@ func validateTrafficPolicies(s *corev1.Service) (errs field.ErrorList) {
 	switch {
 	case spec.InternalTrafficPolicy != nil:
 		errs = append(errs, check.OneOf(p, *spec.InternalTrafficPolicy, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
-	case spec.Type != corev1.ServiceTypeExternalName:
+	case spec.Type == corev1.ServiceTypeClusterIP || spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer:
 		errs = append(errs, field.Required(p, ""))
 	}
 	if spec.TrafficDistribution != nil {
-		errs = append(errs, check.OneOf(specPath.Child("trafficDistribution"), *spec.TrafficDistribution,
+		errs = append(errs, check.Listed(specPath.Child("trafficDistribution"), *spec.TrafficDistribution,
 			corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)...)
 	}
 	return errs
@@ -279,46 +332,108 @@ func validateTrafficPolicies(s *corev1.Service) (errs field.ErrorList) {
 
 func validateServiceUpdate(s, old *corev1.Service) (errs field.ErrorList) {
 	n, o := &s.Spec, &old.Spec
-	if n.Type != corev1.ServiceTypeExternalName && o.Type != corev1.ServiceTypeExternalName && len(o.ClusterIPs) > 0 {
-		p := specPath.Child("clusterIPs")
-		switch {
-		case len(n.ClusterIPs) == 0:
-			errs = append(errs, field.Invalid(p.Index(0), n.ClusterIPs, "primary clusterIP can not be unset"))
-		default:
-			for i := range min(len(n.ClusterIPs), len(o.ClusterIPs)) {
-				if n.ClusterIPs[i] != o.ClusterIPs[i] {
-					errs = append(errs, field.Invalid(p.Index(i), n.ClusterIPs, "may not change once set"))
-				}
-			}
+	if n.Type != corev1.ServiceTypeExternalName && o.Type != corev1.ServiceTypeExternalName {
+		if !headless(s) || !headless(old) {
+			errs = append(errs, changedClusterIPs(n, o)...)
 		}
-		if len(o.IPFamilies) > 0 && len(n.IPFamilies) > 0 && o.IPFamilies[0] != n.IPFamilies[0] {
-			errs = append(errs, field.Invalid(specPath.Child("ipFamilies").Index(0), n.IPFamilies, "may not change once set"))
+		if !headless(s) && !headless(old) {
+			errs = append(errs, changedFamilies(n, o)...)
 		}
 	}
 	if o.Type == corev1.ServiceTypeLoadBalancer && n.Type == corev1.ServiceTypeLoadBalancer && !same(n.LoadBalancerClass, o.LoadBalancerClass) {
 		errs = append(errs, field.Invalid(specPath.Child("loadBalancerClass"), n.LoadBalancerClass, "may not change once set"))
 	}
-	return append(errs, validateService(s)...)
+	errs = append(errs, validateLoadBalancerClass(n)...)
+	if needsHealthCheckPort(old) && needsHealthCheckPort(s) && n.HealthCheckNodePort != o.HealthCheckNodePort {
+		errs = append(errs, field.Forbidden(specPath.Child("healthCheckNodePort"), "field is immutable"))
+	}
+	return append(errs, validateServiceOf(s, old)...)
 }
 
-func validateServiceStatus(s, _ *corev1.Service) (errs field.ErrorList) {
+const onceSet = "may not change once set"
+
+// changedClusterIPs lets the second address come and go, not the first.
+func changedClusterIPs(n, o *corev1.ServiceSpec) (errs field.ErrorList) {
+	p := specPath.Child("clusterIPs")
+	now, was := n.ClusterIPs, o.ClusterIPs
+	if len(now) == len(was) {
+		for i := range was {
+			if now[i] != was[i] {
+				errs = append(errs, field.Invalid(p.Index(i), now, onceSet))
+			}
+		}
+		return errs
+	}
+	if len(now) == 0 {
+		errs = append(errs, field.Invalid(p.Index(0), now, "primary clusterIP can not be unset"))
+	}
+	if len(now) > 0 && len(was) > 0 && now[0] != was[0] {
+		errs = append(errs, field.Invalid(p.Index(0), now, onceSet))
+	}
+	if len(now) < len(was) && len(now) == 1 {
+		errs = append(errs, singleStack(n, "clusterIP")...)
+	}
+	return errs
+}
+
+func singleStack(n *corev1.ServiceSpec, what string) field.ErrorList {
+	if n.IPFamilyPolicy != nil && *n.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(specPath.Child("ipFamilyPolicy"), n.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary "+what)}
+}
+
+// changedFamilies is changedClusterIPs for families. It shows what upstream shows.
+func changedFamilies(n, o *corev1.ServiceSpec) (errs field.ErrorList) {
+	p := specPath.Child("ipFamilies").Index(0)
+	now, was := n.IPFamilies, o.IPFamilies
+	if len(now) == len(was) {
+		for i := range was {
+			if now[i] != was[i] {
+				errs = append(errs, field.Invalid(p, now, onceSet))
+			}
+		}
+		return errs
+	}
+	if len(now) < len(was) && len(n.ClusterIPs) == 0 {
+		errs = append(errs, field.Invalid(p, now, "primary ipFamily can not be unset"))
+	}
+	if len(now) > 0 && len(was) > 0 && now[0] != was[0] {
+		errs = append(errs, field.Invalid(p, n.ClusterIPs, onceSet))
+	}
+	if len(now) < len(was) && len(now) == 1 {
+		errs = append(errs, singleStack(n, "ipFamily")...)
+	}
+	return errs
+}
+
+func validateServiceStatus(s, old *corev1.Service) (errs field.ErrorList) {
 	path := field.NewPath("status", "loadBalancer", "ingress")
 	if len(s.Status.LoadBalancer.Ingress) > 0 && s.Spec.Type != corev1.ServiceTypeLoadBalancer {
-		errs = append(errs, field.Forbidden(path, "may only be used when `spec.type` is \"LoadBalancer\""))
+		return field.ErrorList{field.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")}
+	}
+	var was []string
+	for _, in := range old.Status.LoadBalancer.Ingress {
+		if in.IP != "" {
+			was = append(was, in.IP)
+		}
 	}
 	for i, in := range s.Status.LoadBalancer.Ingress {
 		p := path.Index(i)
 		if in.IP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, nil)...)
-			if in.IPMode != nil {
-				errs = append(errs, check.OneOf(p.Child("ipMode"), *in.IPMode, corev1.LoadBalancerIPModeVIP, corev1.LoadBalancerIPModeProxy)...)
-			}
-		} else if in.IPMode != nil {
+			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, was)...)
+		}
+		switch {
+		case in.IPMode == nil && in.IP != "":
+			errs = append(errs, field.Required(p.Child("ipMode"), "must be specified when `ip` is set"))
+		case in.IPMode != nil && in.IP == "":
 			errs = append(errs, field.Forbidden(p.Child("ipMode"), "may not be specified when `ip` is not set"))
+		case in.IPMode != nil:
+			errs = append(errs, check.OneOf(p.Child("ipMode"), *in.IPMode, corev1.LoadBalancerIPModeVIP, corev1.LoadBalancerIPModeProxy)...)
 		}
 		if in.Hostname != "" {
 			errs = append(errs, check.Rule(p.Child("hostname"), in.Hostname, utilvalidation.IsDNS1123Subdomain)...)
-			if _, err := netip.ParseAddr(in.Hostname); err == nil {
+			if netutils.ParseIPSloppy(in.Hostname) != nil {
 				errs = append(errs, field.Invalid(p.Child("hostname"), in.Hostname, "must be a DNS name, not an IP address"))
 			}
 		}

@@ -33,8 +33,8 @@ func ValidExtended(name string) bool {
 	return extended(name) && len(utilvalidation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+name)) == 0
 }
 
-// mayOvercommit says whether limits may add up to more than there is.
-func mayOvercommit(name string) bool {
+// MayOvercommit says whether limits may add up to more than there is.
+func MayOvercommit(name string) bool {
 	return Native(name) && !isHugePage(corev1.ResourceName(name))
 }
 

@@ -58,11 +58,11 @@ func validateRequirements(r *corev1.ResourceRequirements, nameRule func(string, 
 		amount(name, q, p)
 		limit, limited := r.Limits[name]
 		switch {
-		case limited && !mayOvercommit(string(name)) && q.Cmp(limit) != 0:
+		case limited && !MayOvercommit(string(name)) && q.Cmp(limit) != 0:
 			errs = append(errs, field.Invalid(requests, q.String(), fmt.Sprintf("must be equal to %s limit of %s", name, limit.String())))
 		case limited && q.Cmp(limit) > 0:
 			errs = append(errs, field.Invalid(requests, q.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
-		case !limited && !mayOvercommit(string(name)):
+		case !limited && !MayOvercommit(string(name)):
 			errs = append(errs, field.Required(limits, "Limit must be set for non overcommitable resources"))
 		}
 		pages(name, q, p)
