@@ -1,6 +1,7 @@
 package certificates
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -9,6 +10,8 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
@@ -27,25 +30,90 @@ var usages = []certificatesv1.KeyUsage{
 	certificatesv1.UsageMicrosoftSGC, certificatesv1.UsageNetscapeSGC,
 }
 
-func validateRequest(r *certificatesv1.CertificateSigningRequest) (errs field.ErrorList) {
+func validateRequest(r *certificatesv1.CertificateSigningRequest) field.ErrorList {
+	return validateRequestOf(r, &certificatesv1.CertificateSigningRequest{})
+}
+
+// validateRequestOf checks a request; what old has already that is no longer let
+// pass, stays.
+func validateRequestOf(r, old *certificatesv1.CertificateSigningRequest) (errs field.ErrorList) {
 	if err := parseRequest(r.Spec.Request); err != nil {
 		errs = append(errs, field.Invalid(specPath.Child("request"), r.Spec.Request, fmt.Sprintf("%v", err)))
 	}
 	p := specPath.Child("usages")
 	if len(r.Spec.Usages) == 0 {
-		errs = append(errs, field.Required(p, "usages must be provided"))
+		errs = append(errs, field.Required(p, ""))
 	}
-	for i, u := range r.Spec.Usages {
-		errs = append(errs, check.OneOf(p.Index(i), u, usages...)...)
-		if slices.Contains(r.Spec.Usages[:i], u) {
-			errs = append(errs, field.Duplicate(p.Index(i), u))
+	if !slices.ContainsFunc(old.Spec.Usages, func(u certificatesv1.KeyUsage) bool { return !slices.Contains(usages, u) }) {
+		for i, u := range r.Spec.Usages {
+			errs = append(errs, check.OneOf(p.Index(i), u, usages...)...)
 		}
 	}
-	errs = append(errs, signer.Validate(specPath.Child("signerName"), r.Spec.SignerName)...)
+	if !twice(old.Spec.Usages) {
+		for i, u := range r.Spec.Usages {
+			if slices.Contains(r.Spec.Usages[:i], u) {
+				errs = append(errs, field.Duplicate(p.Index(i), u))
+			}
+		}
+	}
+	const legacy = "kubernetes.io/legacy-unknown"
+	if r.Spec.SignerName == legacy && old.Spec.SignerName != legacy {
+		errs = append(errs, field.Invalid(specPath.Child("signerName"), legacy, "the legacy signerName is not allowed via this API version"))
+	} else {
+		errs = append(errs, signer.Validate(specPath.Child("signerName"), r.Spec.SignerName)...)
+	}
 	if n := r.Spec.ExpirationSeconds; n != nil && *n < 600 {
 		errs = append(errs, field.Invalid(specPath.Child("expirationSeconds"), *n, "may not specify a duration less than 600 seconds (10 minutes)"))
 	}
-	return append(errs, validateConditions(r)...)
+	errs = append(errs, validateConditions(r, old)...)
+	if now, was := r.Status.Certificate, old.Status.Certificate; !bytes.Equal(now, was) && parseCertificates(was) == nil {
+		if err := parseCertificates(now); err != nil {
+			errs = append(errs, field.Invalid(field.NewPath("status", "certificate"), "<certificate data>", err.Error()))
+		}
+	}
+	return errs
+}
+
+func twice(all []certificatesv1.KeyUsage) bool {
+	seen := map[certificatesv1.KeyUsage]bool{}
+	for _, u := range all {
+		if seen[u] {
+			return true
+		}
+		seen[u] = true
+	}
+	return false
+}
+
+// parseCertificates reports what is not certificates, when it is anything.
+func parseCertificates(raw []byte) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	n := 0
+	for ; ; n++ {
+		var block *pem.Block
+		if block, raw = pem.Decode(raw); block == nil {
+			break
+		}
+		switch {
+		case block.Type != "CERTIFICATE":
+			return fmt.Errorf("only CERTIFICATE PEM blocks are allowed, found %q", block.Type)
+		case len(block.Headers) != 0:
+			return errors.New("no PEM block headers are permitted")
+		}
+		all, err := x509.ParseCertificates(block.Bytes)
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 {
+			return errors.New("found CERTIFICATE PEM block containing 0 certificates")
+		}
+	}
+	if n == 0 {
+		return errors.New("must contain at least one CERTIFICATE PEM block")
+	}
+	return nil
 }
 
 func parseRequest(raw []byte) error {
@@ -53,98 +121,96 @@ func parseRequest(raw []byte) error {
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return errors.New("PEM block type must be CERTIFICATE REQUEST")
 	}
-	_, err := x509.ParseCertificateRequest(block.Bytes)
-	return err
+	r, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return err
+	}
+	return r.CheckSignature()
 }
 
-func validateConditions(r *certificatesv1.CertificateSigningRequest) (errs field.ErrorList) {
+func conditions(r *certificatesv1.CertificateSigningRequest, t certificatesv1.RequestConditionType) (all []certificatesv1.CertificateSigningRequestCondition) {
+	for _, c := range r.Status.Conditions {
+		if c.Type == t {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func validateConditions(r, old *certificatesv1.CertificateSigningRequest) (errs field.ErrorList) {
 	path := field.NewPath("status", "conditions")
+	had := map[certificatesv1.RequestConditionType]int{}
+	for _, c := range old.Status.Conditions {
+		had[c.Type]++
+	}
+	anyCount := slices.ContainsFunc(old.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool { return had[c.Type] > 1 })
+	both := had[certificatesv1.CertificateApproved] > 0 && had[certificatesv1.CertificateDenied] > 0
 	seen := map[certificatesv1.RequestConditionType]bool{}
 	for i, c := range r.Status.Conditions {
 		p := path.Index(i)
-		errs = append(errs, check.Required(p.Child("type"), string(c.Type), "")...)
+		if c.Type == "" && had[""] == 0 {
+			errs = append(errs, field.Required(p.Child("type"), ""))
+		}
 		switch c.Type {
 		case certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed:
-			if c.Status != v1.ConditionTrue {
-				errs = append(errs, field.NotSupported(p.Child("status"), c.Status, []v1.ConditionStatus{v1.ConditionTrue}))
-			}
+			errs = append(errs, check.RequiredOneOf(p.Child("status"), c.Status, v1.ConditionTrue)...)
 		default:
 			errs = append(errs, check.RequiredOneOf(p.Child("status"), c.Status, v1.ConditionTrue, v1.ConditionFalse, v1.ConditionUnknown)...)
 		}
-		if seen[c.Type] {
+		if !both && (c.Type == certificatesv1.CertificateApproved && seen[certificatesv1.CertificateDenied] ||
+			c.Type == certificatesv1.CertificateDenied && seen[certificatesv1.CertificateApproved]) {
+			errs = append(errs, field.Invalid(path, c.Type, "Approved and Denied conditions are mutually exclusive"))
+		}
+		if seen[c.Type] && !anyCount {
 			errs = append(errs, field.Duplicate(p.Child("type"), c.Type))
 		}
 		seen[c.Type] = true
-		if c.Type == certificatesv1.CertificateApproved && seen[certificatesv1.CertificateDenied] ||
-			c.Type == certificatesv1.CertificateDenied && seen[certificatesv1.CertificateApproved] {
-			errs = append(errs, field.Invalid(p.Child("type"), c.Type, "Approved and Denied conditions are mutually exclusive"))
-		}
 	}
 	return errs
 }
 
 func validateRequestUpdate(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
-	return append(validateRequest(r), keepConditions(r, old)...)
-}
-
-// keepConditions refuses that a decision is taken back.
-func keepConditions(r, old *certificatesv1.CertificateSigningRequest) (errs field.ErrorList) {
-	path := field.NewPath("status", "conditions")
-	for _, t := range []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed} {
-		var was, is []certificatesv1.CertificateSigningRequestCondition
-		for _, c := range old.Status.Conditions {
-			if c.Type == t {
-				was = append(was, c)
-			}
-		}
-		for _, c := range r.Status.Conditions {
-			if c.Type == t {
-				is = append(is, c)
-			}
-		}
-		switch {
-		case len(was) > len(is):
-			errs = append(errs, field.Forbidden(path, fmt.Sprintf("updates may not remove a condition of type %q", t)))
-		case len(was) > 0 && len(was) < len(is):
-			errs = append(errs, field.Forbidden(path, fmt.Sprintf("updates may not add a condition of type %q", t)))
-		}
-	}
-	return errs
+	return validateRequestChange(r, old, false, false)
 }
 
 // ValidateApproval checks a write to certificatesigningrequests/approval.
 func ValidateApproval(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
-	return validateRequestUpdate(r, old)
+	return validateRequestChange(r, old, true, false)
 }
 
 func validateRequestStatus(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
-	errs := validateRequestUpdate(r, old)
-	p := field.NewPath("status", "certificate")
-	if len(old.Status.Certificate) > 0 && !slices.Equal(old.Status.Certificate, r.Status.Certificate) {
-		return append(errs, field.Forbidden(p, "updates may not clear or modify existing certificate"))
-	}
-	if len(r.Status.Certificate) == 0 || len(old.Status.Certificate) > 0 {
-		return errs
-	}
-	rest, found := r.Status.Certificate, false
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		found = true
-		if block.Type != "CERTIFICATE" {
-			return append(errs, field.Invalid(p, "<certificate data>", "only CERTIFICATE PEM blocks are allowed, found "+fmt.Sprintf("%q", block.Type)))
-		}
-		if len(block.Headers) != 0 {
-			return append(errs, field.Invalid(p, "<certificate data>", "no PEM block headers are permitted"))
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return append(errs, field.Invalid(p, "<certificate data>", err.Error()))
+	return validateRequestChange(r, old, false, true)
+}
+
+// validateRequestChange refuses that a decision is taken back, and that one is made
+// or a certificate is issued but in the place for it.
+func validateRequestChange(r, old *certificatesv1.CertificateSigningRequest, approval, issue bool) field.ErrorList {
+	errs := validateRequestOf(r, old)
+	path := field.NewPath("status", "conditions")
+	types := []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed}
+	for _, t := range types {
+		if len(conditions(r, t)) < len(conditions(old, t)) {
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("updates may not remove a condition of type %q", t)))
 		}
 	}
-	if !found {
-		errs = append(errs, field.Invalid(p, "<certificate data>", "must contain at least one CERTIFICATE PEM block"))
+	for _, t := range types[:2] {
+		now, was := conditions(r, t), conditions(old, t)
+		switch {
+		case approval || len(now) < len(was):
+		case len(now) > len(was):
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("updates may not add a condition of type %q", t)))
+		case !equality.Semantic.DeepEqual(was, now):
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("updates may not modify a condition of type %q\n%v", t, diff.Diff(was, now))))
+		}
+	}
+	if !bytes.Equal(r.Status.Certificate, old.Status.Certificate) {
+		p := field.NewPath("status", "certificate")
+		switch {
+		case !issue:
+			errs = append(errs, field.Forbidden(p, "updates may not set certificate content"))
+		case len(old.Status.Certificate) > 0:
+			errs = append(errs, field.Forbidden(p, "updates may not modify existing certificate content"))
+		}
 	}
 	return errs
 }

@@ -4,10 +4,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -37,10 +35,7 @@ func ClusterTrustBundle() *object.Definition {
 				return b.Spec.SignerName
 			}),
 		},
-		NameRule: func(name string, prefix bool) []string {
-			// Colons part the signer from the rest.
-			return validation.NameIsDNSSubdomain(strings.ReplaceAll(name, ":", "."), prefix)
-		},
+		NameRule:       func(string, bool) []string { return nil }, // it depends on the signer: Validate has it
 		Validate:       validateBundle,
 		ValidateUpdate: validateBundleUpdate,
 	}.Definition()
@@ -48,39 +43,82 @@ func ClusterTrustBundle() *object.Definition {
 
 // validateBundle checks that a bundle is what its name says: certificates of
 // authorities, and under its signer's prefix when it has one.
-func validateBundle(b *certificatesv1.ClusterTrustBundle) (errs field.ErrorList) {
-	name := field.NewPath("metadata", "name")
-	if b.Spec.SignerName == "" {
-		if strings.Contains(b.Name, ":") {
-			errs = append(errs, field.Invalid(name, b.Name, "ClusterTrustBundle without signer name must not have \":\" in its name"))
+func validateBundle(b *certificatesv1.ClusterTrustBundle) field.ErrorList {
+	return append(validateBundleNames(b), validateAnchors(specPath.Child("trustBundle"), b.Spec.TrustBundle)...)
+}
+
+func validateBundleNames(b *certificatesv1.ClusterTrustBundle) (errs field.ErrorList) {
+	if b.Name != "" {
+		for _, msg := range signer.BundleName(b.Name, b.Spec.SignerName, false) {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), b.Name, msg))
 		}
-	} else {
-		prefix := strings.ReplaceAll(b.Spec.SignerName, "/", ":") + ":"
-		if !strings.HasPrefix(b.Name, prefix) {
-			errs = append(errs, field.Invalid(name, b.Name, fmt.Sprintf("ClusterTrustBundle for signerName %s must be named with prefix %s", b.Spec.SignerName, prefix)))
-		}
+	}
+	if b.Spec.SignerName != "" {
 		errs = append(errs, signer.Validate(specPath.Child("signerName"), b.Spec.SignerName)...)
 	}
-	p := specPath.Child("trustBundle")
-	rest, n := []byte(b.Spec.TrustBundle), 0
-	for {
+	return errs
+}
+
+// validateAnchors wants certificates of authorities, each once.
+func validateAnchors(p *field.Path, text string) (errs field.ErrorList) {
+	const most = 1 << 20
+	if len(text) > most {
+		return field.ErrorList{field.TooLong(p, "", most)}
+	}
+	bad := func(format string, args ...any) {
+		errs = append(errs, field.Invalid(p, "<value omitted>", fmt.Sprintf(format, args...)))
+	}
+	at := map[string][]int{}
+	var order []string
+	rest := []byte(text)
+	for i := 0; ; i++ {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			errs = append(errs, field.Invalid(p, "<value omitted>", fmt.Sprintf("entry %d has bad block type: %v", n, block.Type)))
-		} else if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			errs = append(errs, field.Invalid(p, "<value omitted>", fmt.Sprintf("entry %d does not parse as X.509", n)))
+			bad("entry %d has bad block type: %v", i, block.Type)
+			continue
 		}
-		n++
+		if len(block.Headers) != 0 {
+			bad("entry %d has PEM block headers", i)
+			continue
+		}
+		switch c, err := x509.ParseCertificate(block.Bytes); {
+		case err != nil:
+			bad("entry %d does not parse as X.509", i)
+		case !c.IsCA:
+			bad("entry %d does not have the CA bit set", i)
+		case !c.BasicConstraintsValid:
+			bad("entry %d has invalid basic constraints", i)
+		default:
+			key := string(block.Bytes)
+			if at[key] == nil {
+				order = append(order, key)
+			}
+			at[key] = append(at[key], i)
+		}
 	}
-	if n == 0 {
-		errs = append(errs, field.Invalid(p, "<value omitted>", "at least one trust anchor must be provided"))
+	if len(errs) > 0 {
+		return errs
+	}
+	if len(order) == 0 {
+		bad("at least one trust anchor must be provided")
+	}
+	for _, key := range order {
+		if len(at[key]) > 1 {
+			bad("duplicate trust anchor (indices %v)", at[key])
+		}
 	}
 	return errs
 }
 
+// validateBundleUpdate does not read again what has not changed: those who read
+// certificates become stricter.
 func validateBundleUpdate(b, old *certificatesv1.ClusterTrustBundle) field.ErrorList {
-	return append(validateBundle(b), check.Immutable(specPath.Child("signerName"), b.Spec.SignerName, old.Spec.SignerName)...)
+	errs := validateBundleNames(b)
+	if b.Spec.TrustBundle != old.Spec.TrustBundle {
+		errs = append(errs, validateAnchors(specPath.Child("trustBundle"), b.Spec.TrustBundle)...)
+	}
+	return append(errs, check.Immutable(specPath.Child("signerName"), b.Spec.SignerName, old.Spec.SignerName)...)
 }

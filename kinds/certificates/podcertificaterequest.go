@@ -2,6 +2,7 @@ package certificates
 
 import (
 	"context"
+	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -55,16 +56,24 @@ func PodCertificateRequest() *object.Definition {
 
 func validatePodRequest(r *certificatesv1.PodCertificateRequest) field.ErrorList {
 	errs := signer.Validate(specPath.Child("signerName"), r.Spec.SignerName)
-	errs = append(errs, check.RequiredName(specPath.Child("podName"), r.Spec.PodName, utilvalidation.IsDNS1123Subdomain)...)
-	errs = append(errs, check.Required(specPath.Child("podUID"), string(r.Spec.PodUID), "")...)
-	errs = append(errs, check.RequiredName(specPath.Child("serviceAccountName"), r.Spec.ServiceAccountName, utilvalidation.IsDNS1123Subdomain)...)
-	errs = append(errs, check.Required(specPath.Child("serviceAccountUID"), string(r.Spec.ServiceAccountUID), "")...)
-	errs = append(errs, check.RequiredName(specPath.Child("nodeName"), string(r.Spec.NodeName), utilvalidation.IsDNS1123Subdomain)...)
-	errs = append(errs, check.Required(specPath.Child("nodeUID"), string(r.Spec.NodeUID), "")...)
+	errs = append(errs, signer.UserAnnotations(specPath.Child("unverifiedUserAnnotations"), r.Spec.UnverifiedUserAnnotations)...)
+	for _, f := range []struct{ name, value, uid string }{
+		{"pod", r.Spec.PodName, string(r.Spec.PodUID)}, {"serviceAccount", r.Spec.ServiceAccountName, string(r.Spec.ServiceAccountUID)},
+		{"node", string(r.Spec.NodeName), string(r.Spec.NodeUID)},
+	} {
+		errs = append(errs, check.Rule(specPath.Child(f.name+"Name"), f.value, utilvalidation.IsDNS1123Subdomain)...)
+		p := specPath.Child(f.name + "UID")
+		if f.uid == "" {
+			errs = append(errs, field.Invalid(p, "", "must not be empty"))
+		}
+		if len(f.uid) > 128 {
+			errs = append(errs, field.TooLong(p, "", 128))
+		}
+	}
 	if n := r.Spec.MaxExpirationSeconds; n == nil {
 		errs = append(errs, field.Required(specPath.Child("maxExpirationSeconds"), "must be set"))
-	} else if *n < 3600 || *n > 91*24*3600 {
-		errs = append(errs, field.Invalid(specPath.Child("maxExpirationSeconds"), *n, "must be in the range [3600, 7862400]"))
+	} else if most := signer.MaxExpirationSeconds(r.Spec.SignerName); *n < signer.MinExpirationSeconds || *n > most {
+		errs = append(errs, field.Invalid(specPath.Child("maxExpirationSeconds"), *n, fmt.Sprintf("must be in the range [%d, %d]", signer.MinExpirationSeconds, most)))
 	}
 	if len(r.Spec.StubPKCS10Request) == 0 {
 		errs = append(errs, field.Required(specPath.Child("stubPKCS10Request"), ""))

@@ -8,7 +8,6 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -40,7 +39,7 @@ func Ingress() *object.Definition {
 		},
 		PrepareCreate:        func(_ context.Context, i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} },
 		Validate:             validateIngressCreate,
-		ValidateUpdate:       func(i, _ *networkingv1.Ingress) field.ErrorList { return validateIngress(i) },
+		ValidateUpdate:       validateIngressUpdate,
 		ValidateStatusUpdate: validateIngressStatus,
 		Warnings:             ingressWarnings,
 	}.Definition()

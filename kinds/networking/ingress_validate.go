@@ -2,13 +2,15 @@ package networking
 
 import (
 	"fmt"
-	"net/netip"
+	"slices"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
+	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
 )
@@ -19,13 +21,22 @@ var specPath = field.NewPath("spec")
 
 func validateIngressCreate(i *networkingv1.Ingress) field.ErrorList {
 	errs := validateIngress(i)
-	if class, ok := i.Annotations[classAnnotation]; ok && i.Spec.IngressClassName != nil {
-		errs = append(errs, field.Invalid(field.NewPath("annotations").Child(classAnnotation), class, "can not be set when the class field is also set"))
+	if class, ok := i.Annotations[classAnnotation]; ok && i.Spec.IngressClassName != nil && class != *i.Spec.IngressClassName {
+		errs = append(errs, field.Invalid(field.NewPath("annotations").Child(classAnnotation), class, "must match `ingressClassName` when both are specified"))
 	}
 	return errs
 }
 
-func validateIngress(i *networkingv1.Ingress) (errs field.ErrorList) {
+// validateIngressUpdate lets the names of secrets pass where one was bad before.
+func validateIngressUpdate(i, old *networkingv1.Ingress) field.ErrorList {
+	return validateIngressSpec(i, slices.ContainsFunc(old.Spec.TLS, func(t networkingv1.IngressTLS) bool {
+		return t.SecretName != "" && len(validation.NameIsDNSSubdomain(t.SecretName, false)) > 0
+	}))
+}
+
+func validateIngress(i *networkingv1.Ingress) field.ErrorList { return validateIngressSpec(i, false) }
+
+func validateIngressSpec(i *networkingv1.Ingress, anySecret bool) (errs field.ErrorList) {
 	s := &i.Spec
 	if len(s.Rules) == 0 && s.DefaultBackend == nil {
 		errs = append(errs, field.Invalid(specPath, s.Rules, "either `defaultBackend` or `rules` must be specified"))
@@ -36,7 +47,7 @@ func validateIngress(i *networkingv1.Ingress) (errs field.ErrorList) {
 	for j, r := range s.Rules {
 		p := specPath.Child("rules").Index(j)
 		if r.Host != "" {
-			if _, err := netip.ParseAddr(r.Host); err == nil {
+			if netutils.ParseIPSloppy(r.Host) != nil {
 				errs = append(errs, field.Invalid(p.Child("host"), r.Host, "must be a DNS name, not an IP address"))
 			}
 			errs = append(errs, validateHost(r.Host, p.Child("host"))...)
@@ -55,6 +66,9 @@ func validateIngress(i *networkingv1.Ingress) (errs field.ErrorList) {
 	for j, t := range s.TLS {
 		for k, host := range t.Hosts {
 			errs = append(errs, validateHost(host, specPath.Child("tls").Index(j).Child("hosts").Index(k))...)
+		}
+		if t.SecretName != "" && !anySecret {
+			errs = append(errs, check.Name(specPath.Child("tls").Index(j).Child("secretName"), t.SecretName, validation.NameIsDNSSubdomain)...)
 		}
 	}
 	if s.IngressClassName != nil {
@@ -96,7 +110,7 @@ func validatePath(h *networkingv1.HTTPIngressPath, path *field.Path) (errs field
 		}
 	default:
 		errs = append(errs, field.NotSupported(path.Child("pathType"), *h.PathType,
-			[]networkingv1.PathType{networkingv1.PathTypeExact, networkingv1.PathTypePrefix, networkingv1.PathTypeImplementationSpecific}))
+			[]networkingv1.PathType{networkingv1.PathTypeExact, networkingv1.PathTypeImplementationSpecific, networkingv1.PathTypePrefix}))
 	}
 	return append(errs, validateBackend(&h.Backend, path.Child("backend"))...)
 }
@@ -106,15 +120,10 @@ func validateBackend(b *networkingv1.IngressBackend, path *field.Path) (errs fie
 	case b.Resource != nil && b.Service != nil:
 		return append(errs, field.Invalid(path, "", "cannot set both resource and service backends"))
 	case b.Resource != nil:
-		p := path.Child("resource")
-		errs = append(errs, check.Required(p.Child("kind"), b.Resource.Kind, "")...)
-		errs = append(errs, check.Required(p.Child("name"), b.Resource.Name, "")...)
-		if g := b.Resource.APIGroup; g != nil && *g != "" {
-			errs = append(errs, check.Rule(p.Child("apiGroup"), *g, utilvalidation.IsDNS1123Subdomain)...)
-		}
+		errs = append(errs, validateLocalReference(b.Resource.APIGroup, b.Resource.Kind, b.Resource.Name, path.Child("resource"))...)
 	case b.Service != nil:
 		p := path.Child("service")
-		errs = append(errs, check.RequiredName(p.Child("name"), b.Service.Name, utilvalidation.IsDNS1035Label)...)
+		errs = append(errs, check.RequiredName(p.Child("name"), b.Service.Name, utilvalidation.IsDNS1123Label)...)
 		p = p.Child("port")
 		named, numbered := b.Service.Port.Name != "", b.Service.Port.Number != 0
 		switch {
@@ -133,15 +142,36 @@ func validateBackend(b *networkingv1.IngressBackend, path *field.Path) (errs fie
 	return errs
 }
 
-func validateIngressStatus(i, _ *networkingv1.Ingress) (errs field.ErrorList) {
+// validateLocalReference checks what a backend or a class refers to.
+func validateLocalReference(group *string, kind, name string, path *field.Path) (errs field.ErrorList) {
+	if group != nil {
+		errs = append(errs, check.Rule(path.Child("apiGroup"), *group, utilvalidation.IsDNS1123Subdomain)...)
+	}
+	for _, f := range []struct{ name, value string }{{"kind", kind}, {"name", name}} {
+		if f.value == "" {
+			errs = append(errs, field.Required(path.Child(f.name), f.name+" is required"))
+		} else {
+			errs = append(errs, check.Rule(path.Child(f.name), f.value, pathvalidation.IsValidPathSegmentName)...)
+		}
+	}
+	return errs
+}
+
+func validateIngressStatus(i, old *networkingv1.Ingress) (errs field.ErrorList) {
+	var was []string
+	for _, in := range old.Status.LoadBalancer.Ingress {
+		if in.IP != "" {
+			was = append(was, in.IP)
+		}
+	}
 	for j, in := range i.Status.LoadBalancer.Ingress {
 		p := field.NewPath("status", "loadBalancer", "ingress").Index(j)
 		if in.IP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, nil)...)
+			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, was)...)
 		}
 		if in.Hostname != "" {
 			errs = append(errs, check.Rule(p.Child("hostname"), in.Hostname, utilvalidation.IsDNS1123Subdomain)...)
-			if _, err := netip.ParseAddr(in.Hostname); err == nil {
+			if netutils.ParseIPSloppy(in.Hostname) != nil {
 				errs = append(errs, field.Invalid(p.Child("hostname"), in.Hostname, "must be a DNS name, not an IP address"))
 			}
 		}

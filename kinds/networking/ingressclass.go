@@ -3,7 +3,6 @@ package networking
 import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -58,11 +57,7 @@ func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 		return errs
 	}
 	p = specPath.Child("parameters")
-	if r.APIGroup != nil {
-		errs = append(errs, check.Rule(p.Child("apiGroup"), *r.APIGroup, utilvalidation.IsDNS1123Subdomain)...)
-	}
-	errs = append(errs, check.RequiredName(p.Child("kind"), r.Kind, path.IsValidPathSegmentName)...)
-	errs = append(errs, check.RequiredName(p.Child("name"), r.Name, path.IsValidPathSegmentName)...)
+	errs = append(errs, validateLocalReference(r.APIGroup, r.Kind, r.Name, p)...)
 	if r.Scope == nil {
 		return append(errs, field.Required(p.Child("scope"), ""))
 	}
@@ -70,7 +65,7 @@ func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 		networkingv1.IngressClassParametersReferenceScopeCluster, networkingv1.IngressClassParametersReferenceScopeNamespace)...)
 	switch *r.Scope {
 	case networkingv1.IngressClassParametersReferenceScopeNamespace:
-		if r.Namespace == nil || *r.Namespace == "" {
+		if r.Namespace == nil {
 			errs = append(errs, field.Required(p.Child("namespace"), "`parameters.scope` is set to 'Namespace'"))
 		} else {
 			errs = append(errs, check.Name(p.Child("namespace"), *r.Namespace, validation.ValidateNamespaceName)...)
@@ -84,5 +79,5 @@ func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 }
 
 func validateIngressClassUpdate(c, old *networkingv1.IngressClass) field.ErrorList {
-	return append(validateIngressClass(c), check.Immutable(specPath.Child("controller"), c.Spec.Controller, old.Spec.Controller)...)
+	return append(check.Immutable(specPath.Child("controller"), c.Spec.Controller, old.Spec.Controller), validateIngressClass(c)...)
 }

@@ -5,7 +5,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -27,7 +26,7 @@ func NetworkPolicy() *object.Definition {
 		},
 		Default:        defaultNetworkPolicy,
 		Validate:       validateNetworkPolicy,
-		ValidateUpdate: func(p, _ *networkingv1.NetworkPolicy) field.ErrorList { return validateNetworkPolicy(p) },
+		ValidateUpdate: validateNetworkPolicyUpdate,
 	}.Definition()
 }
 

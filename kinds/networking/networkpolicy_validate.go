@@ -1,33 +1,57 @@
 package networking
 
 import (
-	"net/netip"
-
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
 )
 
 func validateNetworkPolicy(n *networkingv1.NetworkPolicy) field.ErrorList {
+	return validatePolicy(n, nil, metav1validation.LabelSelectorValidationOptions{})
+}
+
+// validateNetworkPolicyUpdate lets pass what once was let pass: ranges in any
+// place, since rules may have moved.
+func validateNetworkPolicyUpdate(n, old *networkingv1.NetworkPolicy) field.ErrorList {
+	var had []string
+	block := func(peers []networkingv1.NetworkPolicyPeer) {
+		for _, p := range peers {
+			if p.IPBlock != nil {
+				had = append(append(had, p.IPBlock.CIDR), p.IPBlock.Except...)
+			}
+		}
+	}
+	for _, r := range old.Spec.Ingress {
+		block(r.From)
+	}
+	for _, r := range old.Spec.Egress {
+		block(r.To)
+	}
 	opts := metav1validation.LabelSelectorValidationOptions{}
+	opts.AllowInvalidLabelValueInSelector = len(metav1validation.ValidateLabelSelector(&old.Spec.PodSelector, opts, nil)) > 0
+	return validatePolicy(n, had, opts)
+}
+
+func validatePolicy(n *networkingv1.NetworkPolicy, had []string, opts metav1validation.LabelSelectorValidationOptions) field.ErrorList {
 	errs := metav1validation.ValidateLabelSelector(&n.Spec.PodSelector, opts, specPath.Child("podSelector"))
 	for i, r := range n.Spec.Ingress {
 		p := specPath.Child("ingress").Index(i)
 		errs = append(errs, validatePolicyPorts(r.Ports, p.Child("ports"))...)
 		for j := range r.From {
-			errs = append(errs, validatePeer(&r.From[j], p.Child("from").Index(j))...)
+			errs = append(errs, validatePeer(&r.From[j], had, opts, p.Child("from").Index(j))...)
 		}
 	}
 	for i, r := range n.Spec.Egress {
 		p := specPath.Child("egress").Index(i)
 		errs = append(errs, validatePolicyPorts(r.Ports, p.Child("ports"))...)
 		for j := range r.To {
-			errs = append(errs, validatePeer(&r.To[j], p.Child("to").Index(j))...)
+			errs = append(errs, validatePeer(&r.To[j], had, opts, p.Child("to").Index(j))...)
 		}
 	}
 	p := specPath.Child("policyTypes")
@@ -35,7 +59,7 @@ func validateNetworkPolicy(n *networkingv1.NetworkPolicy) field.ErrorList {
 		return append(errs, field.Invalid(p, n.Spec.PolicyTypes, "may not specify more than two policyTypes"))
 	}
 	for i, t := range n.Spec.PolicyTypes {
-		errs = append(errs, check.OneOf(p.Index(i), t, networkingv1.PolicyTypeEgress, networkingv1.PolicyTypeIngress)...)
+		errs = append(errs, check.Listed(p.Index(i), t, networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress)...)
 	}
 	return errs
 }
@@ -44,7 +68,7 @@ func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, path *field.Pat
 	for i, port := range ports {
 		p := path.Index(i)
 		if port.Protocol != nil {
-			errs = append(errs, check.OneOf(p.Child("protocol"), *port.Protocol, corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)...)
+			errs = append(errs, check.Listed(p.Child("protocol"), *port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)...)
 		}
 		end := p.Child("endPort")
 		if port.Port == nil {
@@ -69,13 +93,12 @@ func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, path *field.Pat
 	return errs
 }
 
-func validatePeer(peer *networkingv1.NetworkPolicyPeer, path *field.Path) (errs field.ErrorList) {
-	opts := metav1validation.LabelSelectorValidationOptions{}
+func validatePeer(peer *networkingv1.NetworkPolicyPeer, had []string, opts metav1validation.LabelSelectorValidationOptions, path *field.Path) (errs field.ErrorList) {
 	errs = append(errs, metav1validation.ValidateLabelSelector(peer.PodSelector, opts, path.Child("podSelector"))...)
 	errs = append(errs, metav1validation.ValidateLabelSelector(peer.NamespaceSelector, opts, path.Child("namespaceSelector"))...)
 	selected := peer.PodSelector != nil || peer.NamespaceSelector != nil
 	if peer.IPBlock != nil {
-		errs = append(errs, validateBlock(peer.IPBlock, path.Child("ipBlock"))...)
+		errs = append(errs, validateBlock(peer.IPBlock, had, path.Child("ipBlock"))...)
 	}
 	switch {
 	case selected && peer.IPBlock != nil:
@@ -86,18 +109,24 @@ func validatePeer(peer *networkingv1.NetworkPolicyPeer, path *field.Path) (errs 
 	return errs
 }
 
-func validateBlock(b *networkingv1.IPBlock, path *field.Path) (errs field.ErrorList) {
+func validateBlock(b *networkingv1.IPBlock, had []string, path *field.Path) (errs field.ErrorList) {
 	if b.CIDR == "" {
 		return append(errs, field.Required(path.Child("cidr"), ""))
 	}
-	errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(path.Child("cidr"), b.CIDR, false, nil)...)
-	block, err := netip.ParsePrefix(b.CIDR)
+	errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(path.Child("cidr"), b.CIDR, true, had)...)
+	_, block, err := netutils.ParseCIDRSloppy(b.CIDR)
+	if err != nil {
+		return errs
+	}
+	bits, _ := block.Mask.Size()
 	for i, s := range b.Except {
 		p := path.Child("except").Index(i)
-		bad := utilvalidation.IsValidCIDRForLegacyField(p, s, false, nil)
-		errs = append(errs, bad...)
-		except, exceptErr := netip.ParsePrefix(s)
-		if len(bad) == 0 && err == nil && exceptErr == nil && (!block.Masked().Contains(except.Addr()) || except.Bits() <= block.Bits()) {
+		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p, s, true, had)...)
+		_, except, err := netutils.ParseCIDRSloppy(s)
+		if err != nil {
+			continue
+		}
+		if n, _ := except.Mask.Size(); !block.Contains(except.IP) || bits >= n {
 			errs = append(errs, field.Invalid(p, s, "must be a strict subset of `cidr`"))
 		}
 	}

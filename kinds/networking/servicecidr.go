@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 
-	"sagong/kinds/check"
 	"sagong/object"
 )
 
@@ -34,25 +35,36 @@ func validateServiceCIDR(c *networkingv1.ServiceCIDR) (errs field.ErrorList) {
 	p, list := specPath.Child("cidrs"), c.Spec.CIDRs
 	switch {
 	case len(list) == 0:
-		return append(errs, field.Required(p, "at least one CIDR required"))
+		return field.ErrorList{field.Required(p, "at least one CIDR required")}
 	case len(list) > 2:
-		return append(errs, field.Invalid(p, list, "may only hold up to 2 values"))
-	case len(list) == 2 && strings.Contains(list[0], ":") == strings.Contains(list[1], ":"):
-		errs = append(errs, field.Invalid(p, list, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96"))
+		return field.ErrorList{field.Invalid(p, c.Spec, "may only hold up to 2 values")}
 	}
 	for i, cidr := range list {
 		errs = append(errs, utilvalidation.IsValidCIDR(p.Index(i), cidr)...)
+	}
+	if len(list) == 2 {
+		if f := netutils.IPFamilyOfCIDRString(list[0]); f != netutils.IPFamilyUnknown && f == netutils.IPFamilyOfCIDRString(list[1]) {
+			errs = append(errs, field.Invalid(p, list, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"))
+		}
 	}
 	return errs
 }
 
 // validateServiceCIDRUpdate lets a range of the other family come, nothing
 // else: addresses have been given out.
-func validateServiceCIDRUpdate(c, old *networkingv1.ServiceCIDR) field.ErrorList {
+func validateServiceCIDRUpdate(c, old *networkingv1.ServiceCIDR) (errs field.ErrorList) {
 	p := specPath.Child("cidrs")
 	now, was := c.Spec.CIDRs, old.Spec.CIDRs
-	if len(was) == 1 && len(now) == 2 {
-		return append(validateServiceCIDR(c), check.Immutable(p.Index(0), now[0], was[0])...)
+	if len(now) != len(was) && !(len(was) == 1 && len(now) == 2) {
+		return field.ErrorList{field.Invalid(p, now, validation.FieldImmutableErrorMsg)}
 	}
-	return append(validateServiceCIDR(c), check.Immutable(p, now, was)...)
+	for i := range was {
+		if now[i] != was[i] {
+			errs = append(errs, field.Invalid(p.Index(i), now[i], validation.FieldImmutableErrorMsg))
+		}
+	}
+	if len(now) > len(was) {
+		errs = append(errs, validateServiceCIDR(c)...)
+	}
+	return errs
 }
