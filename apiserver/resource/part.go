@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/certificates"
 	"sagong/kinds/core"
 	"sagong/object"
 )
@@ -22,7 +23,6 @@ type part struct {
 // parts are the subresources that are parts of an object: "status" of any kind,
 // others by resource.
 func parts() map[string]part {
-	main := func(t Target) func(obj, old object.Object) field.ErrorList { return t.ValidateUpdate }
 	status := func(t Target) func(obj, old object.Object) field.ErrorList { return t.ValidateStatusUpdate }
 	pod := func(rule func(p, old *corev1.Pod) field.ErrorList) func(Target) func(obj, old object.Object) field.ErrorList {
 		return func(Target) func(obj, old object.Object) field.ErrorList {
@@ -67,9 +67,14 @@ func parts() map[string]part {
 				conditions := c.Status.Conditions
 				c.Spec = was.Spec
 				c.Status = was.Status
-				c.Status.Conditions = stampApproval(conditions, was.Status.Conditions)
+				c.Status.Conditions = conditions
+				certificates.StampConditions(c, was)
 			},
-			rule: main,
+			rule: func(Target) func(obj, old object.Object) field.ErrorList {
+				return func(obj, old object.Object) field.ErrorList {
+					return certificates.ValidateApproval(obj.(*certificatesv1.CertificateSigningRequest), old.(*certificatesv1.CertificateSigningRequest))
+				}
+			},
 		},
 	}
 }

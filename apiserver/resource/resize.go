@@ -3,9 +3,7 @@ package resource
 import (
 	"slices"
 
-	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // prepareResize keeps everything of a pod but what pods/resize may change: the
@@ -34,25 +32,4 @@ func resized(now, was []corev1.Container) ([]corev1.Container, bool) {
 		out[i].Resources, out[i].ResizePolicy = now[i].Resources, now[i].ResizePolicy
 	}
 	return out, true
-}
-
-// stampApproval gives new and changed conditions of a signing request their
-// times.
-func stampApproval(now, before []certificatesv1.CertificateSigningRequestCondition) []certificatesv1.CertificateSigningRequestCondition {
-	at := metav1.Now()
-	for i := range now {
-		c := &now[i]
-		if c.LastUpdateTime.IsZero() {
-			c.LastUpdateTime = at
-		}
-		if c.LastTransitionTime.IsZero() {
-			c.LastTransitionTime = at
-			for _, b := range before {
-				if b.Type == c.Type && b.Status == c.Status {
-					c.LastTransitionTime = b.LastTransitionTime
-				}
-			}
-		}
-	}
-	return now
 }

@@ -6,6 +6,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -55,11 +56,49 @@ func CertificateSigningRequest() *object.Definition {
 		PrepareUpdate: func(_ context.Context, r, old *certificatesv1.CertificateSigningRequest) {
 			r.Spec = *old.Spec.DeepCopy()
 		},
+		PrepareStatusUpdate:  prepareRequestStatus,
 		NameRule:             path.ValidatePathSegmentName,
 		Validate:             validateRequest,
 		ValidateUpdate:       validateRequestUpdate,
 		ValidateStatusUpdate: validateRequestStatus,
 	}.Definition()
+}
+
+// prepareRequestStatus keeps what was decided: it is written through approval.
+func prepareRequestStatus(_ context.Context, r, old *certificatesv1.CertificateSigningRequest) {
+	for _, t := range []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied} {
+		was := conditions(old, t)
+		if len(conditions(r, t)) != len(was) {
+			continue // refused
+		}
+		for i := range r.Status.Conditions {
+			if r.Status.Conditions[i].Type == t {
+				r.Status.Conditions[i], was = was[0], was[1:]
+			}
+		}
+	}
+	StampConditions(r, old)
+}
+
+// StampConditions gives new and changed conditions their times.
+func StampConditions(r, old *certificatesv1.CertificateSigningRequest) {
+	at := metav1.Now()
+	for i := range r.Status.Conditions {
+		c := &r.Status.Conditions[i]
+		if c.LastUpdateTime.IsZero() {
+			c.LastUpdateTime = at
+		}
+		if !c.LastTransitionTime.IsZero() {
+			continue
+		}
+		c.LastTransitionTime = at
+		for _, b := range old.Status.Conditions {
+			if b.Type == c.Type && b.Status == c.Status && !b.LastTransitionTime.IsZero() {
+				c.LastTransitionTime = b.LastTransitionTime
+				break
+			}
+		}
+	}
 }
 
 func requestCondition(r *certificatesv1.CertificateSigningRequest) string {
