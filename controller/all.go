@@ -93,6 +93,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		flows.New(d.Hub),
 		nodes.NewLifecycle(d.Hub, events("node-controller"), machines),
 		nodes.NewTaintEviction(d.Hub, events("taint-eviction-controller"), machines),
+		nodes.NewTTL(d.Hub),
 	}
 	if d.Workloads {
 		all = append(all, workloads.NewPodGroupProtection(d.Hub))

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -148,6 +149,33 @@ func TestSilentNode(t *testing.T) {
 			if _, err := client.Get[*corev1.Pod](t.Context(), c.c, "default", p.Name); !apierrors.IsNotFound(err) {
 				t.Fatalf("%s is still there: %v", p.Name, err)
 			}
+		}
+	})
+}
+
+// TestNodesAreToldTheirTTL has a node annotated for the size of the cluster, and
+// again when it changes after the size did.
+func TestNodesAreToldTheirTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t)
+		ttl := func() string {
+			synctest.Wait()
+			return must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")).Annotations[corev1.ObjectTTLAnnotationKey]
+		}
+		if got := ttl(); got != "0" {
+			t.Fatalf("alone: %q", got)
+		}
+		for i := range 100 {
+			must(client.Create(t.Context(), c.c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("more-", i)}}))
+		}
+		if got := ttl(); got != "0" {
+			t.Fatalf("before it changes: %q", got)
+		}
+		next := must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")).DeepCopy()
+		next.Annotations[corev1.ObjectTTLAnnotationKey] = "soon"
+		must(client.Update(t.Context(), c.c, next))
+		if got := ttl(); got != "15" {
+			t.Fatalf("among 101: %q", got)
 		}
 	})
 }
