@@ -8,20 +8,17 @@ func paramKind(k *admissionregistrationv1.ParamKind) string {
 	if k == nil {
 		return "<unset>"
 	}
-	if k.APIVersion == "" {
-		return k.Kind
-	}
 	return k.APIVersion + "/" + k.Kind
 }
 
 func paramRef(r *admissionregistrationv1.ParamRef) string {
 	switch {
-	case r == nil:
+	case r == nil || r.Name == "" && r.Selector == nil:
 		return "<unset>"
+	case r.Name == "":
+		return r.Selector.String()
 	case r.Namespace != "":
 		return r.Namespace + "/" + r.Name
-	case r.Name != "":
-		return "*/" + r.Name
 	}
-	return "*"
+	return "*/" + r.Name
 }

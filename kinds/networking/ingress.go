@@ -45,20 +45,28 @@ func Ingress() *object.Definition {
 	}.Definition()
 }
 
+// ingressHosts names three hosts; of what comes after, rules are counted, with
+// hosts or without.
 func ingressHosts(i *networkingv1.Ingress) string {
-	var all []string
+	const most = 3
+	var hosts []string
+	more := false
 	for _, r := range i.Spec.Rules {
+		if more = len(hosts) == most; more {
+			break
+		}
 		if r.Host != "" {
-			all = append(all, r.Host)
+			hosts = append(hosts, r.Host)
 		}
 	}
-	switch {
-	case len(all) == 0:
+	switch names := strings.Join(hosts, ","); {
+	case names == "":
 		return "*"
-	case len(all) > 3:
-		return fmt.Sprintf("%s + %d more...", strings.Join(all[:3], ","), len(all)-3)
+	case more:
+		return fmt.Sprintf("%s + %d more...", names, len(i.Spec.Rules)-most)
+	default:
+		return names
 	}
-	return strings.Join(all, ",")
 }
 
 func ingressAddress(i *networkingv1.Ingress) string {
