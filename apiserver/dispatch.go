@@ -265,6 +265,10 @@ func (q *request) updateOther(t resource.Target, h resource.Handler) error {
 		return err
 	}
 	body, err := q.decode(t, h.New(), schema.GroupVersionKind{}, validation)
+	if t.Custom() && apierrors.IsBadRequest(err) {
+		// Upstream wants to say more, and its scheme does not know the type either.
+		return apierrors.NewBadRequest(fmt.Sprintf("no kind is registered for the type v1.Scale in scheme %q", schemeOf(t)))
+	}
 	if err != nil {
 		return err
 	}

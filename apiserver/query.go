@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"strconv"
 
@@ -10,6 +11,7 @@ import (
 	listvalidation "k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -129,15 +131,18 @@ func (q *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		if err != nil {
 			return nil, err
 		}
-		d, err := object.DecodeInto(o, data, f, false)
-		if err != nil {
+		if _, err := object.DecodeInto(o, data, f, false); err != nil {
 			if _, unreadable := object.KindOf(data, f); unreadable != nil {
 				err = unreadable
 			}
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
-		if d.GVK.Kind != "" && d.GVK.Kind != "DeleteOptions" {
-			return nil, apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+		gvk, err := object.KindOf(data, f)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		if err := deletesBy(gvk); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		q.auditRequest(o, schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, data, f)
 	} else {
@@ -147,4 +152,22 @@ func (q *request) deleteOptions() (*metav1.DeleteOptions, error) {
 		}
 	}
 	return o, badOptions("DeleteOptions", validation.ValidateDeleteOptions(o))
+}
+
+// deletesBy judges what kind the body of a delete says it is. The words are those
+// of upstream's scheme for options, which knows few kinds.
+func deletesBy(gvk schema.GroupVersionKind) error {
+	if gvk.Kind == "" || gvk.Kind == "DeleteOptions" {
+		return nil
+	}
+	if gvk.Version == "" {
+		gvk.Group, gvk.Version = metav1.GroupName, "v1"
+	}
+	if gvk.GroupVersion() == metav1.Unversioned {
+		switch gvk.Kind {
+		case "Status", "APIVersions", "APIGroupList", "APIGroup", "APIResourceList":
+			return fmt.Errorf("converting (v1.%s) to (v1.DeleteOptions): unknown conversion", gvk.Kind)
+		}
+	}
+	return runtime.NewNotRegisteredErrForKind("pkg/runtime/scheme.go:111", gvk)
 }

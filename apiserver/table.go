@@ -21,7 +21,7 @@ func table(a accepted, v *object.Version, l resource.List, now time.Time, header
 	switch a.includeObject {
 	case "", string(metav1.IncludeNone), string(metav1.IncludeMetadata), string(metav1.IncludeObject):
 	default:
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("unrecognized includeObject value: %q", a.includeObject))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("Unable to convert to Table as requested: includeObject: Invalid value: %q: must be 'Metadata', 'Object', 'None', or empty", a.includeObject))
 	}
 	columns := v.Columns
 	if columns == nil {

@@ -180,13 +180,17 @@ func (q *request) patchOther(t resource.Target, h resource.Handler) error {
 		return nil
 	}
 	const tries = 5
+	present := h.Get
+	if h.Present != nil {
+		present = h.Present
+	}
 	for try := 0; ; try++ {
-		now, err := h.Get(ctx, q.caller(), t)
+		now, err := present(ctx, q.caller(), t)
 		if err != nil {
 			return err
 		}
 		now = named(now)
-		next, faults, err := resource.PatchOther(now, h.New(), p)
+		next, faults, err := resource.PatchOther(now, h.New(), p, schemeOf(t))
 		if err != nil {
 			return err
 		}
@@ -205,6 +209,14 @@ func (q *request) patchOther(t resource.Target, h resource.Handler) error {
 		q.other(a, http.StatusOK, named(out))
 		return nil
 	}
+}
+
+// schemeOf is where upstream made the scheme that knows a kind, which its texts name.
+func schemeOf(t resource.Target) string {
+	if t.Custom() {
+		return "pkg/runtime/scheme.go:111"
+	}
+	return "pkg/api/legacyscheme/scheme.go:30"
 }
 
 func sameRevision(a, b runtime.Object) bool {
@@ -344,7 +356,10 @@ func (q *request) item(a accepted, code int, t resource.Target, it resource.Item
 		return nil
 	}
 	bare, err := it.JSON(v)
-	if err != nil {
+	switch {
+	case err != nil && t.Custom():
+		return apierrors.NewInternalError(err)
+	case err != nil:
 		return apierrors.NewInternalError(fmt.Errorf("cannot encode %s %s: %w", t.Kind.Definition.Kind, t.Name, err))
 	}
 	b := v.WholeJSON(make([]byte, 0, len(bare)+64), bare)

@@ -140,6 +140,8 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 	c.want(200, "GET", "/apis/a.example.org", "", `"preferredVersion":{"groupVersion":"a.example.org/v1","version":"v1"}`)
+	// The hash is of group/version/kind; verbs are in upstream's order.
+	c.want(200, "GET", "/apis/a.example.org/v1", "", `"verbs":["delete","deletecollection","get","list","patch","create","update","watch"],"storageVersionHash":"r9NreOsIpV8="`)
 }
 
 // conformance: [sig-api-machinery] CustomResourceFieldSelectors [Privileged:ClusterAdmin] CustomResourceFieldSelectors MUST list and watch custom resources matching the field selector [Conformance]

@@ -262,3 +262,30 @@ func TestConversionFaults(t *testing.T) {
 		})
 	}
 }
+
+// Defaults are those of the stored version: what a webhook made of an object is
+// not filled up, neither when it is read nor in answers to writes.
+func TestConvertedDefaults(t *testing.T) {
+	c := withWebhooks(t)
+	url, bundle, _ := conversionWebhook(t, nil)
+	c.define(strings.Replace(gates(url, bundle, "v1"), "host: {type: string}, ", "host: {type: string}, kind: {type: string, default: wide}, ", 1))
+	const a = `{"apiVersion":"conv.example.org/v2","kind":"Gate","metadata":{"name":"a"},"spec":{"host":"h"}}`
+	c.want(201, "POST", gates2+"?dryRun=All", a, `"port":"80"`, `!"kind":"wide"`)
+	c.want(201, "POST", gates2, a, `"port":"80"`, `!"kind":"wide"`, `"converted-to":"v2"`)
+	c.want(200, "GET", gates2+"/a", "", `!"kind":"wide"`)
+	c.want(200, "GET", gates2, "", `!"kind":"wide"`)
+	c.want(200, "PATCH", gates2+"/a", `{"spec":{"host":"other"}}`, `"host":"other"`, `!"kind":"wide"`)
+	c.want(200, "PATCH", gates2+"/a?fieldManager=me&force=true", "apiVersion: conv.example.org/v2\nkind: Gate\nmetadata: {name: a}\nspec: {port: '9'}\n", `"port":"9"`, `!"kind":"wide"`)
+	c.want(200, "GET", gates1+"/a", "", `"hostPort":"other:9"`)
+}
+
+// What cannot be stored or read because of its conversion, in upstream's words.
+func TestUnconvertible(t *testing.T) {
+	c := withWebhooks(t)
+	url, bundle, _ := conversionWebhook(t, func(r *apiextensionsv1.ConversionReview) { r.Response.ConvertedObjects = nil })
+	c.define(gates(url, bundle, "v1"))
+	c.want(500, "POST", gates2, `{"apiVersion":"conv.example.org/v2","kind":"Gate","metadata":{"name":"b"},"spec":{"host":"h"}}`,
+		`"message":"conversion webhook for conv.example.org/v2, Kind=Gate returned 0 objects, expected 1","code":500`)
+	rv := c.want(201, "POST", gates1, `{"apiVersion":"conv.example.org/v1","kind":"Gate","metadata":{"name":"a"},"spec":{"hostPort":"h:1"}}`).field("metadata", "resourceVersion")
+	c.want(500, "GET", gates2+"/a", "", fmt.Sprintf(`"message":"Internal error occurred: StorageError: corrupt object, Code: 7, Key: /conv.example.org/gates/default/a, ResourceVersion: 0, AdditionalErrorMsg: object not decodable revision=%v: conversion webhook for conv.example.org/v1, Kind=Gate returned 0 objects, expected 1"`, rv))
+}

@@ -25,6 +25,7 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	"sagong/apiserver/webhookclient"
+	"sagong/object"
 )
 
 // Conversions calls conversion webhooks; webhookclient.Clients does.
@@ -118,6 +119,9 @@ func (r *revision) decodeAll(ms []map[string]any) ([]map[string]any, error) {
 		_, converted := slices.BinarySearch(at, i)
 		if _, err := r.coerce(m, false, !converted); err != nil {
 			return nil, err
+		}
+		if !converted { // those have the defaults of the version they were stored in
+			r.fillIn(&unstructured.Unstructured{Object: m})
 		}
 		if meta, ok := m["metadata"].(map[string]any); ok && meta["generation"] == nil {
 			meta["generation"] = int64(1) // objects made before kinds counted
@@ -253,6 +257,10 @@ func (w *webhook) convertSome(ms []map[string]any, asked []sent, to schema.Group
 	}
 	outs, err := w.ask(raws, to)
 	if err != nil {
+		var count wrongCount
+		if errors.As(err, &count) {
+			return 0, fmt.Errorf("conversion webhook for %v %w", from, err)
+		}
 		return 0, fmt.Errorf("conversion webhook for %v failed: %w", from, err)
 	}
 	for n, out := range outs {
@@ -327,16 +335,33 @@ func (w *webhook) ask(raws []runtime.RawExtension, to schema.GroupVersion) (_ []
 	return readReview(answer, version, uid, len(raws))
 }
 
+// wrongCount is an answer with another number of objects than were sent.
+type wrongCount struct{ got, want int }
+
+func (w wrongCount) Error() string {
+	return fmt.Sprintf("returned %d objects, expected %d", w.got, w.want)
+}
+
 // readReview reads the answer to the conversion of n objects.
 func readReview(answer []byte, version string, uid types.UID, n int) ([]*unstructured.Unstructured, error) {
 	var review apiextensionsv1.ConversionReview
+	if len(answer) == 0 {
+		return nil, errors.New("0-length response with status code: 200 and content type: application/json")
+	}
+	if _, err := object.KindOf(answer, object.JSON); err != nil {
+		return nil, err
+	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(answer, &review); err != nil {
 		return nil, err
 	}
 	want := schema.GroupVersionKind{Group: apiextensionsv1.GroupName, Version: version, Kind: "ConversionReview"}
 	// Version v1beta1 never demanded kind and UID.
-	if version == "v1" && review.GroupVersionKind() != want {
-		return nil, fmt.Errorf("expected webhook response of %v, got %v", want.String(), review.GroupVersionKind().String())
+	if got := review.GroupVersionKind(); version == "v1" && got != want {
+		// As upstream's scheme words it.
+		if got.Group == want.Group && got.Version == "v1beta1" && got.Kind == want.Kind {
+			return nil, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, want.Version, want.Kind)
+		}
+		return nil, runtime.NewNotRegisteredErrForKind("pkg/runtime/scheme.go:111", got)
 	}
 	res := review.Response
 	switch {
@@ -349,7 +374,7 @@ func readReview(answer []byte, version string, uid types.UID, n int) ([]*unstruc
 	case res.Result.Status != metav1.StatusSuccess:
 		return nil, fmt.Errorf("response.result.status was '%s', not 'Success'", res.Result.Status)
 	case len(res.ConvertedObjects) != n:
-		return nil, fmt.Errorf("returned %d objects, expected %d", len(res.ConvertedObjects), n)
+		return nil, wrongCount{len(res.ConvertedObjects), n}
 	}
 	all := make([]*unstructured.Unstructured, n)
 	for i, o := range res.ConvertedObjects {

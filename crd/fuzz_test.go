@@ -66,10 +66,10 @@ func FuzzObject(f *testing.F) {
 			r.def.PrepareCreate(context.Background(), u)
 			_ = r.def.Validate(u)
 			r.def.PrepareUpdate(context.Background(), u, old)
-			_ = r.def.ValidateUpdate(u, old)
+			_ = r.def.Dynamic.ValidateUpdate(u, old, false, func(...string) {})
 			if r.def.Status {
 				r.def.PrepareStatusUpdate(context.Background(), u, old)
-				_ = r.def.ValidateStatusUpdate(u, old)
+				_ = r.def.Dynamic.ValidateUpdate(u, old, true, func(...string) {})
 			}
 			if r.def.Scale != nil {
 				_ = r.def.Scale.Missing(u)

@@ -108,7 +108,7 @@ func (r *revision) define() {
 		Dynamic: &object.Dynamic{
 			Life: r.life, Storage: r.storage.spec.Name, ListKind: r.names.ListKind, Terminating: terminating, Deprecation: r.deprecation(),
 			Digest: r.digest(), Decode: r.decode, DecodeAll: r.decodeAll, Encode: r.encode, Converts: r.convert.changesMetadata(), Convert: r.convertFields,
-			Fields: r.fields, Model: r.model,
+			ValidateUpdate: r.validateChange, Fields: r.fields, Model: r.model,
 		},
 	}
 	if sub := r.spec.Subresources; sub != nil {
@@ -120,7 +120,7 @@ func (r *revision) define() {
 	r.selectable(d)
 	d.Hooks = object.Hooks{
 		Default: r.fillIn, Prune: r.prune, PrepareCreate: r.prepareCreate, PrepareUpdate: r.prepareUpdate, PrepareStatusUpdate: r.prepareStatus,
-		Validate: r.validate, ValidateUpdate: r.validateUpdate, ValidateStatusUpdate: r.validateStatus, Warnings: finalizerWarnings,
+		Validate: r.validate, Warnings: finalizerWarnings,
 		RefuseUnconditionalUpdate: true,
 	}
 	r.def = d

@@ -28,6 +28,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/common"
+	"k8s.io/apiserver/pkg/warning"
 
 	"sagong/object"
 )
@@ -212,12 +213,27 @@ func (r *revision) validate(o object.Object) field.ErrorList {
 	errs = append(errs, r.validateScale(m, true)...)
 	errs = append(errs, objectmeta.Validate(context.Background(), nil, m, ss, false)...)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, ss, m)...)
-	return r.validateRules(ss, ru, errs, m, nil)
+	return r.validateRules(context.Background(), ss, ru, errs, m, nil)
+}
+
+// warner tells the client of a write what the library warns of.
+type warner func(...string)
+
+// AddWarning implements warning.Recorder.
+func (w warner) AddWarning(_, text string) { w(text) }
+
+// validateChange implements object.Dynamic.ValidateUpdate.
+func (r *revision) validateChange(o, old object.Object, status bool, warn func(...string)) field.ErrorList {
+	ctx := warning.WithWarningRecorder(context.Background(), warner(warn))
+	if status {
+		return r.validateStatus(ctx, o, old)
+	}
+	return r.validateUpdate(ctx, o, old)
 }
 
 // validateUpdate checks a changed object. What is unchanged and wrong already
 // stays: a schema may have become stricter since.
-func (r *revision) validateUpdate(o, old object.Object) field.ErrorList {
+func (r *revision) validateUpdate(ctx context.Context, o, old object.Object) field.ErrorList {
 	ss, ru, failed := r.ready()
 	if failed != nil {
 		return failed
@@ -233,10 +249,10 @@ func (r *revision) validateUpdate(o, old object.Object) field.ErrorList {
 	if len(listtype.ValidateListSetsAndMaps(nil, ss, was)) == 0 {
 		errs = append(errs, listtype.ValidateListSetsAndMaps(nil, ss, m)...)
 	}
-	return r.validateRules(ss, ru, errs, m, was, celRatchet(pair)...)
+	return r.validateRules(ctx, ss, ru, errs, m, was, celRatchet(pair)...)
 }
 
-func (r *revision) validateStatus(o, old object.Object) field.ErrorList {
+func (r *revision) validateStatus(ctx context.Context, o, old object.Object) field.ErrorList {
 	ss, ru, failed := r.ready()
 	if failed != nil {
 		return failed
@@ -258,7 +274,7 @@ func (r *revision) validateStatus(o, old object.Object) field.ErrorList {
 	if now := listtype.ValidateListSetsAndMaps(nil, ss, m); len(now) > 0 && len(listtype.ValidateListSetsAndMaps(nil, ss, was)) == 0 {
 		errs = append(errs, now...)
 	}
-	return r.validateRules(ss, ru, errs, m, was, celRatchet(pair)...)
+	return r.validateRules(ctx, ss, ru, errs, m, was, celRatchet(pair)...)
 }
 
 // correlate pairs the values of two states of an object; nil without a schema.
@@ -285,7 +301,7 @@ func celRatchet(pair *common.CorrelatedObject) []cel.Option {
 
 // validateRules evaluates x-kubernetes-validations, unless the object is so wrong
 // that expressions could not rely on its types.
-func (r *revision) validateRules(ss *structural.Structural, ru *rules, errs field.ErrorList, m, was map[string]any, o ...cel.Option) field.ErrorList {
+func (r *revision) validateRules(ctx context.Context, ss *structural.Structural, ru *rules, errs field.ErrorList, m, was map[string]any, o ...cel.Option) field.ErrorList {
 	if ru.cel == nil {
 		return errs
 	}
@@ -308,7 +324,7 @@ func (r *revision) validateRules(ss *structural.Structural, ru *rules, errs fiel
 	if was != nil {
 		old = was
 	}
-	found, _ := ru.cel.Validate(context.Background(), nil, ss, m, old, celconfig.RuntimeCELCostBudget, o...)
+	found, _ := ru.cel.Validate(ctx, nil, ss, m, old, celconfig.RuntimeCELCostBudget, o...)
 	return append(errs, found...)
 }
 

@@ -159,3 +159,66 @@ func TestRestart(t *testing.T) {
 	}
 	resp.Body.Close()
 }
+
+// A rule that an object breaks, and broke before, is warned of.
+func TestRatchetedRulesWarn(t *testing.T) {
+	c := start(t)
+	free := simple("a.example.org", "foos", "Foo", "v1", `{type: object, properties: {spec: {type: object, properties: {x: {type: integer}}}, status: {type: object, properties: {seen: {type: integer}}}}}`)
+	free = strings.Replace(free, "storage: true", "storage: true, subresources: {status: {}}", 1)
+	name := c.define(free)
+	c.want(201, "POST", foos, foo("a", `{"x":9}`))
+	c.want(200, "PATCH", crds+"/"+name, `{"spec":`+versionsOf(t, strings.Replace(free, "x: {type: integer}", `x: {type: integer, x-kubernetes-validations: [{rule: "self < 5", message: too much}]}`, 1))+`}`)
+	c.settle(name)
+	for path, patch := range map[string]string{foos + "/a": `{"metadata":{"labels":{"a":"b"}}}`, foos + "/a/status": `{"status":{"seen":1}}`} {
+		a := c.want(200, "PATCH", path, patch)
+		if want := `299 - "spec.x: Invalid value: 9: too much"`; len(a.warnings) != 1 || a.warnings[0] != want {
+			t.Errorf("%s: warnings %q, want %q", path, a.warnings, want)
+		}
+	}
+	c.want(422, "PATCH", foos+"/a", `{"spec":{"x":8}}`, "too much")
+}
+
+// Who writes the number of replicas through scale is known as long as somebody
+// was before; the time is not kept.
+func TestScaleOwners(t *testing.T) {
+	c := start(t)
+	c.define(strings.Replace(simple("a.example.org", "foos", "Foo", "v1", `{type: object, properties: {spec: {type: object, properties: {size: {type: integer}, x: {type: integer}}}, status: {type: object, properties: {size: {type: integer}}}}}`),
+		"storage: true", "storage: true, subresources: {scale: {specReplicasPath: .spec.size, statusReplicasPath: .status.size}}", 1))
+	scale := func(n string) string {
+		return `{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"a"},"spec":{` + n + `}}`
+	}
+	c.want(201, "POST", foos+"?fieldManager=one", foo("a", `{"size":1,"x":1}`))
+	c.want(200, "PUT", foos+"/a/scale?fieldManager=two", scale(`"replicas":2`))
+	c.want(200, "GET", foos+"/a", "", `{"apiVersion":"a.example.org/v1","fieldsType":"FieldsV1","fieldsV1":{"f:spec":{"f:size":{}}},"manager":"two","operation":"Update","subresource":"scale"}`)
+	c.want(200, "PUT", foos+"/a/scale?fieldManager=two", scale(""))
+	c.want(200, "GET", foos+"/a", "", `"size":0`, `!"subresource":"scale"`)
+	c.want(200, "PUT", foos+"/a/scale?fieldManager=two", scale(`"replicas":3`))
+	c.want(200, "GET", foos+"/a", "", `"size":3`, `!"subresource":"scale"`)
+	c.want(500, "PATCH", foos+"/a/scale?fieldManager=three", "apiVersion: autoscaling/v1\nkind: Scale\nmetadata: {name: a}\nspec: {replicas: 4}\n",
+		`"message":"failed to create manager for existing fields: failed to convert live object (/; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid group/version: autoscaling/v1"`)
+
+	c.want(201, "POST", foos, foo("b", `{"x":1}`))
+	c.want(500, "GET", foos+"/b/scale", "", `the spec replicas field \".spec.size\" does not exist`)
+	c.want(400, "PATCH", foos+"/b/scale", `{}`, `the spec replicas field \".spec.size\" cannot be empty`)
+	c.want(200, "PUT", foos+"/b/scale", strings.Replace(scale(`"replicas":3`), `"a"`, `"b"`, 1), `"replicas":3`)
+}
+
+// What an apply configuration says twice, and preconditions of a whole collection.
+func TestApplyStrictlyAndPreconditions(t *testing.T) {
+	c := start(t)
+	c.define(simple("a.example.org", "foos", "Foo", "v1", anything))
+	a := c.want(201, "POST", foos, foo("a", `{}`))
+	twice := strings.TrimSuffix(foo("a", `{}`), "}") + `,"spec":{}}`
+	got := c.do("PATCH", foos+"/a?fieldManager=m&fieldValidation=Strict", twice, "Content-Type", "application/apply-patch+yaml")
+	if want := `"message":"error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  line 1: key \"spec\" already set in map"`; got.code != 400 || !strings.Contains(got.body, want) {
+		t.Errorf("%d %s, want %s", got.code, got.body, want)
+	}
+	got = c.do("PATCH", foos+"/a?fieldManager=m", twice, "Content-Type", "application/apply-patch+yaml")
+	if want := `299 - "line 1: key \"spec\" already set in map"`; got.code != 200 || len(got.warnings) != 1 || got.warnings[0] != want {
+		t.Errorf("%d %q, want %s", got.code, got.warnings, want)
+	}
+	c.want(409, "DELETE", foos, `{"preconditions":{"uid":"x"}}`,
+		fmt.Sprintf(`Operation cannot be fulfilled on Foo.a.example.org \"a\": the UID in the precondition (x) does not match the UID in record (%s)`, a.field("metadata", "uid")))
+	c.want(409, "DELETE", foos, `{"preconditions":{"resourceVersion":"1"}}`, `Operation cannot be fulfilled on Foo.a.example.org \"a\": the ResourceVersion in the precondition (1) does not match`)
+	c.want(200, "GET", foos+"/a", "")
+}

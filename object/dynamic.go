@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Dynamic is what only kinds made at run time have. Their objects are maps, kept
@@ -48,6 +49,9 @@ type Dynamic struct {
 	// its argument, and may share with it. An unknown version is an error that
 	// runtime.IsNotRegisteredError knows.
 	Convert func(*unstructured.Unstructured, schema.GroupVersion) (*unstructured.Unstructured, error)
+	// ValidateUpdate judges a changed object, or a write to its status. It warns of
+	// what is wrong but was before. Nil: the hooks do without warnings.
+	ValidateUpdate func(new, old Object, status bool, warn func(...string)) field.ErrorList
 	// Fields gives the schema by which fields are managed, made at first use.
 	Fields func() (managedfields.TypeConverter, error)
 	// Model describes objects of this version to clients, made at first use.

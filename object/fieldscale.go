@@ -1,6 +1,7 @@
 package object
 
 import (
+	"errors"
 	"fmt"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -19,23 +20,16 @@ var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 // the object parent. It gives the new Scale and the managed fields that the
 // object then has. Conflicts are the API's error.
 func (m *FieldManagers) ApplyScale(v *Version, s *Scale, parent Object, live *autoscalingv1.Scale, applied *unstructured.Unstructured, manager string, force bool) (*autoscalingv1.Scale, []metav1.ManagedFieldsEntry, error) {
-	path := fieldpath.MakePathOrDie("spec", "replicas")
-	if s.Path != nil {
-		path = nil
-		for _, step := range s.Path {
-			path = append(path, fieldpath.PathElement{FieldName: &step})
-		}
-	}
-	paths := managedfields.ResourcePathMappings{v.GroupVersion().String(): path}
-	for _, e := range parent.GetManagedFields() {
-		paths[e.APIVersion] = path
-	}
-	h := managedfields.NewScaleHandler(parent.GetManagedFields(), v.GroupVersion(), paths)
+	h := scaleHandlerOf(v, s, parent)
 	live = live.DeepCopy()
 	live.SetGroupVersionKind(scaleKind)
 	var err error
 	if live.ManagedFields, err = h.ToSubresource(); err != nil {
 		return nil, nil, err
+	}
+	if v.codec.custom && len(live.ManagedFields) == 0 {
+		// Upstream's converter of custom resources knows no Scale.
+		return nil, nil, fmt.Errorf("failed to create manager for existing fields: failed to convert live object (/; %s) to proper version: request to convert CR to an invalid group/version: %s", scaleKind, scaleKind.GroupVersion())
 	}
 	f, err := m.scale()
 	if err != nil {
@@ -56,6 +50,46 @@ func (m *FieldManagers) ApplyScale(v *Version, s *Scale, parent Object, live *au
 	next = next.DeepCopy()
 	next.TypeMeta, next.ManagedFields = metav1.TypeMeta{}, nil
 	return next, entries, nil
+}
+
+// scaleHandlerOf moves the managed fields of an object to its Scale, and back.
+func scaleHandlerOf(v *Version, s *Scale, parent Object) *managedfields.ScaleHandler {
+	path := fieldpath.MakePathOrDie("spec", "replicas")
+	if s.Path != nil {
+		path = nil
+		for _, step := range s.Path {
+			path = append(path, fieldpath.PathElement{FieldName: &step})
+		}
+	}
+	paths := managedfields.ResourcePathMappings{v.GroupVersion().String(): path}
+	for _, e := range parent.GetManagedFields() {
+		paths[e.APIVersion] = path
+	}
+	return managedfields.NewScaleHandler(parent.GetManagedFields(), v.GroupVersion(), paths)
+}
+
+// UpdateScale gives the managed fields that the object parent, a custom resource,
+// has after manager has written next through the scale subresource. live is its
+// Scale before. As upstream, what the Scale never had an owner for gets none, and
+// the time of the write is not kept.
+func (m *FieldManagers) UpdateScale(v *Version, s *Scale, parent Object, live, next *autoscalingv1.Scale, manager string) ([]metav1.ManagedFieldsEntry, error) {
+	h := scaleHandlerOf(v, s, parent)
+	live, next = live.DeepCopy(), next.DeepCopy()
+	live.SetGroupVersionKind(scaleKind)
+	next.SetGroupVersionKind(scaleKind)
+	var err error
+	if live.ManagedFields, err = h.ToSubresource(); err != nil {
+		return nil, err
+	}
+	f, err := m.scale()
+	if err != nil {
+		return nil, err
+	}
+	out, ok := f.UpdateNoErrors(live, next, manager).(metav1.Object)
+	if !ok {
+		return nil, errors.New("cannot tell who owns what: the result is no object")
+	}
+	return h.ToParent(out.GetManagedFields())
 }
 
 // scaleSchema is how Scales are merged: they are no kind of the scheme, whose

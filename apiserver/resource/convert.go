@@ -35,9 +35,6 @@ func Convert(items []Item) error {
 		return err
 	}
 	for n, i := range at {
-		if items[i].k.Default != nil {
-			items[i].k.Default(all[n])
-		}
 		items[i].obj = all[n]
 	}
 	return nil

@@ -65,7 +65,12 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 		value, err := t.Encode(obj)
 		if err != nil {
 			e.settled(ctx, admitted, err)
-			return step{}, apierrors.NewInternalError(err)
+			return step{}, encodeError(t, err)
+		}
+		shown, err := asStored(t, obj, value)
+		if err != nil {
+			e.settled(ctx, admitted, err)
+			return step{}, err
 		}
 		if dryRun(o.DryRun) {
 			if _, err := e.Get(ctx, t, 0); err == nil {
@@ -73,10 +78,10 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 				e.settled(ctx, admitted, err)
 				return step{}, err
 			}
-			return step{item: Item{e: e, k: t.Kind, obj: obj}, admitted: admitted}, nil
+			return step{item: Item{e: e, k: t.Kind, obj: shown}, admitted: admitted}, nil
 		}
 		s := step{
-			op: e.put(t.Kind, t.key(), 0, obj, value), kind: t.Kind, obj: obj, admitted: admitted, held: true, anew: anew,
+			op: e.put(t.Kind, t.key(), 0, shown, value), kind: t.Kind, obj: shown, admitted: admitted, held: true, anew: anew,
 			conflict: func(*store.OpError) (bool, error) {
 				tries++
 				if obj.GetGenerateName() != "" && t.generated && tries < maxGenerateTries {
@@ -94,6 +99,29 @@ func (e *Engine) createWith(c Caller, t Target, obj object.Object, o *metav1.Cre
 		}
 		return s, nil
 	}
+}
+
+// asStored is what readers see of an object that is stored as value. In another
+// version than the stored one that is what conversion there and back leaves.
+func asStored(t Target, obj object.Object, value []byte) (object.Object, error) {
+	if t.Dynamic == nil || t.Dynamic.Storage == t.Definition.Version {
+		return obj, nil
+	}
+	shown, err := t.Decode(value, 0)
+	if err != nil {
+		return nil, err
+	}
+	shown.SetResourceVersion(obj.GetResourceVersion())
+	return shown, nil
+}
+
+// encodeError is the answer where an object cannot be brought into its stored
+// form. Of a conversion upstream gives the bare text.
+func encodeError(t Target, err error) error {
+	if t.Dynamic != nil {
+		return err
+	}
+	return apierrors.NewInternalError(err)
 }
 
 // alreadyExists says that a name is taken, and whether that is about to end.

@@ -22,6 +22,8 @@ type Handler struct {
 	Create func(ctx context.Context, c Caller, t Target, body runtime.Object, o *metav1.CreateOptions) (runtime.Object, error)
 	Get    func(ctx context.Context, c Caller, t Target) (runtime.Object, error)
 	Update func(ctx context.Context, c Caller, t Target, body runtime.Object, o *metav1.UpdateOptions) (runtime.Object, error)
+	// Present is what patches change; nil when Get says so.
+	Present func(ctx context.Context, c Caller, t Target) (runtime.Object, error)
 	// Admits says that Create asks admission itself.
 	Admits bool
 }
@@ -107,6 +109,13 @@ func (e *Engine) scaleHandler() Handler {
 	return Handler{
 		New: func() runtime.Object { return &autoscalingv1.Scale{} },
 		Get: func(ctx context.Context, _ Caller, t Target) (runtime.Object, error) {
+			_, o, err := e.read(ctx, t)
+			if err != nil {
+				return nil, err
+			}
+			return getScale(t, o)
+		},
+		Present: func(ctx context.Context, _ Caller, t Target) (runtime.Object, error) {
 			_, o, err := e.read(ctx, t)
 			if err != nil {
 				return nil, err

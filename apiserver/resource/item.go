@@ -3,7 +3,9 @@ package resource
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -285,10 +287,20 @@ func (i Item) decode() (object.Object, error) { return i.decodeValue(i.rec.Value
 
 func (i Item) decodeValue(value []byte) (object.Object, error) {
 	o, err := i.k.Decode(value, i.rev)
-	if err == nil && i.k.Default != nil {
+	if err == nil && i.k.Default != nil && i.k.Dynamic == nil { // which does so itself
 		i.k.Default(o)
 	}
+	if err != nil && i.k.Dynamic != nil && i.rec != nil {
+		err = i.undecodable(err)
+	}
 	return o, err
+}
+
+// undecodable is upstream's error for a stored object that a webhook cannot
+// convert, with the key that it has there.
+func (i Item) undecodable(err error) error {
+	return fmt.Errorf("StorageError: corrupt object, Code: 7, Key: /%s/%s/%s, ResourceVersion: 0, AdditionalErrorMsg: object not decodable revision=%d: %w",
+		i.k.Group, i.k.Resource, strings.TrimPrefix(i.rec.Key, i.k.prefix), i.rec.ModRev, err)
 }
 
 // Meta is the object's metadata, shared and immutable; it does not decode the

@@ -409,10 +409,11 @@ func withoutRevision(o object.Object) object.Object {
 }
 
 // PatchOther patches a small object that is not of a stored kind, such as a
-// Scale, and reads the result into an empty one. now must say its kind. It lists
+// Scale, and reads the result into an empty one. now must say its kind; scheme is
+// named by the error for another. It lists
 // what the patch and its result have beyond the kind; where that is refused, it
 // is the error.
-func PatchOther(now, into runtime.Object, p Patch) (runtime.Object, []error, error) {
+func PatchOther(now, into runtime.Object, p Patch, scheme string) (runtime.Object, []error, error) {
 	before, err := json.Marshal(now)
 	if err != nil {
 		return nil, nil, apierrors.NewInternalError(err)
@@ -436,7 +437,7 @@ func PatchOther(now, into runtime.Object, p Patch) (runtime.Object, []error, err
 	}
 	kind := now.GetObjectKind().GroupVersionKind()
 	if gvk, err := object.KindOf(after, object.JSON); err == nil && gvk != kind && gvk.Kind != "" {
-		return nil, nil, p.invalid(after, fmt.Errorf("no kind %q is registered for version %q in scheme \"pkg/api/legacyscheme/scheme.go:30\"", gvk.Kind, gvk.GroupVersion()))
+		return nil, nil, p.invalid(after, runtime.NewNotRegisteredErrForKind(scheme, gvk))
 	}
 	d, err := object.DecodeInto(into, after, object.JSON, p.strict())
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -72,6 +74,9 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 	if s.Namespace != "" && s.Namespace != t.Namespace {
 		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
+	if s.Spec.Replicas == noReplicas && t.Custom() {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the spec replicas field %q cannot be empty", "."+strings.Join(t.Definition.Scale.Path, ".")))
+	}
 	// Objects of custom resources have a rule of their own for the field.
 	if s.Spec.Replicas < 0 && !t.Custom() {
 		return nil, apierrors.NewInvalid(autoscalingv1.SchemeGroupVersion.WithKind("Scale").GroupKind(), t.Name, field.ErrorList{
@@ -95,6 +100,8 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 	if err := e.validateAdmission(ctx, a); err != nil {
 		return nil, err
 	}
+	// Upstream tracks writes to custom resources as those of a Scale.
+	byScale := managed == nil && t.Custom() && e.fields != nil
 	ch := func(_ context.Context, old object.Object) (object.Object, error) {
 		if s.UID != "" && s.UID != old.GetUID() {
 			if t.Custom() {
@@ -109,14 +116,24 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 		}
 		obj := old.DeepCopyObject().(object.Object)
 		t.Definition.Scale.Set(obj, s.Spec.Replicas)
-		if managed != nil {
-			obj.SetManagedFields(managed)
+		entries := managed
+		if byScale {
+			live, err := scaleOf(t, old)
+			if err != nil {
+				return nil, err
+			}
+			if entries, err = e.fields.UpdateScale(t.WireVersion(), t.Definition.Scale, old, live, s, c.manager(o.FieldManager)); err != nil {
+				return nil, apierrors.NewInternalError(err)
+			}
+		}
+		if managed != nil || byScale {
+			obj.SetManagedFields(entries)
 			e.keepTimes(main, obj, old)
 		}
 		return obj, nil
 	}
 	r := e.run(ctx, e.change(c, main, ch, updateOptions{
-		options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, scale: true, tracked: managed != nil, current: s.ResourceVersion == "",
+		options: o, dryRun: dryRun(o.DryRun), fieldManager: o.FieldManager, scale: true, tracked: managed != nil || byScale, current: s.ResourceVersion == "",
 	}, new(bool)))
 	if r.err != nil {
 		return nil, r.err
@@ -128,14 +145,26 @@ func (e *Engine) setScale(ctx context.Context, c Caller, t Target, s *autoscalin
 	return scaleOf(t, obj)
 }
 
-// scaleOf is an object's Scale with its metadata.
-func scaleOf(t Target, obj object.Object) (*autoscalingv1.Scale, error) {
+// noReplicas stands for a number that the object does not have while its Scale
+// is changed.
+const noReplicas = math.MinInt32
+
+// getScale is scaleOf for readers, for whom there must be a number.
+func getScale(t Target, obj object.Object) (*autoscalingv1.Scale, error) {
 	if missing := t.Definition.Scale.Missing; missing != nil {
 		if err := missing(obj); err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
 	}
+	return scaleOf(t, obj)
+}
+
+// scaleOf is an object's Scale with its metadata.
+func scaleOf(t Target, obj object.Object) (*autoscalingv1.Scale, error) {
 	s := t.Definition.Scale.Get(obj)
+	if missing := t.Definition.Scale.Missing; missing != nil && missing(obj) != nil {
+		s.Spec.Replicas = noReplicas
+	}
 	s.ObjectMeta = metav1.ObjectMeta{
 		Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
 		ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),

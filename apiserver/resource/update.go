@@ -131,12 +131,17 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 			e.settled(ctx, a, err)
 			return step{}, err
 		}
+		shown, err := asStored(t, obj, value)
+		if err != nil {
+			e.settled(ctx, a, err)
+			return step{}, err
+		}
 		if o.dryRun {
-			obj.SetResourceVersion(old.GetResourceVersion())
-			return step{item: Item{e: e, k: t.Kind, obj: obj, rev: object.Revision(rec.ModRev)}, admitted: a}, nil
+			shown.SetResourceVersion(old.GetResourceVersion())
+			return step{item: Item{e: e, k: t.Kind, obj: shown, rev: object.Revision(rec.ModRev)}, admitted: a}, nil
 		}
 		s := step{
-			kind: t.Kind, obj: obj, admitted: a,
+			kind: t.Kind, obj: shown, admitted: a,
 			conflict: func(f *store.OpError) (bool, error) {
 				if errors.Is(f, store.ErrNotFound) && !o.create {
 					return false, apierrors.NewNotFound(t.gr(), t.Name)
@@ -159,7 +164,7 @@ func (e *Engine) change(c Caller, t Target, ch change, o updateOptions, created 
 		if bytes.Equal(value, rec.Value()) {
 			return step{item: e.item(t.Kind, rec), kind: t.Kind, admitted: a}, nil
 		}
-		s.op = e.put(t.Kind, rec.Key, rec.ModRev, obj, value)
+		s.op = e.put(t.Kind, rec.Key, rec.ModRev, shown, value)
 		if err := e.accompany(ctx, &s, old, obj); err != nil {
 			e.settled(ctx, a, err)
 			return step{}, err
@@ -291,6 +296,11 @@ func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, 
 	if isPart {
 		rule = p.rule(t)
 	}
+	if d := t.Dynamic; d != nil && d.ValidateUpdate != nil {
+		rule = func(obj, old object.Object) field.ErrorList {
+			return d.ValidateUpdate(obj, old, isPart && t.Subresource == "status", c.warn)
+		}
+	}
 	if err := e.validateUpdate(t, obj, old, rule); err != nil {
 		return nil, err
 	}
@@ -324,12 +334,12 @@ func keepSystemFields(obj, old object.Object) {
 func (e *Engine) encodeUpdate(t Target, obj, old object.Object, rec *store.Record) ([]byte, error) {
 	value, err := t.Encode(obj)
 	if err != nil {
-		return nil, apierrors.NewInternalError(err)
+		return nil, encodeError(t, err)
 	}
 	if t.Definition.Generation && t.Subresource != "status" && !t.SpecEqual(value, rec.Value()) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 		if value, err = t.Encode(obj); err != nil {
-			return nil, apierrors.NewInternalError(err)
+			return nil, encodeError(t, err)
 		}
 	}
 	return value, nil
