@@ -11,6 +11,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -51,6 +52,10 @@ func kindOfBuiltin(o runtime.Object) (schema.GroupVersionKind, bool) {
 // serveBuiltin registers the paths every server has.
 func (s *Server) serveBuiltin() {
 	s.HandleService("/version", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			refuseMethod(w)
+			return
+		}
 		b, err := json.MarshalIndent(s.Version, "", "  ")
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -64,6 +69,19 @@ func (s *Server) serveBuiltin() {
 		s.Handle(path, http.HandlerFunc(s.serveHealth))
 		s.Handle(path+"/", http.HandlerFunc(s.serveHealth))
 	}
+}
+
+// refuseMethod answers a method that a path of its own does not have.
+func refuseMethod(w http.ResponseWriter) {
+	s := statusOf(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false))
+	b, err := json.MarshalIndent(&s, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", mediaJSON)
+	w.WriteHeader(http.StatusMethodNotAllowed)
+	w.Write(b)
 }
 
 // serveIndex lists the paths that are served: what kubectl get --raw / shows.

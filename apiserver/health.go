@@ -98,7 +98,9 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(&text, "[+]%s ok\n", c.Name)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if only == "" { // errors say so by themselves
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
 	_, verbose := query["verbose"]
 	switch {
 	case !known:

@@ -94,7 +94,7 @@ func negotiate(r *http.Request, protobuf, watch, shaped bool) (accepted, error) 
 				continue
 			}
 			if watch && f.Format == object.YAML {
-				return a, notAcceptable(watch) // asked for first, and no form of streams
+				return a, notAcceptable(true) // asked for first, and no form of streams
 			}
 			return c, nil
 		}

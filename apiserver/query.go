@@ -96,6 +96,11 @@ func (q *request) listQuery(version *object.Version, watch bool) (listQuery, err
 	o.initial = boolean(v, "sendInitialEvents")
 	rv := v.Get("resourceVersion")
 	o.Match = metav1.ResourceVersionMatch(v.Get("resourceVersionMatch"))
+	if watch && o.initial == nil && o.Match == "" && (rv == "" || rv == "0") {
+		// Upstream's default: such a watch has always begun with what there is.
+		yes := true
+		o.initial, o.Match = &yes, metav1.ResourceVersionMatchNotOlderThan
+	}
 	if errs := listvalidation.ValidateListOptions(&internalversion.ListOptions{
 		Watch: watch, AllowWatchBookmarks: o.bookmarks, ResourceVersion: rv, ResourceVersionMatch: o.Match,
 		Limit: o.Limit, Continue: o.Continue, SendInitialEvents: o.initial,

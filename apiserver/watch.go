@@ -25,6 +25,10 @@ const initialEventsEnd = "k8s.io/initial-events-end"
 // watch streams changes until the client goes, its time is up, or the server
 // drains.
 func (q *request) watch(t resource.Target) error {
+	// Upstream looks for a form of lists first, then for that of the stream.
+	if _, err := q.shaped(t); err != nil {
+		return err
+	}
 	a, err := negotiate(q.r, !t.Custom(), true, true)
 	if err != nil {
 		return err
@@ -55,14 +59,19 @@ func (q *request) watch(t resource.Target) error {
 	var initial *resource.Pages
 	from := o.Revision
 	if wantsInitial {
-		if initial, err = q.s.engine.Pages(ctx, t, o.Selector, o.Revision); err != nil {
+		switch initial, err = q.s.engine.Pages(ctx, t, o.Selector, o.Revision); {
+		case err == nil:
+			from = initial.Revision
+		case o.Revision == 0 || !apierrors.IsTimeout(err):
 			return err
 		}
-		from = initial.Revision
 	}
-	w, err := q.s.engine.Watch(ctx, t, resource.WatchOptions{Selector: o.Selector, From: from})
-	if err != nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
-		return err
+	var w *resource.Watch
+	if err == nil {
+		w, err = q.s.engine.Watch(ctx, t, resource.WatchOptions{Selector: o.Selector, From: from})
+		if err != nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+			return err
+		}
 	}
 	if w != nil {
 		defer w.Close()
@@ -84,7 +93,7 @@ func (q *request) watch(t resource.Target) error {
 	out.w = bufio.NewWriterSize(out, 16<<10)
 	defer q.s.stalls.watch(&out.stall, func() { _ = out.conn.SetWriteDeadline(time.Unix(1, 0)) })()
 	if err != nil {
-		// Upstream reports an expired revision inside the stream.
+		// Upstream reports inside the stream that a revision is expired, or to come.
 		if out.failure(err) == nil {
 			out.done()
 		}

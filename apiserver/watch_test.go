@@ -177,6 +177,10 @@ func TestWatchBookmarks(t *testing.T) {
 	c := start(t, func(o *apiserver.Options) { o.BookmarkEvery = 20 * time.Millisecond })
 	next, stop := c.stream(configMaps + "?watch=1&allowWatchBookmarks=true&labelSelector=none")
 	defer stop()
+	// A watch from nowhere begins with all there is, and says when that is over.
+	if e := next(); e.Type != "BOOKMARK" || e.Object.Metadata.Annotations["k8s.io/initial-events-end"] != "true" {
+		t.Fatalf("%+v", e)
+	}
 	c.configMap("a", "")
 	if e := next(); e.Type != "BOOKMARK" || e.Object.Metadata.ResourceVersion != "2" || e.Object.Kind != "ConfigMap" {
 		t.Fatalf("%+v", e)
