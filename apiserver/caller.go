@@ -128,20 +128,7 @@ func (q *request) warn(text string) {
 		}
 		return
 	}
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return ' '
-		}
-		return r
-	}, text)
-	if len(text) > 4096 {
-		text = text[:4096]
-	}
-	quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
-	value := "299 - " + quoted
-	if !slices.Contains(q.w.Header().Values("Warning"), value) {
-		q.w.Header().Add("Warning", value)
-	}
+	q.warned.add(q.w.Header(), text)
 }
 
 // enter waits until the request may go on. Health is asked for when a server has

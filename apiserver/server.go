@@ -227,6 +227,7 @@ type request struct {
 	user    user.Info
 	start   time.Time
 	errored *metav1.Status
+	warned  warnings
 	audited *audit.Request   // nil when nothing of it is written down
 	ticket  *fairness.Ticket // nil for what is not bounded
 	tracer  *tracer          // nil when nothing is traced

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -26,6 +27,10 @@ func (s *server) openAdmission(d admission.Deps) error {
 	}
 	d.PodSecurity, d.Quota = &security, s.quota
 	d.NodeSelectors, d.Tolerations, d.EventLimits = configured.nodeSelectors, configured.tolerations, configured.events
+	d.Images = configured.images
+	if d.Images == nil && slices.Contains(s.cfg.EnableAdmission, "ImagePolicyWebhook") {
+		return errors.New("cannot use ImagePolicyWebhook, which --admission-control-config-file configures: no config specified")
+	}
 	if slices.Contains(s.cfg.EnableAdmission, "EventRateLimit") {
 		if err := admission.ValidateEventLimits(d.EventLimits).ToAggregate(); err != nil {
 			return fmt.Errorf("cannot use EventRateLimit, which --admission-control-config-file configures: %w", err)

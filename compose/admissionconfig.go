@@ -30,6 +30,7 @@ type admissionConfig struct {
 	nodeSelectors map[string]string
 	tolerations   admission.TolerationRules
 	events        []admission.EventLimit
+	images        *admission.ImagePolicy
 }
 
 // readAdmissionConfig reads an AdmissionConfiguration. What it holds for rules
@@ -79,6 +80,8 @@ func readAdmissionConfig(file string) (c admissionConfig, err error) {
 			if err = readPluginConfig(data, "eventratelimit.admission.k8s.io", &conf); err == nil {
 				c.events, err = conf.Limits, admission.ValidateEventLimits(conf.Limits).ToAggregate()
 			}
+		case "ImagePolicyWebhook":
+			c.images, err = admission.NewImagePolicy(data)
 		default:
 			err = errors.New("this admission plugin has no configuration here")
 		}

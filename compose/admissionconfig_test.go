@@ -66,8 +66,9 @@ plugins:
 		head + "plugins: [{name: EventRateLimit, path: quota.yaml}]": `plugin "EventRateLimit": no kind "ResourceQuotaConfiguration" is registered`,
 		head + "plugins: [{name: EventRateLimit, configuration: {apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration, limits: [{type: All, qps: 0, burst: 1, cacheSize: -1}]}}]": `[limits[0].type: Unsupported value: "All": supported values: "Namespace", "Server", "SourceAndObject", "User", limits[0].qps: Invalid value: 0: must be positive, limits[0].cacheSize: Invalid value: -1: must not be negative]`,
 		head + "plugins: [{name: EventRateLimit, configuration: {apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration, limit: []}}]":                                              `unknown field "limit"`,
-		head + "plugins: [{name: ResourceQuota, path: none.yaml}]": "no such file",
-		head + "plugins: [{name: PodSecurity, path: quota.yaml}]":  `plugin "PodSecurity"`,
+		head + "plugins: [{name: ResourceQuota, path: none.yaml}]":                                  "no such file",
+		head + "plugins: [{name: PodSecurity, path: quota.yaml}]":                                   `plugin "PodSecurity"`,
+		head + "plugins: [{name: ImagePolicyWebhook, configuration: {imagePolicy: {allowTTL: 1}}}]": "valid value is between 1s and 30m0s, got 1s",
 		head + "rules: []": `unknown field "rules"`,
 		"apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers: []\n": "does not belong here",
 	} {

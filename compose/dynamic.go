@@ -9,6 +9,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/match"
 	"sagong/apiserver/admission/policy"
 	"sagong/apiserver/admission/webhook"
 	"sagong/apiserver/webhookclient"
@@ -28,8 +29,9 @@ type dynamicAdmission struct {
 func newDynamicAdmission(c client.Client, hub *reconcile.Hub, a authorizer.UnconditionalAuthorizer, f *object.FieldManagers, r prometheus.Registerer, log *slog.Logger) *dynamicAdmission {
 	log = log.With("room", "api")
 	d := &dynamicAdmission{clients: webhookclient.New(webhookclient.Services{Client: c}, nil)}
-	w := webhook.Options{Client: c, Clients: d.clients, Authorizer: a, Metrics: webhook.NewMetrics(r), Log: log}
-	p := policy.Options{Client: c, Authorizer: a, Fields: f, Metrics: policy.NewMetrics(r), Log: log}
+	conditions := match.NewMetrics(r)
+	w := webhook.Options{Client: c, Clients: d.clients, Authorizer: a, Metrics: webhook.NewMetrics(r), Conditions: conditions, Log: log}
+	p := policy.Options{Client: c, Authorizer: a, Fields: f, Metrics: policy.NewMetrics(r), Conditions: conditions, Log: log}
 	d.mutating = []admission.Plugin{policy.NewMutating(hub, p), webhook.NewMutating(hub, w)}
 	d.validating = []admission.Plugin{policy.ParamAccess{Client: c, Authorizer: a}, policy.NewValidating(hub, p), webhook.NewValidating(hub, w)}
 	return d

@@ -59,7 +59,7 @@ type Config struct {
 
 	EnableAdmission  []string `json:"enableAdmissionPlugins" flag:"enable-admission-plugins" usage:"admission plugins to run besides those that run by default"`
 	DisableAdmission []string `json:"disableAdmissionPlugins" flag:"disable-admission-plugins" usage:"admission plugins not to run"`
-	AdmissionConfig  string   `json:"admissionControlConfigFile" flag:"admission-control-config-file" usage:"file with an AdmissionConfiguration: for PodSecurity, ResourceQuota, PodNodeSelector, PodTolerationRestriction and EventRateLimit"`
+	AdmissionConfig  string   `json:"admissionControlConfigFile" flag:"admission-control-config-file" usage:"file with an AdmissionConfiguration: for PodSecurity, ResourceQuota, PodNodeSelector, PodTolerationRestriction, EventRateLimit and ImagePolicyWebhook"`
 
 	AuditLog              string `json:"auditLogPath" flag:"audit-log-path" usage:"file for the audit log, '-' for standard output (default DATA-DIR/audit.log; 'off' for none)"`
 	AuditPolicy           string `json:"auditPolicyFile" flag:"audit-policy-file" usage:"file with an audit Policy (default: the metadata of all requests but health checks)"`

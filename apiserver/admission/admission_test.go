@@ -105,6 +105,14 @@ func (c *cluster) must(o object.Object) object.Object {
 	return out
 }
 
+// known creates an object and waits until those who follow its kind know it.
+func known[T object.Object](c *cluster, o T) {
+	c.Helper()
+	if err := reconcile.ViewOf[T](c.hub).WaitRevision(c.Context(), object.RevisionOf(c.must(o))); err != nil {
+		c.Fatal(err)
+	}
+}
+
 func (c *cluster) refused(cl client.Client, o object.Object, want string) {
 	c.Helper()
 	_, err := cl.Create(c.Context(), c.Scheme().ByObject(o), o)
@@ -225,16 +233,13 @@ func TestServiceUpdateKeepsWhatItLeavesOut(t *testing.T) {
 
 func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
 	c := newCluster(t)
-	c.must(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "reader"}, Rules: []rbacv1.PolicyRule{
+	known(c, &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "reader"}, Rules: []rbacv1.PolicyRule{
 		{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}},
 		{Verbs: []string{"create"}, APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings"}},
 	}})
-	b := c.must(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "jane"},
+	known(c, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "jane"},
 		Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "jane"}},
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "reader"}})
-	if err := reconcile.ViewOf[*rbacv1.RoleBinding](c.hub).WaitRevision(t.Context(), object.RevisionOf(b)); err != nil {
-		t.Fatal(err)
-	}
 	jane := as(c.engine, "jane", user.AllAuthenticated)
 	role := func(name string, verbs ...string) *rbacv1.Role {
 		return &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Rules: []rbacv1.PolicyRule{
@@ -325,13 +330,10 @@ func TestNodeSetsOnlyItsOwnLabels(t *testing.T) {
 // grant lets a user do something everywhere.
 func (c *cluster) grant(who string, rules ...rbacv1.PolicyRule) client.Client {
 	c.Helper()
-	c.must(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: who}, Rules: rules})
-	b := c.must(&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: who},
+	known(c, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: who}, Rules: rules})
+	known(c, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: who},
 		Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: who}},
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: who}})
-	if err := reconcile.ViewOf[*rbacv1.ClusterRoleBinding](c.hub).WaitRevision(c.Context(), object.RevisionOf(b)); err != nil {
-		c.Fatal(err)
-	}
 	return as(c.engine, who, user.AllAuthenticated)
 }
 

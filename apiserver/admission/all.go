@@ -36,6 +36,8 @@ type Deps struct {
 	NodeSelectors map[string]string
 	Tolerations   TolerationRules
 	EventLimits   []EventLimit
+	// Images is the service of ImagePolicyWebhook; nil when none is configured.
+	Images *ImagePolicy
 }
 
 // All is every rule, in upstream's order; Choose says which of them run.
@@ -52,6 +54,7 @@ func All(d Deps) []Plugin {
 		NodeRestriction{d.Client, d.Authorizer},
 		TaintNodesByCondition{},
 		AlwaysPullImages{},
+		ImagePolicyWebhook{d.Images},
 	}
 	if d.PodSecurity != nil {
 		list = append(list, *d.PodSecurity)

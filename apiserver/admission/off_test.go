@@ -40,7 +40,7 @@ func TestOrderOfAll(t *testing.T) {
 	at := -1
 	for _, n := range []string{
 		"AlwaysAdmit", "NamespaceAutoProvision", "NamespaceLifecycle", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "LimitRanger", "ServiceAccount",
-		"NodeRestriction", "TaintNodesByCondition", "AlwaysPullImages", "PodNodeSelector", "Priority", "DefaultTolerationSeconds", "PodTolerationRestriction",
+		"NodeRestriction", "TaintNodesByCondition", "AlwaysPullImages", "ImagePolicyWebhook", "PodNodeSelector", "Priority", "DefaultTolerationSeconds", "PodTolerationRestriction",
 		"EventRateLimit", "ExtendedResourceToleration", "DefaultStorageClass", "StorageObjectInUseProtection", "OwnerReferencesPermissionEnforcement",
 		"PersistentVolumeClaimResize", "RuntimeClass", "CertificateApproval", "ClusterTrustBundleAttest", "CertificateSubjectRestriction", "DefaultIngressClass",
 		"DenyServiceExternalIPs", "PodTopologyLabels", "AlwaysDeny",

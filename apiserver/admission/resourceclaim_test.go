@@ -13,8 +13,6 @@ import (
 
 	"sagong/client"
 	"sagong/client/direct"
-	"sagong/object"
-	"sagong/reconcile"
 )
 
 func deviceClaim(namespace, name string, admin bool) *resourcev1.ResourceClaim {
@@ -66,14 +64,11 @@ func TestStatusOfClaims(t *testing.T) {
 		if driver != "" {
 			r.Rules[0].ResourceNames = []string{driver}
 		}
-		c.must(r)
-		b := c.must(&rbacv1.ClusterRoleBinding{
+		known(c, r)
+		known(c, &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: name}},
 		})
-		if err := reconcile.ViewOf[*rbacv1.ClusterRoleBinding](c.hub).WaitRevision(t.Context(), object.RevisionOf(b)); err != nil {
-			t.Fatal(err)
-		}
 	}
 	allow("binders", "update", "resourceclaims/binding", "")
 	allow("local", "associated-node:update", "resourceclaims/driver", "d")

@@ -35,9 +35,12 @@ type Attributes struct {
 	Old object.Object
 	// Options are the request's metav1 options.
 	Options runtime.Object
-	DryRun  bool
-	User    user.Info
-	Warn    func(text string)
+	// Collection says that the request deletes all that it selects: it has named
+	// none of them.
+	Collection bool
+	DryRun     bool
+	User       user.Info
+	Warn       func(text string)
 	// Annotate adds to the audit record of the request.
 	Annotate func(key, value string)
 

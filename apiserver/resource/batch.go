@@ -66,7 +66,7 @@ func (e *Engine) write(c Caller, w client.Write, allow func(Target, string) erro
 		if uid := w.Object.GetUID(); uid != "" && o.Preconditions == nil {
 			o.Preconditions = &metav1.Preconditions{UID: &uid}
 		}
-		a = e.delete(c, t, &o)
+		a = e.delete(c, t, &o, nil)
 	case client.OpBind:
 		b, ok := w.Object.(*corev1.Binding)
 		if !ok {

@@ -48,7 +48,7 @@ func (e *Engine) accompany(ctx context.Context, s *step, old, obj object.Object)
 		var w step
 		if c.Create != nil {
 			w, err = e.create(self, t, c.Create, &metav1.CreateOptions{})(ctx)
-		} else if w, err = e.delete(self, t, &metav1.DeleteOptions{})(ctx); err != nil {
+		} else if w, err = e.delete(self, t, &metav1.DeleteOptions{}, nil)(ctx); err != nil {
 			// Gone already, or somebody's webhook keeps it, which is left to a
 			// controller: neither holds up the object it was for.
 			e.log.Debug("a companion is not deleted", "resource", t.Resource, "name", t.Name, "err", err)

@@ -150,9 +150,10 @@ func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj obj
 	if d := t.Dynamic; d != nil && d.Terminating {
 		return nil, apierrors.NewForbidden(t.gr(), obj.GetName(), errors.New("create not allowed while custom resource definition is terminating"))
 	}
+	// These it gets when admission has seen it.
 	obj.SetResourceVersion("")
-	obj.SetCreationTimestamp(metav1.Unix(e.now().Unix(), 0))
-	obj.SetUID(types.UID(uuid.NewString()))
+	obj.SetCreationTimestamp(metav1.Time{})
+	obj.SetUID("")
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
@@ -179,6 +180,11 @@ func (e *Engine) prepareCreate(ctx context.Context, c Caller, t *Target, obj obj
 	if replaced, ok := a.Object.(object.Object); ok && replaced != obj {
 		return nil, apierrors.NewInternalError(errors.New("admission replaced the object instead of changing it"))
 	}
+	if err := matchNamespace(t, obj); err != nil {
+		return nil, err
+	}
+	obj.SetCreationTimestamp(metav1.Unix(e.now().Unix(), 0))
+	obj.SetUID(types.UID(uuid.NewString()))
 	if t.Default != nil && e.admission != nil {
 		t.Default(obj)
 	}

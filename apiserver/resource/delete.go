@@ -20,11 +20,13 @@ import (
 // Delete removes an object, or sets about it: finalizers and a grace period
 // make it stay, marked as being deleted. gone says which.
 func (e *Engine) Delete(ctx context.Context, c Caller, t Target, o *metav1.DeleteOptions) (it Item, gone bool, err error) {
-	r := e.run(ctx, e.delete(c, t, o))
+	r := e.run(ctx, e.delete(c, t, o, nil))
 	return r.item, r.gone, r.err
 }
 
-func (e *Engine) delete(c Caller, t Target, o *metav1.DeleteOptions) attempt {
+// delete is one deletion; asked are the options of the deletion of a collection
+// that it is part of.
+func (e *Engine) delete(c Caller, t Target, o, asked *metav1.DeleteOptions) attempt {
 	checked := false
 	return func(ctx context.Context) (step, error) {
 		if !checked {
@@ -45,6 +47,9 @@ func (e *Engine) delete(c Caller, t Target, o *metav1.DeleteOptions) attempt {
 			return step{}, err
 		}
 		a := e.attributes(c, t, Delete, nil, old, o, dryRun(o.DryRun))
+		if asked != nil {
+			a.Options, a.Collection = asked, true
+		}
 		if err := e.admit(ctx, a); err != nil {
 			return step{}, err
 		}
@@ -245,7 +250,7 @@ func (e *Engine) DeleteCollection(ctx context.Context, c Caller, t Target, o *me
 				uid := m.GetUID()
 				opts.Preconditions = &metav1.Preconditions{UID: &uid}
 			}
-			attempts[n] = e.delete(c, one, opts)
+			attempts[n] = e.delete(c, one, opts, o)
 		}
 		for _, r := range e.runAll(ctx, attempts) {
 			switch {

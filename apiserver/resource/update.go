@@ -269,10 +269,15 @@ func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, 
 		}
 	}
 	a := e.attributes(c, t, Update, obj, old, o.options, o.dryRun)
-	if err := e.admit(ctx, a); err != nil {
-		return nil, err
+	if !o.scale { // else admission has seen the Scale, and asks about nothing else
+		if err := e.admit(ctx, a); err != nil {
+			return nil, err
+		}
+		defer e.refused(ctx, a, &err)
+		if err := matchNamespace(&t, obj); err != nil {
+			return nil, err
+		}
 	}
-	defer e.refused(ctx, a, &err)
 	keepSystemFields(obj, old)
 	switch {
 	case isPart:
@@ -307,8 +312,10 @@ func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, 
 	if t.Warnings != nil && !isPart {
 		c.warn(t.Warnings(obj, old)...)
 	}
-	if err := e.validateAdmission(ctx, a); err != nil {
-		return nil, err
+	if !o.scale {
+		if err := e.validateAdmission(ctx, a); err != nil {
+			return nil, err
+		}
 	}
 	return a, nil
 }

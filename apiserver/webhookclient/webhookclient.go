@@ -13,11 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -93,9 +94,25 @@ type pool struct {
 // error of the API without the text that came with it: it may be from a place
 // that the user who registered the webhook must not read (CVE-2020-8561).
 func (c *Clients) Post(ctx context.Context, cfg Config, body []byte, limit int64) ([]byte, error) {
+	a, err := c.Ask(ctx, cfg, body, limit)
+	return a.Body, err
+}
+
+// Answer is what a webhook said, which was success.
+type Answer struct {
+	Code        int
+	ContentType string // as it was sent
+	Body        []byte
+}
+
+// Unusable is the error for a Config with which nobody can be asked.
+type Unusable struct{ error }
+
+// Ask is Post that tells more of the answer. An Unusable is returned as it is.
+func (c *Clients) Ask(ctx context.Context, cfg Config, body []byte, limit int64) (Answer, error) {
 	p, err := c.pool(cfg)
 	if err != nil {
-		return nil, err
+		return Answer{}, Unusable{err}
 	}
 	at := p.url
 	if deadline, ok := ctx.Deadline(); ok {
@@ -105,7 +122,7 @@ func (c *Clients) Post(ctx context.Context, cfg Config, body []byte, limit int64
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return Answer{}, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, */*")
@@ -116,22 +133,28 @@ func (c *Clients) Post(ctx context.Context, cfg Config, body []byte, limit int64
 	turn.Yield(ctx)
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return nil, err
+		return Answer{}, err
 	}
 	defer resp.Body.Close()
+	a := Answer{Code: resp.StatusCode, ContentType: resp.Header.Get("Content-Type")}
+	if a.ContentType != "" {
+		if _, _, err := mime.ParseMediaType(a.ContentType); err != nil {
+			return Answer{}, apierrors.NewInternalError(err)
+		}
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 206 {
 		// What is left is read, so that the connection can be used again.
 		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-		return nil, apierrors.NewGenericServerResponse(resp.StatusCode, "POST", schema.GroupResource{}, "", "unknown", retryAfter(resp), true)
+		return Answer{}, apierrors.NewGenericServerResponse(resp.StatusCode, "POST", schema.GroupResource{}, "", "unknown", retryAfter(resp), true)
 	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	a.Body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the answer: %w", err)
+		return Answer{}, fmt.Errorf("unexpected error when reading response body. Please retry. Original error: %w", err)
 	}
-	if int64(len(answer)) > limit {
-		return nil, fmt.Errorf("the answer has more than %d bytes", limit)
+	if int64(len(a.Body)) > limit {
+		return Answer{}, fmt.Errorf("the answer has more than %d bytes", limit)
 	}
-	return answer, nil
+	return a, nil
 }
 
 func retryAfter(resp *http.Response) int {
@@ -189,6 +212,7 @@ func (c *Clients) newPool(cfg Config) (*pool, error) {
 			return nil, errors.New("webhook configuration must have a URL of the form https://host[/path], or a service")
 		}
 		tr.Proxy = http.ProxyFromEnvironment
+		u.Path, u.RawPath = path.Join("/", u.Path), ""
 		p.url = u.String()
 		return p, nil
 	}
@@ -208,7 +232,7 @@ func (c *Clients) newPool(cfg Config) (*pool, error) {
 		}
 		return c.dial(ctx, network, at)
 	}
-	u := url.URL{Scheme: "https", Host: net.JoinHostPort(name, strconv.Itoa(int(s.Port))), Path: "/" + strings.TrimPrefix(s.Path, "/")}
+	u := url.URL{Scheme: "https", Host: net.JoinHostPort(name, strconv.Itoa(int(s.Port))), Path: path.Join("/", s.Path)}
 	p.url = u.String()
 	return p, nil
 }

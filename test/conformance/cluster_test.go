@@ -34,6 +34,7 @@ import (
 
 	"sagong/apiserver"
 	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/match"
 	"sagong/apiserver/admission/policy"
 	"sagong/apiserver/admission/quota"
 	"sagong/apiserver/admission/webhook"
@@ -113,8 +114,8 @@ func start(t *testing.T) (*cluster, func()) {
 	authorizer := authz.Chain{{Name: authz.MastersName, Authorizer: authz.Masters{}}, {Name: "rbac", Authorizer: rules}}
 	pods := newNetwork(t)
 	services := webhookclient.Services{Client: system}
-	hooks := webhook.Options{Client: system, Clients: webhookclient.New(services, pods.dial), Authorizer: authorizer, Metrics: webhook.NewMetrics(nil), Log: quiet}
-	policies := policy.Options{Client: system, Authorizer: authorizer, Fields: fields, Metrics: policy.NewMetrics(nil), Log: quiet}
+	hooks := webhook.Options{Client: system, Clients: webhookclient.New(services, pods.dial), Authorizer: authorizer, Metrics: webhook.NewMetrics(nil), Conditions: match.NewMetrics(nil), Log: quiet}
+	policies := policy.Options{Client: system, Authorizer: authorizer, Fields: fields, Metrics: policy.NewMetrics(nil), Conditions: match.NewMetrics(nil), Log: quiet}
 	ledger := quota.New(hub, time.Now)
 	late.Admission = admission.NewChain(must(admission.Choose(admission.All(admission.Deps{
 		Client: system, Engine: engine, Hub: hub, Rules: rules, Authorizer: authorizer,

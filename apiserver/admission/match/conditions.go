@@ -2,6 +2,7 @@ package match
 
 import (
 	"context"
+	"time"
 
 	celtypes "github.com/google/cel-go/common/types"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -36,33 +37,46 @@ func (r *Request) Versioned(t Target) (*admission.VersionedAttributes, error) {
 	return v, nil
 }
 
-// Conditions decides whether all match conditions hold: one that is false
-// decides, whatever became of the others; else an error counts as the failure
-// policy has it: it is returned, or means no match.
-func Conditions(ctx context.Context, e cel.ConditionEvaluator, v *admission.VersionedAttributes, t Target, params runtime.Object, authz authorizer.UnconditionalAuthorizer, ignore bool) (matches bool, failed int, err error) {
-	request := cel.CreateAdmissionRequest(v.Attributes, metav1.GroupVersionResource(t.Resource), metav1.GroupVersionKind(t.Kind))
-	results, _, err := e.ForInput(ctx, v, request, cel.OptionalVariableBindings{VersionedParams: params, Authorizer: authz}, nil, celconfig.RuntimeCELCostBudgetMatchConditions)
-	if err != nil {
-		if ignore {
-			err = nil
-		}
-		return false, 1, err
-	}
+// Conditions are the match conditions of a webhook or a policy.
+type Conditions struct {
+	Name       string
+	Sort, Type string // for metrics: "webhook" or "policy"; "admit", "validating" or, of policies, "validate"
+	Evaluator  cel.ConditionEvaluator
+	Ignore     bool // the failure policy
+	Metrics    *Metrics
+}
+
+// Hold decides whether all conditions do: one that is false decides, whatever
+// became of the others; else an error counts as the failure policy has it: it is
+// returned, or means no match. What is timed is what did not match, and the
+// resource that conditions see is the requested one, even when the object is
+// shown in another version: both as upstream does.
+func (c *Conditions) Hold(ctx context.Context, v *admission.VersionedAttributes, params runtime.Object, authz authorizer.UnconditionalAuthorizer) (bool, error) {
+	begun := time.Now()
+	op := string(v.GetOperation())
+	request := cel.CreateAdmissionRequest(v.Attributes, metav1.GroupVersionResource(v.GetResource()), metav1.GroupVersionKind(v.VersionedKind))
+	results, _, err := c.Evaluator.ForInput(ctx, v, request, cel.OptionalVariableBindings{VersionedParams: params, Authorizer: authz}, nil, celconfig.RuntimeCELCostBudgetMatchConditions)
 	var errs []error
-	for _, r := range results {
-		if r.Error != nil {
-			errs = append(errs, r.Error)
-		} else if r.EvalResult == celtypes.False {
-			return false, len(errs), nil
+	if err == nil {
+		for _, r := range results {
+			if r.Error != nil {
+				errs = append(errs, r.Error)
+				c.Metrics.failed(c, op)
+			} else if r.EvalResult == celtypes.False {
+				c.Metrics.took(c, op, time.Since(begun))
+				return false, nil
+			}
 		}
+		if len(errs) == 0 {
+			return true, nil
+		}
+		err = utilerrors.NewAggregate(errs)
 	}
-	if len(errs) == 0 {
-		return true, 0, nil
+	c.Metrics.took(c, op, time.Since(begun))
+	if c.Ignore {
+		return false, nil
 	}
-	if ignore {
-		return false, len(errs), nil
-	}
-	return false, len(errs), utilerrors.NewAggregate(errs)
+	return false, err
 }
 
 // Ignores says whether a failure policy lets a write pass when it cannot be

@@ -23,6 +23,9 @@ type Request struct {
 	Kind     schema.GroupVersionKind
 	// Namespace is that of the path, and for a Namespace its own name.
 	Namespace string
+	// Name is the object's; empty while it has none, and when it is deleted with
+	// a collection.
+	Name string
 	// Body is true when the object is not of the resource's kind: a Scale, a
 	// Binding, the options of a stream.
 	Body bool
@@ -37,12 +40,21 @@ type Target struct {
 	Kind     schema.GroupVersionKind
 }
 
+// Sort says who asks about a write.
+type Sort bool
+
+const (
+	Webhooks Sort = false
+	Policies Sort = true
+)
+
 // New looks at a write. ok is false for what upstream never shows to webhooks
-// and policies: their own configuration, questions about access, and logs.
-func New(s *object.Scheme, a *resource.Attributes) (r *Request, ok bool) {
+// and policies: questions about access, logs, and the configuration of policies,
+// to webhooks that of webhooks as well.
+func New(s *object.Scheme, a *resource.Attributes, by Sort) (r *Request, ok bool) {
 	d := a.Definition
 	switch {
-	case d.Group == "admissionregistration.k8s.io":
+	case d.Group == "admissionregistration.k8s.io" && (by == Webhooks || strings.Contains(d.Resource, "admissionpolic")):
 		return nil, false
 	case d.Virtual && (d.Group == "authentication.k8s.io" || d.Group == "authorization.k8s.io"):
 		return nil, false
@@ -56,6 +68,9 @@ func New(s *object.Scheme, a *resource.Attributes) (r *Request, ok bool) {
 	}
 	if d.Group == "" && d.Resource == "namespaces" {
 		r.Namespace = a.Name
+	}
+	if !a.Collection {
+		r.Name = a.Name
 	}
 	if k := bodyKind(d, a.Subresource); !k.Empty() && k != r.Kind {
 		r.Kind, r.Body = k, true
@@ -136,6 +151,8 @@ func (r *Request) ObjectName() string {
 	}
 	o, ok := r.Object.(metav1.Object)
 	switch {
+	case r.Object != nil && !ok:
+		return "Unknown/errorGettingName"
 	case !ok:
 	case o.GetName() != "":
 		return o.GetName()
@@ -158,7 +175,12 @@ func (r *Request) OptionsOf() runtime.Object {
 		c.SetGroupVersionKind(gv.WithKind("UpdateOptions"))
 		return &c
 	case *metav1.PatchOptions:
-		// A patch is an update; it has no options of its own here.
+		// A patch has no options of its own here: it is an update, or it creates.
+		if r.Operation == resource.Create {
+			c := &metav1.CreateOptions{DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
+			c.SetGroupVersionKind(gv.WithKind("CreateOptions"))
+			return c
+		}
 		c := &metav1.UpdateOptions{DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
 		c.SetGroupVersionKind(gv.WithKind("UpdateOptions"))
 		return c

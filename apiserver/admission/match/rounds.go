@@ -51,6 +51,14 @@ func (r *Rounds) Done(id string, changed, again bool) {
 	}
 }
 
+// Patched notes that rules patched the object, if only with what was there: all
+// that want to be asked again are, the last one too, as upstream does for
+// policies.
+func (r *Rounds) Patched() {
+	r.require()
+	r.a.Again = true
+}
+
 // End notes the object as the plugin's rules leave it.
 func (r *Rounds) End() {
 	if r.a.Round == 0 && r.a.Object != nil {

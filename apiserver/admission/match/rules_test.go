@@ -19,7 +19,7 @@ func TestRules(t *testing.T) {
 		t.Helper()
 		d := s.ByResource(schema.GroupVersionResource{Group: group, Version: version, Resource: res})
 		v := object.NewCodec(d).Version(schema.GroupVersion{Group: group, Version: version})
-		r, ok := match.New(s, &resource.Attributes{Operation: resource.Update, Definition: d, Version: v, Subresource: sub, Namespace: namespace, Name: name, Object: &corev1.Pod{}})
+		r, ok := match.New(s, &resource.Attributes{Operation: resource.Update, Definition: d, Version: v, Subresource: sub, Namespace: namespace, Name: name, Object: &corev1.Pod{}}, match.Webhooks)
 		if !ok {
 			t.Fatalf("%s is not shown", res)
 		}
@@ -86,7 +86,7 @@ func TestRules(t *testing.T) {
 		{Group: "authorization.k8s.io", Version: "v1", Resource: "subjectaccessreviews"},
 	} {
 		d := s.ByResource(r)
-		if _, ok := match.New(s, &resource.Attributes{Definition: d, Version: object.NewCodec(d).Storage()}); ok {
+		if _, ok := match.New(s, &resource.Attributes{Definition: d, Version: object.NewCodec(d).Storage()}, match.Webhooks); ok {
 			t.Errorf("%s is shown to webhooks", r.Resource)
 		}
 	}

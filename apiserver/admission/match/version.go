@@ -7,10 +7,12 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -82,31 +84,41 @@ func JSON(o runtime.Object) ([]byte, error) {
 // SetJSON replaces the object of the write by one in the version k, with
 // defaults.
 func (r *Request) SetJSON(data []byte, k schema.GroupVersionKind) error {
-	if r.Body {
-		into := reflect.New(reflect.TypeOf(r.Object).Elem()).Interface().(runtime.Object)
-		if _, err := object.DecodeInto(into, data, object.JSON, false); err != nil {
-			return err
-		}
-		assign(r.Object, into)
-		return nil
-	}
-	if r.Definition.Dynamic != nil {
-		u := &unstructured.Unstructured{}
-		if _, err := object.DecodeInto(u, data, object.JSON, false); err != nil {
-			return err
-		}
-		return r.Set(u)
-	}
-	v := r.Version.In(k.GroupVersion())
-	if v == nil {
-		return fmt.Errorf("unable to convert from %v: unknown kind", k)
-	}
-	into := v.New()
-	if _, err := object.DecodeInto(into, data, object.JSON, false); err != nil {
+	o, err := r.Decode(data, k)
+	if err != nil {
 		return err
 	}
+	return r.Set(o)
+}
+
+// Decode reads an object in the version k, as it is.
+func (r *Request) Decode(data []byte, k schema.GroupVersionKind) (runtime.Object, error) {
+	if !r.Body && r.Definition.Dynamic != nil {
+		u := &unstructured.Unstructured{}
+		_, _, err := unstructured.UnstructuredJSONScheme.Decode(data, nil, u)
+		return u, err
+	}
+	var into runtime.Object
+	if r.Body {
+		into = reflect.New(reflect.TypeOf(r.Object).Elem()).Interface().(runtime.Object)
+	} else {
+		v := r.Version.In(k.GroupVersion())
+		if v == nil {
+			return nil, fmt.Errorf("unable to convert from %v: unknown kind", k)
+		}
+		into = v.New()
+		if said, err := object.KindOf(data, object.JSON); err == nil && said.Kind != "" && said.Version != "" && said != k {
+			if r.scheme.ByKind(said) == nil {
+				return nil, fmt.Errorf("no kind %q is registered for version %q in scheme %q", said.Kind, said.GroupVersion(), "pkg/api/legacyscheme/scheme.go:30")
+			}
+			return nil, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", said.Version, said.Kind, k.Version, k.Kind)
+		}
+	}
+	if _, err := object.DecodeInto(into, data, object.JSON, false); err != nil {
+		return nil, err
+	}
 	into.GetObjectKind().SetGroupVersionKind(k)
-	return r.Set(into)
+	return into, nil
 }
 
 // Set replaces the object of the write by o, which says its kind and belongs to
@@ -129,8 +141,17 @@ func (r *Request) Set(o runtime.Object) error {
 			}
 			u = c
 		}
-		if u.GroupVersionKind() != want {
-			return apierrors.NewBadRequest(fmt.Sprintf("the object became a %v, which is not a %v", u.GroupVersionKind(), want))
+		switch is := u.GroupVersionKind(); {
+		case is == want:
+		case is.GroupVersion() == want.GroupVersion():
+			return apierrors.NewInvalid(is.GroupKind(), u.GetName(), field.ErrorList{field.Invalid(field.NewPath("kind"), is.Kind, "must be "+want.Kind)})
+		default:
+			return fmt.Errorf("%v is unstructured and is not suitable for converting to %q", is, want.GroupVersion())
+		}
+		if m, ok := u.Object["metadata"].(map[string]any); ok {
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(m, &metav1.ObjectMeta{}); err != nil {
+				return apierrors.NewInvalid(want.GroupKind(), r.Name, field.ErrorList{field.Invalid(field.NewPath("metadata"), m, err.Error())})
+			}
 		}
 		if _, err := object.Prune(d, u); err != nil {
 			return err

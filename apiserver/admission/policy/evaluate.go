@@ -26,13 +26,13 @@ import (
 // checks are a ValidatingAdmissionPolicy, compiled.
 type checks struct {
 	spec        *admissionregistrationv1.ValidatingAdmissionPolicySpec
-	conditions  cel.ConditionEvaluator // nil when there are none
+	conditions  *match.Conditions // nil when there are none
 	validations cel.ConditionEvaluator
 	messages    cel.ConditionEvaluator
 	annotations cel.ConditionEvaluator
 }
 
-func compileChecks(s *admissionregistrationv1.ValidatingAdmissionPolicySpec) (*checks, error) {
+func compileChecks(name string, s *admissionregistrationv1.ValidatingAdmissionPolicySpec, m *match.Metrics) (*checks, error) {
 	c, err := expression.Composing()
 	if err != nil {
 		return nil, err
@@ -40,9 +40,7 @@ func compileChecks(s *admissionregistrationv1.ValidatingAdmissionPolicySpec) (*c
 	d := cel.OptionalVariableDeclarations{HasParams: s.ParamKind != nil, HasAuthorizer: true}
 	compileVariables(c, s.Variables, d)
 	out := &checks{spec: s}
-	if len(s.MatchConditions) > 0 {
-		out.conditions = expression.Conditions(c, s.MatchConditions, d)
-	}
+	out.conditions = conditionsOf(c, name, s.MatchConditions, s.FailurePolicy, d, m)
 	validations, messages := make([]cel.ExpressionAccessor, len(s.Validations)), make([]cel.ExpressionAccessor, len(s.Validations))
 	for i := range s.Validations {
 		v := &s.Validations[i]
@@ -60,6 +58,15 @@ func compileChecks(s *admissionregistrationv1.ValidatingAdmissionPolicySpec) (*c
 	d.HasAuthorizer = false
 	out.messages = c.CompileCondition(messages, d, environment.StoredExpressions)
 	return out, nil
+}
+
+// conditionsOf are the match conditions of a policy of either sort, which upstream
+// counts alike.
+func conditionsOf(c cel.ConditionCompiler, policy string, list []admissionregistrationv1.MatchCondition, f *admissionregistrationv1.FailurePolicyType, d cel.OptionalVariableDeclarations, m *match.Metrics) *match.Conditions {
+	if len(list) == 0 {
+		return nil
+	}
+	return &match.Conditions{Name: policy, Sort: "policy", Type: "validate", Evaluator: expression.Conditions(c, list, d), Ignore: match.Ignores(f), Metrics: m}
 }
 
 func compileVariables(c *cel.CompositedCompiler, list []admissionregistrationv1.Variable, d cel.OptionalVariableDeclarations) {
@@ -105,7 +112,7 @@ func (e *evaluation) failure(err error) ([]decision, []note) {
 
 func (e *evaluation) run(ctx context.Context) ([]decision, []note) {
 	if e.conditions != nil {
-		ok, _, err := match.Conditions(ctx, e.conditions, e.write, e.target, e.param, e.authz, e.ignore)
+		ok, err := e.conditions.Hold(ctx, e.write, e.param, e.authz)
 		if err != nil {
 			return e.failure(err)
 		}
@@ -145,7 +152,9 @@ func (e *evaluation) run(ctx context.Context) ([]decision, []note) {
 		}
 		decisions[i] = d
 	}
-	results, _, err = e.annotations.ForInput(ctx, e.write, request, full, ns, celconfig.RuntimeCELCostBudget)
+	// Upstream lets these declare the authorizer, but not use it, and shows them
+	// all of the Namespace.
+	results, _, err = e.annotations.ForInput(ctx, e.write, request, bare, e.namespace, celconfig.RuntimeCELCostBudget)
 	if err != nil {
 		return e.failure(err)
 	}

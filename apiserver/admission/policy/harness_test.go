@@ -15,6 +15,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
 	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/match"
 	"sagong/apiserver/admission/policy"
 	"sagong/apiserver/resource"
 	"sagong/client/direct"
@@ -59,7 +60,7 @@ func newHouse(t testing.TB) *house {
 	}
 	h.Client = direct.New(h.engine, h.caller.User, "test", nil)
 	h.hub = reconcile.NewHub(h.Client, slog.New(slog.DiscardHandler))
-	o := policy.Options{Client: h.Client, Authorizer: onlyJane{}, Fields: object.NewFieldManagers(), Metrics: policy.NewMetrics(nil), Log: slog.New(slog.DiscardHandler)}
+	o := policy.Options{Client: h.Client, Authorizer: onlyJane{}, Fields: object.NewFieldManagers(), Metrics: policy.NewMetrics(nil), Conditions: match.NewMetrics(nil), Log: slog.New(slog.DiscardHandler)}
 	chain.Admission = admission.NewChain(policy.NewMutating(h.hub, o), policy.ParamAccess{Client: h.Client, Authorizer: onlyJane{}}, policy.NewValidating(h.hub, o))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -10,16 +10,20 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/mutating/patch"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/cel/environment"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
 	"sagong/apiserver/admission/match"
 	"sagong/apiserver/resource"
@@ -29,13 +33,13 @@ import (
 
 // mutations are a MutatingAdmissionPolicy, compiled.
 type mutations struct {
-	conditions cel.ConditionEvaluator // nil when there are none
+	conditions *match.Conditions // nil when there are none
 	patchers   []patch.Patcher
 	compiler   *cel.CompositedCompiler
 	again      bool
 }
 
-func compileMutations(s *admissionregistrationv1.MutatingAdmissionPolicySpec) (*mutations, error) {
+func compileMutations(name string, s *admissionregistrationv1.MutatingAdmissionPolicySpec, m *match.Metrics) (*mutations, error) {
 	c, err := expression.Composing()
 	if err != nil {
 		return nil, err
@@ -43,9 +47,7 @@ func compileMutations(s *admissionregistrationv1.MutatingAdmissionPolicySpec) (*
 	d := cel.OptionalVariableDeclarations{HasParams: s.ParamKind != nil, HasAuthorizer: true}
 	compileVariables(c, s.Variables, d)
 	out := &mutations{compiler: c, again: s.ReinvocationPolicy == admissionregistrationv1.IfNeededReinvocationPolicy}
-	if len(s.MatchConditions) > 0 {
-		out.conditions = expression.Conditions(c, s.MatchConditions, d)
-	}
+	out.conditions = conditionsOf(c, name, s.MatchConditions, s.FailurePolicy, d, m)
 	d.HasPatchTypes = true
 	for _, m := range s.Mutations {
 		switch {
@@ -66,25 +68,32 @@ type Mutating struct {
 	rules    rules[*mutations]
 	policies *reconcile.View[*admissionregistrationv1.MutatingAdmissionPolicy]
 	bindings *reconcile.View[*admissionregistrationv1.MutatingAdmissionPolicyBinding]
-	// types tell the patchers how the built-in kinds are encoded.
-	types admission.ObjectInterfaces
 }
+
+// types tell the patchers how the built-in kinds are encoded.
+var types = sync.OnceValue(func() admission.ObjectInterfaces {
+	s := runtime.NewScheme()
+	utilruntime.Must(clientscheme.AddToScheme(s))
+	utilruntime.Must(apiextensionsv1.AddToScheme(s))
+	utilruntime.Must(apiregistrationv1.AddToScheme(s))
+	return admission.NewObjectInterfacesFromScheme(s)
+})
 
 // NewMutating follows the policies in the hub.
 func NewMutating(hub *reconcile.Hub, o Options) *Mutating {
 	m := &Mutating{
 		Options: o, policies: reconcile.ViewOf[*admissionregistrationv1.MutatingAdmissionPolicy](hub),
 		bindings: reconcile.ViewOf[*admissionregistrationv1.MutatingAdmissionPolicyBinding](hub),
-		types:    admission.NewObjectInterfacesFromScheme(clientscheme.Scheme),
 	}
+	m.rules.scheme = o.Client.Scheme()
 	m.policies.OnChange(func(old, now *admissionregistrationv1.MutatingAdmissionPolicy) {
 		if now == nil {
 			m.rules.setPolicy(old.Name, nil)
 			return
 		}
 		m.rules.setPolicy(now.Name, &rule[*mutations]{
-			name: now.Name, constraints: newCriteria(now.Spec.MatchConstraints), paramKind: now.Spec.ParamKind, ignore: match.Ignores(now.Spec.FailurePolicy),
-			evaluator: sync.OnceValues(func() (*mutations, error) { return compileMutations(&now.Spec) }),
+			name: now.Name, constraints: newCriteria(now.Spec.MatchConstraints), params: newParamKind(now.Spec.ParamKind), ignore: match.Ignores(now.Spec.FailurePolicy),
+			evaluator: sync.OnceValues(func() (*mutations, error) { return compileMutations(now.Name, &now.Spec, o.Conditions) }),
 		})
 	})
 	m.bindings.OnChange(func(old, now *admissionregistrationv1.MutatingAdmissionPolicyBinding) {
@@ -159,7 +168,7 @@ func (m *Mutating) Admit(ctx context.Context, a *resource.Attributes) error {
 	if all == nil || a.Operation == resource.Delete {
 		return nil
 	}
-	r, ok := match.New(m.Client.Scheme(), a)
+	r, ok := match.New(m.Client.Scheme(), a, match.Policies)
 	if !ok {
 		return nil
 	}
@@ -174,10 +183,17 @@ func (m *Mutating) Admit(ctx context.Context, a *resource.Attributes) error {
 			return err
 		}
 		again := match.RoundsOf(a, m.Name())
+		authz := m.asked()
+		patched := false
 		for i := range invocations {
-			if err := m.invoke(ctx, &invocations[i], f, ns, again); err != nil {
+			did, err := m.invoke(ctx, &invocations[i], f, ns, authz, again)
+			if err != nil {
 				return err
 			}
+			patched = patched || did
+		}
+		if patched {
+			again.Patched()
 		}
 		again.End()
 	}
@@ -197,6 +213,12 @@ func (m *Mutating) choose(ctx context.Context, p *rule[*mutations], f *refusals,
 	if !ok {
 		return out
 	}
+	if p.params != nil {
+		if _, _, err := p.params.find(m.Client.Scheme()); err != nil {
+			f.add(p, nil, configuration(nil, err), "")
+			return out
+		}
+	}
 	for _, b := range p.bindings {
 		_, ok, err := b.match.match(ctx, m.Client, f.Request)
 		if err == nil && !ok {
@@ -205,7 +227,7 @@ func (m *Mutating) choose(ctx context.Context, p *rule[*mutations], f *refusals,
 		var list []runtime.Object
 		var c *mutations
 		if err == nil {
-			list, err = params(ctx, m.Client, p.paramKind, b.params, f.Namespace)
+			list, err = params(ctx, m.Client, p.params, b.params, f.Namespace, false)
 		}
 		if err == nil {
 			c, err = p.evaluator()
@@ -221,58 +243,61 @@ func (m *Mutating) choose(ctx context.Context, p *rule[*mutations], f *refusals,
 	return out
 }
 
-// invoke applies the mutations of one invocation, in order. An error is one that
-// ends the write whatever the failure policy.
-func (m *Mutating) invoke(ctx context.Context, i *invocation, f *refusals, ns *corev1.Namespace, again *match.Rounds) error {
+// invoke applies the mutations of one invocation, in order, and says whether
+// there were any that could be. An error is one that ends the write whatever the
+// failure policy.
+func (m *Mutating) invoke(ctx context.Context, i *invocation, f *refusals, ns *corev1.Namespace, authz authorizer.UnconditionalAuthorizer, again *match.Rounds) (patched bool, _ error) {
 	r := f.Request
 	ctx = i.compiler.CreateContext(ctx)
 	write, err := r.Versioned(i.target)
 	if err != nil {
-		return apierrors.NewInternalError(err)
+		f.add(i.rule, nil, configuration(nil, err), "")
+		return false, nil
 	}
 	if i.conditions != nil {
-		ok, _, err := match.Conditions(ctx, i.conditions, write, i.target, i.param, m.Authorizer, i.ignore)
+		ok, err := i.conditions.Hold(ctx, write, i.param, authz)
 		if err != nil {
 			f.add(i.rule, i.binding, err, metav1.StatusReasonInvalid)
-			return nil
+			return false, nil
 		}
 		if !ok {
-			return nil
+			return false, nil
 		}
 	}
 	if !again.Due(i.id()) || r.Object == nil {
-		return nil
+		return false, nil
 	}
 	before := r.Object.DeepCopyObject()
 	for _, p := range i.patchers {
 		begun := time.Now()
-		err := m.patch(ctx, p, i, r, write, ns)
+		err := m.patch(ctx, p, i, r, write, ns, authz)
 		m.Metrics.mutating(i.name, i.binding.name, err, time.Since(begun))
 		var status *apierrors.StatusError
 		switch {
 		case errors.As(err, &status):
-			return status
+			return false, status
 		case err != nil:
 			f.add(i.rule, i.binding, err, metav1.StatusReasonInvalid)
 			continue
 		}
+		patched = true
 		if write, err = r.Versioned(i.target); err != nil {
-			return apierrors.NewInternalError(err)
+			return false, apierrors.NewInternalError(err)
 		}
 	}
 	again.Done(i.id(), !equality.Semantic.DeepEqual(before, r.Object), i.again)
-	return nil
+	return patched, nil
 }
 
 // patch applies one mutation.
-func (m *Mutating) patch(ctx context.Context, p patch.Patcher, i *invocation, r *match.Request, write *admission.VersionedAttributes, ns *corev1.Namespace) error {
-	types, err := m.Fields.TypeConverter(r.Definition)
+func (m *Mutating) patch(ctx context.Context, p patch.Patcher, i *invocation, r *match.Request, write *admission.VersionedAttributes, ns *corev1.Namespace, authz authorizer.UnconditionalAuthorizer) error {
+	converter, err := m.Fields.TypeConverter(r.Definition)
 	if err != nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("Resource kind %s not found. There can be a delay between when CustomResourceDefinitions are created and when they are available.", i.target.Kind))
 	}
 	changed, err := p.Patch(ctx, patch.Request{
-		MatchedResource: i.target.Resource, VersionedAttributes: write, ObjectInterfaces: m.types, TypeConverter: types,
-		OptionalVariables: cel.OptionalVariableBindings{VersionedParams: i.param, Authorizer: m.Authorizer},
+		MatchedResource: i.target.Resource, VersionedAttributes: write, ObjectInterfaces: types(), TypeConverter: converter,
+		OptionalVariables: cel.OptionalVariableBindings{VersionedParams: i.param, Authorizer: authz},
 		Namespace:         cel.CreateNamespaceObject(ns),
 	}, celconfig.RuntimeCELCostBudget)
 	if err != nil {
@@ -285,5 +310,14 @@ func (m *Mutating) patch(ctx context.Context, p patch.Patcher, i *invocation, r 
 	if err != nil {
 		return err
 	}
-	return r.SetJSON(data, i.target.Kind)
+	o, err := r.Decode(data, i.target.Kind)
+	if err != nil {
+		return err
+	}
+	var status *apierrors.StatusError
+	if err := r.Set(o); err != nil && !errors.As(err, &status) {
+		return apierrors.NewInternalError(fmt.Errorf("failed to convert object: %w", err))
+	} else {
+		return err
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,30 +17,41 @@ import (
 	"sagong/object"
 )
 
-// unknownKind is the error for a paramKind that is not served.
-type unknownKind schema.GroupVersionKind
-
-func (u unknownKind) Error() string {
-	return fmt.Sprintf("failed to find resource referenced by paramKind: '%v'", schema.GroupVersionKind(u))
+// paramKind is the kind of params of policies in force. One that was served and
+// is no longer has no objects; one that never was is a fault of the policy.
+type paramKind struct {
+	admissionregistrationv1.ParamKind
+	seen atomic.Pointer[object.Definition]
 }
 
-// paramDefinition finds the kind of a policy's params.
-func paramDefinition(s *object.Scheme, k *admissionregistrationv1.ParamKind) (*object.Definition, schema.GroupVersionKind, error) {
-	gvk := schema.FromAPIVersionAndKind(k.APIVersion, k.Kind)
-	d := s.ByKind(gvk)
-	if d == nil || d.Virtual {
-		return nil, gvk, unknownKind(gvk)
+func newParamKind(k *admissionregistrationv1.ParamKind) *paramKind {
+	if k == nil {
+		return nil
 	}
-	return d, gvk, nil
+	return &paramKind{ParamKind: *k}
+}
+
+// find is its definition, and whether it is served.
+func (k *paramKind) find(s *object.Scheme) (*object.Definition, bool, error) {
+	gvk := schema.FromAPIVersionAndKind(k.APIVersion, k.Kind)
+	if d := s.ByKind(gvk); d != nil {
+		k.seen.Store(d)
+		return d, true, nil
+	}
+	if d := k.seen.Load(); d != nil {
+		return d, false, nil
+	}
+	return nil, false, fmt.Errorf("failed to find resource referenced by paramKind: '%v'", gvk)
 }
 
 // params reads what a binding names: one nil when the policy takes none, none
-// when there are none and that means that the policy does not apply.
-func params(ctx context.Context, c client.Client, k *admissionregistrationv1.ParamKind, ref *admissionregistrationv1.ParamRef, namespace string) ([]runtime.Object, error) {
+// when there are none and that means that the policy does not apply. Native ones
+// say what they are only when they are typed.
+func params(ctx context.Context, c client.Client, k *paramKind, ref *admissionregistrationv1.ParamRef, namespace string, typed bool) ([]runtime.Object, error) {
 	if k == nil || ref == nil {
 		return []runtime.Object{nil}, nil
 	}
-	d, gvk, err := paramDefinition(c.Scheme(), k)
+	d, served, err := k.find(c.Scheme())
 	if err != nil {
 		return nil, err
 	}
@@ -49,14 +61,21 @@ func params(ctx context.Context, c client.Client, k *admissionregistrationv1.Par
 		} else if namespace == "" {
 			return nil, errors.New("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")
 		}
-	} else {
+	}
+	if d.Virtual {
+		return nil, fmt.Errorf("paramKind kind `%v` not yet synced to use for admission", k.ParamKind.String())
+	}
+	if !d.Namespaced {
 		if ref.Namespace != "" {
 			return nil, errors.New("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
 		}
 		namespace = ""
 	}
+	gvk := schema.FromAPIVersionAndKind(k.APIVersion, k.Kind)
 	var found []object.Object
-	if ref.Name != "" {
+	switch {
+	case !served:
+	case ref.Name != "":
 		o, err := c.Get(ctx, d, namespace, ref.Name)
 		switch {
 		case err == nil:
@@ -64,7 +83,7 @@ func params(ctx context.Context, c client.Client, k *admissionregistrationv1.Par
 		case !apierrors.IsNotFound(err):
 			return nil, err
 		}
-	} else {
+	default:
 		selector, err := metav1.LabelSelectorAsSelector(ref.Selector)
 		if err != nil {
 			return nil, err
@@ -80,7 +99,7 @@ func params(ctx context.Context, c client.Client, k *admissionregistrationv1.Par
 	}
 	out := make([]runtime.Object, len(found))
 	for i, o := range found {
-		if out[i], err = paramIn(d, o, gvk); err != nil {
+		if out[i], err = paramIn(d, o, gvk, typed); err != nil {
 			return nil, err
 		}
 	}
@@ -88,9 +107,13 @@ func params(ctx context.Context, c client.Client, k *admissionregistrationv1.Par
 }
 
 // paramIn is a param in the version that the policy names.
-func paramIn(d *object.Definition, o object.Object, gvk schema.GroupVersionKind) (runtime.Object, error) {
-	if o.GetObjectKind().GroupVersionKind() == gvk {
-		return o, nil // a custom object
+func paramIn(d *object.Definition, o object.Object, gvk schema.GroupVersionKind, typed bool) (runtime.Object, error) {
+	if d.Dynamic != nil && o.GetObjectKind().GroupVersionKind() == gvk {
+		return o, nil
+	}
+	said := gvk
+	if !typed && d.Dynamic == nil {
+		said = schema.GroupVersionKind{}
 	}
 	for _, s := range d.Served {
 		if s.Group == gvk.Group && s.Version == gvk.Version {
@@ -98,8 +121,8 @@ func paramIn(d *object.Definition, o object.Object, gvk schema.GroupVersionKind)
 			if err != nil {
 				return nil, err
 			}
-			return match.WithKind(c, gvk), nil
+			return match.WithKind(c, said), nil
 		}
 	}
-	return match.WithKind(o, gvk), nil
+	return match.WithKind(o, said), nil
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	admissionauthorizer "k8s.io/apiserver/pkg/admission/plugin/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/admission/match"
@@ -26,9 +27,18 @@ type Options struct {
 	Client     client.Client
 	Authorizer authorizer.UnconditionalAuthorizer
 	// Fields has the schemas by which mutations are merged.
-	Fields  *object.FieldManagers
-	Metrics *Metrics
-	Log     *slog.Logger
+	Fields     *object.FieldManagers
+	Metrics    *Metrics
+	Conditions *match.Metrics
+	Log        *slog.Logger
+}
+
+// asked is the authorizer for one write: the same question is asked once.
+func (o *Options) asked() authorizer.UnconditionalAuthorizer {
+	if o.Authorizer == nil {
+		return nil
+	}
+	return admissionauthorizer.NewCachingAuthorizer(o.Authorizer)
 }
 
 // criteria are what a policy or binding says about the writes it is for.
@@ -79,7 +89,7 @@ type binding struct {
 type rule[E any] struct {
 	name        string
 	constraints *criteria
-	paramKind   *admissionregistrationv1.ParamKind
+	params      *paramKind // nil for a policy without
 	ignore      bool
 	evaluator   func() (E, error)
 	bindings    []*binding
@@ -89,9 +99,11 @@ type rule[E any] struct {
 type rules[E any] struct {
 	now atomic.Pointer[[]*rule[E]] // policies in force; nil when there are none
 
+	scheme   *object.Scheme
 	mu       sync.Mutex
 	policies map[string]*rule[E]
 	bindings map[string]bound
+	kinds    map[admissionregistrationv1.ParamKind]*paramKind // of policies in force
 }
 
 type bound struct {
@@ -133,15 +145,26 @@ func (s *rules[E]) publish() {
 		byPolicy[b.policy] = append(byPolicy[b.policy], b.binding)
 	}
 	var all []*rule[E]
+	kinds := map[admissionregistrationv1.ParamKind]*paramKind{}
 	for name, r := range s.policies {
 		if len(byPolicy[name]) == 0 {
 			continue
 		}
 		joined := *r
 		joined.bindings = byPolicy[name]
+		if r.params != nil {
+			if joined.params = kinds[r.params.ParamKind]; joined.params == nil {
+				if joined.params = s.kinds[r.params.ParamKind]; joined.params == nil {
+					joined.params = newParamKind(&r.params.ParamKind)
+				}
+				kinds[r.params.ParamKind] = joined.params
+				_, _, _ = joined.params.find(s.scheme) // so that it is known to have been there
+			}
+		}
 		slices.SortFunc(joined.bindings, func(a, b *binding) int { return cmp.Compare(a.name, b.name) })
 		all = append(all, &joined)
 	}
+	s.kinds = kinds
 	if all == nil {
 		s.now.Store(nil)
 		return

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/admission/match"
 	"sagong/apiserver/resource"
@@ -35,6 +36,7 @@ func NewValidating(hub *reconcile.Hub, o Options) *Validating {
 		Options: o, policies: reconcile.ViewOf[*admissionregistrationv1.ValidatingAdmissionPolicy](hub),
 		bindings: reconcile.ViewOf[*admissionregistrationv1.ValidatingAdmissionPolicyBinding](hub),
 	}
+	v.rules.scheme = o.Client.Scheme()
 	v.policies.OnChange(func(old, now *admissionregistrationv1.ValidatingAdmissionPolicy) {
 		if now == nil {
 			v.rules.setPolicy(old.Name, nil)
@@ -44,8 +46,8 @@ func NewValidating(hub *reconcile.Hub, o Options) *Validating {
 			return // the status alone
 		}
 		v.rules.setPolicy(now.Name, &rule[*checks]{
-			name: now.Name, constraints: newCriteria(now.Spec.MatchConstraints), paramKind: now.Spec.ParamKind, ignore: match.Ignores(now.Spec.FailurePolicy),
-			evaluator: sync.OnceValues(func() (*checks, error) { return compileChecks(&now.Spec) }),
+			name: now.Name, constraints: newCriteria(now.Spec.MatchConstraints), params: newParamKind(now.Spec.ParamKind), ignore: match.Ignores(now.Spec.FailurePolicy),
+			evaluator: sync.OnceValues(func() (*checks, error) { return compileChecks(now.Name, &now.Spec, o.Conditions) }),
 		})
 	})
 	v.bindings.OnChange(func(old, now *admissionregistrationv1.ValidatingAdmissionPolicyBinding) {
@@ -75,6 +77,7 @@ type verdict struct {
 	failures []validationFailure
 	versions map[match.Target]*admission.VersionedAttributes
 	ns       *corev1.Namespace
+	authz    authorizer.UnconditionalAuthorizer
 }
 
 // validationFailure is an item of the audit annotation of failed validations.
@@ -97,11 +100,11 @@ func (v *Validating) Validate(ctx context.Context, a *resource.Attributes) error
 	if all == nil {
 		return nil
 	}
-	r, ok := match.New(v.Client.Scheme(), a)
+	r, ok := match.New(v.Client.Scheme(), a, match.Policies)
 	if !ok {
 		return nil
 	}
-	w := &verdict{Request: r, versions: map[match.Target]*admission.VersionedAttributes{}}
+	w := &verdict{Request: r, versions: map[match.Target]*admission.VersionedAttributes{}, authz: v.asked()}
 	for _, p := range *all {
 		if err := v.judge(ctx, p, w); err != nil {
 			return err
@@ -130,6 +133,12 @@ func (v *Validating) judge(ctx context.Context, p *rule[*checks], w *verdict) er
 	if !ok {
 		return nil
 	}
+	if p.params != nil {
+		if _, _, err := p.params.find(v.Client.Scheme()); err != nil {
+			w.misconfigured(p, nil, err)
+			return nil
+		}
+	}
 	notes := map[string][]string{}
 	for _, b := range p.bindings {
 		_, ok, err := b.match.match(ctx, v.Client, w.Request)
@@ -140,14 +149,9 @@ func (v *Validating) judge(ctx context.Context, p *rule[*checks], w *verdict) er
 		if !ok {
 			continue
 		}
-		list, err := params(ctx, v.Client, p.paramKind, b.params, w.Namespace)
+		list, err := params(ctx, v.Client, p.params, b.params, w.Namespace, true)
 		if err != nil {
-			var unknown unknownKind
-			if errors.As(err, &unknown) {
-				w.misconfigured(p, nil, err)
-			} else {
-				w.misconfigured(p, b, err)
-			}
+			w.misconfigured(p, b, err)
 			continue
 		}
 		if len(list) == 0 {
@@ -168,7 +172,7 @@ func (v *Validating) judge(ctx context.Context, p *rule[*checks], w *verdict) er
 			return err
 		}
 		for _, param := range list {
-			e := &evaluation{checks: c, ignore: p.ignore, target: t, write: write, param: param, namespace: ns, authz: v.Authorizer}
+			e := &evaluation{checks: c, ignore: p.ignore, target: t, write: write, param: param, namespace: ns, authz: w.authz}
 			decisions, said := e.run(ctx)
 			v.enforce(p, b, w, decisions)
 			v.annotate(p, b, w, said, notes)

@@ -10,6 +10,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/admission/match"
@@ -25,6 +26,7 @@ type Options struct {
 	Clients    *webhookclient.Clients
 	Authorizer authorizer.UnconditionalAuthorizer
 	Metrics    *Metrics
+	Conditions *match.Metrics
 	Log        *slog.Logger
 }
 
@@ -39,6 +41,9 @@ type failure struct {
 	code   int // for metrics
 }
 
+// rejection is the answer of a webhook that denied.
+type rejection struct{ *apierrors.StatusError }
+
 func (f *failure) Error() string {
 	return fmt.Sprintf("failed calling webhook %q: %v", f.hook, f.reason)
 }
@@ -47,7 +52,7 @@ func (f *failure) Unwrap() error { return f.reason }
 
 // wanted says whether a webhook is to be asked about a write, and in which
 // version.
-func (o *Options) wanted(ctx context.Context, h *hook, r *match.Request, sort string) (match.Target, bool, error) {
+func (o *Options) wanted(ctx context.Context, h *hook, r *match.Request) (match.Target, bool, error) {
 	ok, selectErr := h.selectors.Match(ctx, o.Client, r)
 	if !ok {
 		return match.Target{}, false, nil
@@ -66,11 +71,13 @@ func (o *Options) wanted(ctx context.Context, h *hook, r *match.Request, sort st
 	if err != nil {
 		return t, false, apierrors.NewInternalError(err)
 	}
-	begun := time.Now()
-	ok, failed, err := match.Conditions(ctx, h.conditions(), v, t, nil, o.Authorizer, h.ignore)
-	o.Metrics.conditions(h.Name, sort, string(r.Operation), time.Since(begun), ok || err != nil, failed)
+	c := h.conditions()
+	ok, err = c.Hold(ctx, v, nil, o.Authorizer)
 	if err != nil {
-		return t, false, apierrors.NewForbidden(r.Definition.GR(), r.ObjectName(), err)
+		return t, false, apierrors.NewForbidden(r.Definition.GR(), r.Name, err)
+	}
+	if !ok {
+		o.Conditions.Excluded(c, string(r.Operation))
 	}
 	return t, ok, nil
 }
@@ -81,7 +88,7 @@ func (o *Options) call(ctx context.Context, h *hook, r *match.Request, t match.T
 	if r.DryRun && !h.dryRuns() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("admission webhook %q does not support dry run", h.Name))
 	}
-	version, uid, body, err := review(h, r, t, obj)
+	version, uid, body, err := question(h, r, t, obj)
 	if err != nil {
 		return nil, &failure{h.Name, fmt.Errorf("could not create admission objects: %w", err), http.StatusBadRequest}
 	}
@@ -98,9 +105,17 @@ func (o *Options) call(ctx context.Context, h *hook, r *match.Request, t match.T
 	defer span.End()
 	ctx, cancel := context.WithTimeout(ctx, h.timeout())
 	defer cancel()
-	data, err := o.Clients.Post(ctx, h.at, body, maxAnswer)
+	said, err := o.Clients.Ask(ctx, h.at, body, maxAnswer)
 	span.Fail(err)
 	span.Event("Request completed")
+	var unusable webhookclient.Unusable
+	if errors.As(err, &unusable) {
+		return nil, &failure{h.Name, fmt.Errorf("could not get REST client: %w", err), http.StatusInternalServerError}
+	}
+	var review runtime.Object
+	if err == nil {
+		review, err = decodeReview(version, said)
+	}
 	if err != nil {
 		code := http.StatusServiceUnavailable
 		var status *apierrors.StatusError
@@ -109,7 +124,7 @@ func (o *Options) call(ctx context.Context, h *hook, r *match.Request, t match.T
 		}
 		return nil, &failure{h.Name, fmt.Errorf("failed to call webhook: %w", err), code}
 	}
-	a, err := readAnswer(version, uid, mutating, data)
+	a, err := readAnswer(uid, mutating, review)
 	if err != nil {
 		return nil, &failure{h.Name, fmt.Errorf("received invalid webhook response: %w", err), http.StatusServiceUnavailable}
 	}
@@ -121,6 +136,7 @@ func (o *Options) call(ctx context.Context, h *hook, r *match.Request, t match.T
 func (o *Options) outcome(ctx context.Context, h *hook, r *match.Request, sort string, took time.Duration, err error) (openly bool, _ error) {
 	op := string(r.Operation)
 	var f *failure
+	var no *rejection
 	var status *apierrors.StatusError
 	switch {
 	case err == nil:
@@ -140,16 +156,16 @@ func (o *Options) outcome(ctx context.Context, h *hook, r *match.Request, sort s
 			o.Metrics.open(h.Name, sort)
 			o.Log.Warn("webhook failed and is ignored", "webhook", h.Name, "err", err)
 		}
-		if ctx.Err() != nil {
-			return false, apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
-		}
 		return !canceled, nil
-	case errors.As(err, &status):
-		o.Metrics.request(h.Name, sort, op, took, true, int(status.ErrStatus.Code))
-		o.Metrics.rejection(h.Name, sort, op, "no_error", int(status.ErrStatus.Code))
-		return false, status
+	case errors.As(err, &no):
+		o.Metrics.request(h.Name, sort, op, took, true, int(no.ErrStatus.Code))
+		o.Metrics.rejection(h.Name, sort, op, "no_error", int(no.ErrStatus.Code))
+		return false, no.StatusError
 	}
 	o.Metrics.request(h.Name, sort, op, took, true, 0)
 	o.Metrics.rejection(h.Name, sort, op, "apiserver_internal_error", 0)
+	if errors.As(err, &status) {
+		return false, status
+	}
 	return false, apierrors.NewInternalError(err)
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"sagong/apiserver/admission"
+	"sagong/apiserver/admission/match"
 	"sagong/apiserver/admission/webhook"
 	"sagong/apiserver/resource"
 	"sagong/apiserver/webhookclient"
@@ -46,6 +48,8 @@ type house struct {
 	// handlers answer by path.
 	handlers map[string]func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse
 
+	counted *prometheus.Registry
+
 	mu       sync.Mutex
 	asked    []string // path: operation resource/subresource version name
 	warnings []string
@@ -55,7 +59,7 @@ type house struct {
 type late struct{ resource.Admission }
 
 func newHouse(t *testing.T) *house {
-	h := &house{T: t, handlers: map[string]func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse{}, notes: map[string]string{}}
+	h := &house{T: t, handlers: map[string]func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse{}, notes: map[string]string{}, counted: prometheus.NewRegistry()}
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	chain := &late{}
 	h.engine = resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Admission: chain})
@@ -67,7 +71,7 @@ func newHouse(t *testing.T) *house {
 	h.Client = direct.New(h.engine, h.caller.User, "test", nil)
 	h.hub = reconcile.NewHub(h.Client, slog.New(slog.DiscardHandler))
 	o := webhook.Options{
-		Client: h.Client, Clients: webhookclient.New(webhookclient.Services{Client: h.Client}, nil), Metrics: webhook.NewMetrics(nil), Log: slog.New(slog.DiscardHandler),
+		Client: h.Client, Clients: webhookclient.New(webhookclient.Services{Client: h.Client}, nil), Metrics: webhook.NewMetrics(h.counted), Conditions: match.NewMetrics(h.counted), Log: slog.New(slog.DiscardHandler),
 	}
 	crd.NewRegistry(crd.Options{Engine: h.engine}).Follow(reconcile.ViewOf[*apiextensionsv1.CustomResourceDefinition](h.hub))
 	chain.Admission = admission.NewChain(webhook.NewMutating(h.hub, o), webhook.NewValidating(h.hub, o))

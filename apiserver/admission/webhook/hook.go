@@ -28,10 +28,10 @@ type hook struct {
 	ignore        bool
 	// conditions are compiled when a write comes that all else matches; nil for
 	// a webhook without.
-	conditions func() cel.ConditionEvaluator
+	conditions func() *match.Conditions
 }
 
-func newHook(configuration string, i int, w admissionregistrationv1.MutatingWebhook) *hook {
+func newHook(configuration string, i int, w admissionregistrationv1.MutatingWebhook, kind string, m *match.Metrics) *hook {
 	h := &hook{
 		MutatingWebhook: w, configuration: configuration, id: fmt.Sprintf("%s/%s/%d", configuration, w.Name, i),
 		at: webhookclient.Config{CABundle: w.ClientConfig.CABundle}, ignore: match.Ignores(w.FailurePolicy),
@@ -50,8 +50,9 @@ func newHook(configuration string, i int, w admissionregistrationv1.MutatingWebh
 		}
 	}
 	if len(w.MatchConditions) > 0 {
-		h.conditions = sync.OnceValue(func() cel.ConditionEvaluator {
-			return expression.Conditions(expression.ConditionCompiler(), w.MatchConditions, cel.OptionalVariableDeclarations{HasAuthorizer: true})
+		h.conditions = sync.OnceValue(func() *match.Conditions {
+			return &match.Conditions{Name: w.Name, Sort: "webhook", Type: kind, Ignore: h.ignore, Metrics: m,
+				Evaluator: expression.Conditions(expression.ConditionCompiler(), w.MatchConditions, cel.OptionalVariableDeclarations{HasAuthorizer: true})}
 		})
 	}
 	return h
@@ -102,24 +103,24 @@ func (l *list) set(configuration string, hooks []*hook) {
 	l.now.Store(&all)
 }
 
-func hooksOf(c *admissionregistrationv1.MutatingWebhookConfiguration) []*hook {
+func hooksOf(c *admissionregistrationv1.MutatingWebhookConfiguration, m *match.Metrics) []*hook {
 	out := make([]*hook, len(c.Webhooks))
 	for i := range c.Webhooks {
-		out[i] = newHook(c.Name, i, c.Webhooks[i])
+		out[i] = newHook(c.Name, i, c.Webhooks[i], "admit", m)
 	}
 	return out
 }
 
 // validatingHooksOf reads webhooks that validate as ones that mutate, which have
 // all their fields.
-func validatingHooksOf(c *admissionregistrationv1.ValidatingWebhookConfiguration) []*hook {
+func validatingHooksOf(c *admissionregistrationv1.ValidatingWebhookConfiguration, m *match.Metrics) []*hook {
 	out := make([]*hook, len(c.Webhooks))
 	for i, w := range c.Webhooks {
 		out[i] = newHook(c.Name, i, admissionregistrationv1.MutatingWebhook{
 			Name: w.Name, ClientConfig: w.ClientConfig, Rules: w.Rules, FailurePolicy: w.FailurePolicy, MatchPolicy: w.MatchPolicy,
 			NamespaceSelector: w.NamespaceSelector, ObjectSelector: w.ObjectSelector, SideEffects: w.SideEffects,
 			TimeoutSeconds: w.TimeoutSeconds, AdmissionReviewVersions: w.AdmissionReviewVersions, MatchConditions: w.MatchConditions,
-		})
+		}, "validating", m)
 	}
 	return out
 }

@@ -14,9 +14,6 @@ type Metrics struct {
 	requests   *prometheus.CounterVec
 	rejections *prometheus.CounterVec
 	opened     *prometheus.CounterVec
-	errors     *prometheus.CounterVec
-	exclusions *prometheus.CounterVec
-	evaluation *prometheus.HistogramVec
 }
 
 // NewMetrics makes the metrics of webhooks in a
@@ -35,10 +32,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		requests:   counter("webhook_request_total", "Requests to admission webhooks.", "name", "type", "operation", "code", "rejected"),
 		rejections: counter("webhook_rejection_count", "Requests that admission webhooks rejected, or that were rejected because they failed.", "name", "type", "operation", "error_type", "rejection_code"),
 		opened:     counter("webhook_fail_open_count", "Failures of admission webhooks that were ignored.", "name", "type"),
-		errors:     counter("match_condition_evaluation_errors_total", "Match conditions that could not be evaluated.", "name", "kind", "type", "operation"),
-		exclusions: counter("match_condition_exclusions_total", "Writes that match conditions excluded.", "name", "kind", "type", "operation"),
-		evaluation: histogram("match_condition_evaluation_seconds", "Time to evaluate match conditions, in seconds.",
-			[]float64{0.001, 0.005, 0.01, 0.025, 0.1, 0.2, 0.25}, "name", "kind", "type", "operation"),
 	}
 }
 
@@ -53,16 +46,6 @@ func (m *Metrics) rejection(hook, sort, op, kind string, code int) {
 }
 
 func (m *Metrics) open(hook, sort string) { m.opened.WithLabelValues(hook, sort).Inc() }
-
-func (m *Metrics) conditions(hook, sort, op string, took time.Duration, met bool, failed int) {
-	m.evaluation.WithLabelValues(hook, "webhook", sort, op).Observe(took.Seconds())
-	if failed > 0 {
-		m.errors.WithLabelValues(hook, "webhook", sort, op).Add(float64(failed))
-	}
-	if !met {
-		m.exclusions.WithLabelValues(hook, "webhook", sort, op).Inc()
-	}
-}
 
 // codeLabel bounds the codes that webhooks can make up.
 func codeLabel(code int) string { return strconv.Itoa(min(code, 600)) }

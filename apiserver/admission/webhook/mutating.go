@@ -13,6 +13,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/apiserver/admission/match"
 	"sagong/apiserver/resource"
@@ -35,7 +36,7 @@ func NewMutating(hub *reconcile.Hub, o Options) *Mutating {
 			w.hooks.set(old.Name, nil)
 			return
 		}
-		w.hooks.set(now.Name, hooksOf(now))
+		w.hooks.set(now.Name, hooksOf(now, o.Conditions))
 	})
 	return w
 }
@@ -59,13 +60,13 @@ func (w *Mutating) Admit(ctx context.Context, a *resource.Attributes) error {
 	if hooks == nil {
 		return nil
 	}
-	r, ok := match.New(w.Client.Scheme(), a)
+	r, ok := match.New(w.Client.Scheme(), a, match.Webhooks)
 	if !ok {
 		return nil
 	}
 	again := match.RoundsOf(a, w.Name())
 	for i, h := range *hooks {
-		t, ok, err := w.wanted(ctx, h, r, "admit")
+		t, ok, err := w.wanted(ctx, h, r)
 		if err != nil {
 			return err
 		}
@@ -92,19 +93,20 @@ func (w *Mutating) ask(ctx context.Context, h *hook, r *match.Request, t match.T
 		return false, apierrors.NewInternalError(err)
 	}
 	said, err := w.call(ctx, h, r, t, obj, true)
+	var unfit error
 	if err == nil {
 		tell(r.Attributes, h, said)
 		if !said.allowed {
 			err = denied(h.Name, said.result)
 		} else {
-			changed, err = w.apply(h, r, t, obj.object, said)
-			if err == nil && len(said.patch) > 0 {
+			var patch jsonpatch.Patch
+			if changed, patch, unfit, err = w.apply(h, r, t, obj, said); patch != nil {
 				note, _ := json.Marshal(struct {
 					Configuration string          `json:"configuration"`
 					Webhook       string          `json:"webhook"`
-					Patch         json.RawMessage `json:"patch,omitempty"`
+					Patch         jsonpatch.Patch `json:"patch,omitempty"`
 					PatchType     string          `json:"patchType,omitempty"`
-				}{h.configuration, h.Name, said.patch, string(said.patchType)})
+				}{h.configuration, h.Name, patch, string(said.patchType)})
 				r.Annotate("patch.webhook.admission.k8s.io/"+round, string(note))
 			}
 		}
@@ -121,36 +123,51 @@ func (w *Mutating) ask(ctx context.Context, h *hook, r *match.Request, t match.T
 		Mutated       bool   `json:"mutated"`
 	}{h.configuration, h.Name, changed})
 	r.Annotate(key, string(note))
+	switch {
+	case err != nil:
+	case unfit != nil:
+		err = unfit
+	case openly && ctx.Err() != nil:
+		err = apierrors.NewTimeoutError("request did not complete within requested timeout", 0)
+	}
 	return changed, err
 }
 
-// apply changes the object by a webhook's patch.
-func (w *Mutating) apply(h *hook, r *match.Request, t match.Target, before []byte, said *answer) (bool, error) {
+// apply changes the object by a webhook's patch, and returns what was applied;
+// nil for nothing. What it made may be unfit for the object's kind, which is not
+// the call's failure.
+func (w *Mutating) apply(h *hook, r *match.Request, t match.Target, before objects, said *answer) (changed bool, patch jsonpatch.Patch, unfit, _ error) {
 	if len(said.patch) == 0 {
-		return false, nil
+		return false, nil, nil, nil
 	}
 	patch, err := jsonpatch.DecodePatch(said.patch)
 	if err != nil {
-		return false, &failure{h.Name, fmt.Errorf("received undecodable patch in webhook response: %w", err), http.StatusServiceUnavailable}
+		return false, nil, nil, &failure{h.Name, fmt.Errorf("received undecodable patch in webhook response: %w", err), http.StatusServiceUnavailable}
 	}
 	if len(patch) == 0 {
-		return false, nil
+		return false, nil, nil, nil
 	}
-	if before == nil {
-		return false, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.Name))
+	if before.is == nil {
+		return false, nil, nil, apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", h.Name))
 	}
 	if said.patchType != admissionv1.PatchTypeJSONPatch {
-		return false, &failure{h.Name, fmt.Errorf("unsupported patch type %q", said.patchType), http.StatusServiceUnavailable}
+		return false, nil, nil, &failure{h.Name, fmt.Errorf("unsupported patch type %q", said.patchType), int(denied(h.Name, said.result).ErrStatus.Code)}
 	}
-	after, err := applyPatch(before, patch)
+	after, err := applyPatch(before.object, patch)
 	if err != nil {
-		return false, apierrors.NewInternalError(err)
+		return false, nil, nil, apierrors.NewInternalError(err)
 	}
-	was := r.Object.DeepCopyObject()
-	if err := r.SetJSON(after, t.Kind); err != nil {
-		return false, apierrors.NewInternalError(err)
+	obj, err := r.Decode(after, t.Kind)
+	if err != nil {
+		return false, nil, nil, apierrors.NewInternalError(err)
 	}
-	return !equality.Semantic.DeepEqual(was, r.Object), nil
+	changed = !equality.Semantic.DeepEqual(before.is, obj)
+	err = r.Set(obj)
+	var status *apierrors.StatusError
+	if err != nil && !errors.As(err, &status) {
+		err = &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: err.Error()}}
+	}
+	return changed, patch, err, nil
 }
 
 // applyPatch is a JSON patch, bounded as a client's is.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"github.com/google/uuid"
 	admissionv1 "k8s.io/api/admission/v1"
@@ -13,14 +14,20 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"sagong/apiserver/admission/match"
+	"sagong/apiserver/webhookclient"
 )
 
 // objects are those of a write in one version, encoded.
-type objects struct{ object, old, options []byte }
+type objects struct {
+	is                   runtime.Object // nil for none
+	object, old, options []byte
+}
 
 func encode(r *match.Request, t match.Target) (objects, error) {
 	var out objects
@@ -32,6 +39,7 @@ func encode(r *match.Request, t match.Target) (objects, error) {
 	if err != nil {
 		return out, err
 	}
+	out.is = obj
 	if out.object, err = match.JSON(obj); err != nil {
 		return out, err
 	}
@@ -42,9 +50,9 @@ func encode(r *match.Request, t match.Target) (objects, error) {
 	return out, err
 }
 
-// review is the question to a webhook: the first of the versions of
+// question is what a webhook is asked, in the first of the versions of
 // AdmissionReview it names that is known.
-func review(h *hook, r *match.Request, t match.Target, o objects) (version string, uid types.UID, body []byte, err error) {
+func question(h *hook, r *match.Request, t match.Target, o objects) (version string, uid types.UID, body []byte, err error) {
 	uid = types.UID(uuid.NewString())
 	dry := r.DryRun
 	kind, resource := metav1.GroupVersionKind(t.Kind), metav1.GroupVersionResource(t.Resource)
@@ -102,14 +110,31 @@ type answer struct {
 	warnings    []string
 }
 
-// readAnswer reads and checks the answer to a question. What it may be is
-// upstream's: v1 is checked strictly, v1beta1 is not.
-func readAnswer(version string, uid types.UID, mutating bool, body []byte) (*answer, error) {
-	if version == "v1beta1" {
-		var a admissionv1beta1.AdmissionReview
-		if err := json.Unmarshal(body, &a); err != nil {
-			return nil, err
-		}
+// codec reads reviews as upstream's client does, whose errors it has.
+var codec = sync.OnceValue(func() runtime.Codec {
+	s := runtime.NewScheme()
+	utilruntime.Must(admissionv1beta1.AddToScheme(s))
+	utilruntime.Must(admissionv1.AddToScheme(s))
+	return serializer.NewCodecFactory(s).LegacyCodec(admissionv1beta1.SchemeGroupVersion, admissionv1.SchemeGroupVersion)
+})
+
+// decodeReview reads the answer to a question in a version.
+func decodeReview(version string, a webhookclient.Answer) (runtime.Object, error) {
+	var into runtime.Object = &admissionv1.AdmissionReview{}
+	if version == admissionv1beta1.SchemeGroupVersion.Version {
+		into = &admissionv1beta1.AdmissionReview{}
+	}
+	if len(a.Body) == 0 {
+		return nil, fmt.Errorf("0-length response with status code: %d and content type: %s", a.Code, a.ContentType)
+	}
+	_, _, err := codec().Decode(a.Body, nil, into)
+	return into, err
+}
+
+// readAnswer checks the answer to a question. What it may be is upstream's: v1
+// is checked strictly, v1beta1 is not.
+func readAnswer(uid types.UID, mutating bool, review runtime.Object) (*answer, error) {
+	if a, ok := review.(*admissionv1beta1.AdmissionReview); ok {
 		if a.Response == nil {
 			return nil, errors.New("webhook response was absent")
 		}
@@ -119,10 +144,7 @@ func readAnswer(version string, uid types.UID, mutating bool, body []byte) (*ans
 		}
 		return out, nil
 	}
-	var a admissionv1.AdmissionReview
-	if err := json.Unmarshal(body, &a); err != nil {
-		return nil, err
-	}
+	a := review.(*admissionv1.AdmissionReview)
 	r := a.Response
 	if r == nil {
 		return nil, errors.New("webhook response was absent")
@@ -153,7 +175,7 @@ func readAnswer(version string, uid types.UID, mutating bool, body []byte) (*ans
 }
 
 // denied is the answer to the client whose write a webhook denied.
-func denied(name string, s *metav1.Status) *apierrors.StatusError {
+func denied(name string, s *metav1.Status) *rejection {
 	if s == nil {
 		s = &metav1.Status{}
 	}
@@ -172,5 +194,5 @@ func denied(name string, s *metav1.Status) *apierrors.StatusError {
 	default:
 		s.Message = by + " without explanation"
 	}
-	return &apierrors.StatusError{ErrStatus: *s}
+	return &rejection{&apierrors.StatusError{ErrStatus: *s}}
 }

@@ -3,11 +3,13 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"sagong/apiserver/admission/match"
 	"sagong/apiserver/resource"
@@ -30,7 +32,7 @@ func NewValidating(hub *reconcile.Hub, o Options) *Validating {
 			w.hooks.set(old.Name, nil)
 			return
 		}
-		w.hooks.set(now.Name, validatingHooksOf(now))
+		w.hooks.set(now.Name, validatingHooksOf(now, o.Conditions))
 	})
 	return w
 }
@@ -58,7 +60,7 @@ func (w *Validating) Validate(ctx context.Context, a *resource.Attributes) error
 	if hooks == nil {
 		return nil
 	}
-	r, ok := match.New(w.Client.Scheme(), a)
+	r, ok := match.New(w.Client.Scheme(), a, match.Webhooks)
 	if !ok {
 		return nil
 	}
@@ -103,7 +105,7 @@ func (w *Validating) Validate(ctx context.Context, a *resource.Attributes) error
 // choose finds the webhooks to ask, and encodes the objects once a version.
 func (w *Validating) choose(ctx context.Context, hooks []*hook, r *match.Request) (calls []called, err error) {
 	for _, h := range hooks {
-		t, ok, err := w.wanted(ctx, h, r, "validating")
+		t, ok, err := w.wanted(ctx, h, r)
 		if err != nil {
 			return nil, err
 		}
@@ -129,7 +131,10 @@ func (w *Validating) choose(ctx context.Context, hooks []*hook, r *match.Request
 // tell passes on what a webhook said besides its verdict.
 func tell(a *resource.Attributes, h *hook, said *answer) {
 	for k, v := range said.annotations {
-		a.Annotate(h.Name+"/"+k, v)
+		key := h.Name + "/" + k
+		if strings.Count(key, "/") == 1 && len(validation.IsQualifiedName(key)) == 0 {
+			a.Annotate(key, v)
+		}
 	}
 	for _, text := range said.warnings {
 		a.Warn(text)
