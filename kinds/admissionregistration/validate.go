@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -28,6 +29,9 @@ type hook struct {
 	timeout     *int32
 	versions    []string
 	conditions  []admissionregistrationv1.MatchCondition
+	namespaces  *metav1.LabelSelector
+	objects     *metav1.LabelSelector
+	again       *admissionregistrationv1.ReinvocationPolicyType // nil for those that validate
 }
 
 func validateHooks(hooks []hook, x *expressions) (errs field.ErrorList) {
@@ -35,10 +39,6 @@ func validateHooks(hooks []hook, x *expressions) (errs field.ErrorList) {
 	for i := range hooks {
 		h, p := &hooks[i], field.NewPath("webhooks").Index(i)
 		errs = append(errs, utilvalidation.IsFullyQualifiedName(p.Child("name"), h.name)...)
-		if names[h.name] {
-			errs = append(errs, field.Duplicate(p.Child("name"), h.name))
-		}
-		names[h.name] = true
 		for j := range h.rules {
 			errs = append(errs, validateRule(&h.rules[j], p.Child("rules").Index(j))...)
 		}
@@ -56,9 +56,19 @@ func validateHooks(hooks []hook, x *expressions) (errs field.ErrorList) {
 		if n := h.timeout; n != nil && (*n > 30 || *n < 1) {
 			errs = append(errs, field.Invalid(p.Child("timeoutSeconds"), *n, "the timeout value must be between 1 and 30 seconds"))
 		}
-		errs = append(errs, validateVersions(h.versions, p.Child("admissionReviewVersions"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(h.namespaces, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(h.objects, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector"))...)
+		if h.again != nil {
+			errs = append(errs, check.OneOf(p.Child("reinvocationPolicy"), *h.again,
+				admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)...)
+		}
 		errs = append(errs, validateClient(h.client, p.Child("clientConfig"))...)
 		errs = append(errs, validateConditions(h.conditions, p.Child("matchConditions"), x)...)
+		errs = append(errs, validateVersions(h.versions, p.Child("admissionReviewVersions"))...)
+		if names[h.name] {
+			errs = append(errs, field.Duplicate(p.Child("name"), h.name))
+		}
+		names[h.name] = h.name != ""
 	}
 	return errs
 }
@@ -212,15 +222,11 @@ func validateValidatingWebhooks(c, old *admissionregistrationv1.ValidatingWebhoo
 		}
 	}
 	hooks := make([]hook, len(c.Webhooks))
-	var errs field.ErrorList
 	for i := range c.Webhooks {
 		w := &c.Webhooks[i]
-		hooks[i] = hook{w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.SideEffects, w.TimeoutSeconds, w.AdmissionReviewVersions, w.MatchConditions}
-		p := field.NewPath("webhooks").Index(i)
-		errs = append(errs, metav1validation.ValidateLabelSelector(w.NamespaceSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector"))...)
-		errs = append(errs, metav1validation.ValidateLabelSelector(w.ObjectSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector"))...)
+		hooks[i] = hook{w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.SideEffects, w.TimeoutSeconds, w.AdmissionReviewVersions, w.MatchConditions, w.NamespaceSelector, w.ObjectSelector, nil}
 	}
-	return append(validateHooks(hooks, &x), errs...)
+	return validateHooks(hooks, &x)
 }
 
 func validateMutatingWebhooks(c, old *admissionregistrationv1.MutatingWebhookConfiguration) field.ErrorList {
@@ -231,17 +237,9 @@ func validateMutatingWebhooks(c, old *admissionregistrationv1.MutatingWebhookCon
 		}
 	}
 	hooks := make([]hook, len(c.Webhooks))
-	var errs field.ErrorList
 	for i := range c.Webhooks {
 		w := &c.Webhooks[i]
-		hooks[i] = hook{w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.SideEffects, w.TimeoutSeconds, w.AdmissionReviewVersions, w.MatchConditions}
-		p := field.NewPath("webhooks").Index(i)
-		errs = append(errs, metav1validation.ValidateLabelSelector(w.NamespaceSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector"))...)
-		errs = append(errs, metav1validation.ValidateLabelSelector(w.ObjectSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector"))...)
-		if w.ReinvocationPolicy != nil {
-			errs = append(errs, check.OneOf(p.Child("reinvocationPolicy"), *w.ReinvocationPolicy,
-				admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)...)
-		}
+		hooks[i] = hook{w.Name, &w.ClientConfig, w.Rules, w.FailurePolicy, w.MatchPolicy, w.SideEffects, w.TimeoutSeconds, w.AdmissionReviewVersions, w.MatchConditions, w.NamespaceSelector, w.ObjectSelector, w.ReinvocationPolicy}
 	}
-	return append(validateHooks(hooks, &x), errs...)
+	return validateHooks(hooks, &x)
 }

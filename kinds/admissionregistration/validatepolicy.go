@@ -31,7 +31,6 @@ func validateMatch(m *admissionregistrationv1.MatchResources, p *field.Path) (er
 	}{{"resourceRules", m.ResourceRules}, {"excludeResourceRules", m.ExcludeResourceRules}} {
 		for i := range l.rules {
 			p := p.Child(l.name).Index(i)
-			errs = append(errs, validateRule(&l.rules[i].RuleWithOperations, p)...)
 			for j, name := range l.rules[i].ResourceNames {
 				for _, msg := range path.ValidatePathSegmentName(name, false) {
 					errs = append(errs, field.Invalid(p.Child("resourceNames").Index(j), name, msg))
@@ -40,6 +39,7 @@ func validateMatch(m *admissionregistrationv1.MatchResources, p *field.Path) (er
 					errs = append(errs, field.Duplicate(p.Child("resourceNames").Index(j), name))
 				}
 			}
+			errs = append(errs, validateRule(&l.rules[i].RuleWithOperations, p)...)
 		}
 	}
 	return errs
@@ -100,7 +100,11 @@ func validateParamRef(r *admissionregistrationv1.ParamRef, p *field.Path) (errs 
 	if r.ParameterNotFoundAction == nil || *r.ParameterNotFoundAction == "" {
 		return append(errs, field.Required(p.Child("parameterNotFoundAction"), ""))
 	}
-	return append(errs, check.OneOf(p.Child("parameterNotFoundAction"), *r.ParameterNotFoundAction, admissionregistrationv1.AllowAction, admissionregistrationv1.DenyAction)...)
+	if a := *r.ParameterNotFoundAction; a != admissionregistrationv1.DenyAction && a != admissionregistrationv1.AllowAction {
+		// In upstream's order, which is not that of the names.
+		errs = append(errs, field.NotSupported(p.Child("parameterNotFoundAction"), a, []admissionregistrationv1.ParameterNotFoundActionType{admissionregistrationv1.DenyAction, admissionregistrationv1.AllowAction}))
+	}
+	return errs
 }
 
 // identifier is a name in CEL.
