@@ -81,16 +81,6 @@ func JSON(o runtime.Object) ([]byte, error) {
 	return json.Marshal(o)
 }
 
-// SetJSON replaces the object of the write by one in the version k, with
-// defaults.
-func (r *Request) SetJSON(data []byte, k schema.GroupVersionKind) error {
-	o, err := r.Decode(data, k)
-	if err != nil {
-		return err
-	}
-	return r.Set(o)
-}
-
 // Decode reads an object in the version k, as it is.
 func (r *Request) Decode(data []byte, k schema.GroupVersionKind) (runtime.Object, error) {
 	if !r.Body && r.Definition.Dynamic != nil {
@@ -108,10 +98,15 @@ func (r *Request) Decode(data []byte, k schema.GroupVersionKind) (runtime.Object
 		}
 		into = v.New()
 		if said, err := object.KindOf(data, object.JSON); err == nil && said.Kind != "" && said.Version != "" && said != k {
-			if r.scheme.ByKind(said) == nil {
+			other := r.Version.In(said.GroupVersion())
+			switch {
+			case other != nil && said.Kind == k.Kind:
+				into, k = other.New(), said
+			case r.scheme.ByKind(said) == nil:
 				return nil, fmt.Errorf("no kind %q is registered for version %q in scheme %q", said.Kind, said.GroupVersion(), "pkg/api/legacyscheme/scheme.go:30")
+			default:
+				return nil, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", said.Version, said.Kind, k.Version, k.Kind)
 			}
-			return nil, fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", said.Version, said.Kind, k.Version, k.Kind)
 		}
 	}
 	if _, err := object.DecodeInto(into, data, object.JSON, false); err != nil {
