@@ -3,10 +3,13 @@ package admission
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"sagong/apiserver/resource"
@@ -24,8 +27,11 @@ func (CertificateApproval) Name() string { return "CertificateApproval" }
 
 // Validate implements Validator.
 func (c CertificateApproval) Validate(ctx context.Context, a *resource.Attributes) error {
-	if a.Definition.Group != certificatesv1.GroupName || a.Definition.Resource != "certificatesigningrequests" || a.Operation != resource.Update {
+	if a.Definition.Group != certificatesv1.GroupName || a.Operation != resource.Update {
 		return nil
+	}
+	if old, ok := a.Old.(*certificatesv1.PodCertificateRequest); ok && a.Subresource == "status" {
+		return c.issue(ctx, a, old)
 	}
 	old, ok := a.Old.(*certificatesv1.CertificateSigningRequest)
 	if !ok {
@@ -46,6 +52,17 @@ func (c CertificateApproval) Validate(ctx context.Context, a *resource.Attribute
 		}
 	}
 	return nil
+}
+
+// issue asks of those who write a pod's certificate what it asks of those who sign.
+// Upstream does this in the storage of the kind, as a part of its validation.
+func (c CertificateApproval) issue(ctx context.Context, a *resource.Attributes, old *certificatesv1.PodCertificateRequest) error {
+	now, ok := a.Object.(*certificatesv1.PodCertificateRequest)
+	if !ok || now.Status.CertificateChain == old.Status.CertificateChain || c.may(ctx, a, "sign", old.Spec.SignerName) {
+		return nil
+	}
+	text := fmt.Sprintf("User %q is not permitted to \"sign\" for signer %q", a.User.GetName(), old.Spec.SignerName)
+	return apierrors.NewInvalid(a.Definition.GVK().GroupKind(), old.Name, field.ErrorList{field.Forbidden(field.NewPath("spec", "signerName"), text)})
 }
 
 // may asks about the signer by its name, then about all of its domain.

@@ -2,17 +2,23 @@ package admission
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
 
@@ -33,9 +39,12 @@ func (NodeRestriction) Name() string { return "NodeRestriction" }
 
 // Admit implements Mutator; it changes nothing, but must come first.
 func (n NodeRestriction) Admit(ctx context.Context, a *resource.Attributes) error {
+	if !authz.IsNode(a.User) {
+		return nil
+	}
 	node := authz.NodeName(a.User)
 	if node == "" {
-		return nil
+		return forbidden(a, "could not determine node from user %q", a.User.GetName())
 	}
 	switch a.Definition.Group + "/" + a.Definition.Resource {
 	case "/pods":
@@ -61,6 +70,10 @@ func (n NodeRestriction) Admit(ctx context.Context, a *resource.Attributes) erro
 		if nameOf(a) != node {
 			return forbidden(a, "can only access CSINode with the same name as the requesting node")
 		}
+	case certificatesv1.GroupName + "/certificatesigningrequests":
+		return n.signing(a, node)
+	case certificatesv1.GroupName + "/podcertificaterequests":
+		return n.podCertificate(ctx, a, node)
 	}
 	return nil
 }
@@ -87,19 +100,20 @@ func (n NodeRestriction) pod(ctx context.Context, a *resource.Attributes, node s
 				return err
 			}
 			// What a pod of its own uses a node may read: it must not choose.
-			var used string
-			authz.References(pod, func(resource, _ string) { used = resource })
-			if used != "" {
+			if used := authz.Referenced(pod); used != "" {
 				return forbidden(a, "node %q can not create pods that reference %s", node, used)
 			}
 			return nil
 		}
 		if a.Operation == resource.Delete {
-			return n.ownPod(ctx, a, node, "delete")
+			return n.ownPod(ctx, a, "node %q can only delete pods with spec.nodeName set to itself", node)
 		}
 		return forbidden(a, "unexpected operation %q, node %q can only create and delete mirror pods", a.Operation, node)
 	case "status":
-		if err := n.ownPod(ctx, a, node, "update status for"); err != nil {
+		if a.Operation != resource.Update {
+			return forbidden(a, "unexpected operation %q", a.Operation)
+		}
+		if err := n.ownPod(ctx, a, "node %q can only update pod status for pods with spec.nodeName set to itself", node); err != nil {
 			return err
 		}
 		old, ok := a.Old.(*corev1.Pod)
@@ -109,17 +123,17 @@ func (n NodeRestriction) pod(ctx context.Context, a *resource.Attributes, node s
 			return forbidden(a, "unexpected type %T", a.Object)
 		case !maps.Equal(old.Labels, now.Labels):
 			return forbidden(a, "node %q cannot update labels through pod status", node)
-		case !equality.Semantic.DeepEqual(old.Status.ResourceClaimStatuses, now.Status.ResourceClaimStatuses):
+		case !resourceclaim.PodStatusEqual(old.Status.ResourceClaimStatuses, now.Status.ResourceClaimStatuses):
 			return forbidden(a, "node %q cannot update resource claim statues", node)
 		case !resourceclaim.PodExtendedStatusEqual(old.Status.ExtendedResourceClaimStatus, now.Status.ExtendedResourceClaimStatus):
 			return forbidden(a, "node %q cannot update extended resource claim statues", node)
 		}
 		return nil
 	case "eviction":
-		if e, ok := a.Object.(*policyv1.Eviction); ok && e.Name != "" && e.Name != a.Name {
-			return forbidden(a, "could not determine pod from request data")
+		if a.Operation != resource.Create {
+			return forbidden(a, "unexpected operation %s", a.Operation)
 		}
-		return n.ownPod(ctx, a, node, "evict")
+		return n.ownPod(ctx, a, "node %s can only evict pods with spec.nodeName set to itself", node)
 	}
 	return forbidden(a, "unexpected pod subresource %q, only 'status' and 'eviction' are allowed", a.Subresource)
 }
@@ -152,22 +166,113 @@ func (n NodeRestriction) mirrorOwner(ctx context.Context, a *resource.Attributes
 	return nil
 }
 
-// slice holds a node to its own devices.
+// slice holds a node to its own devices. At the rest the Node authorizer has
+// looked, but not at each of those that a collection deletes.
 func (n NodeRestriction) slice(a *resource.Attributes, node string) error {
-	if a.Operation != resource.Create {
-		return nil // the Node authorizer has looked
+	of, verb := runtime.Object(a.Object), "create"
+	switch a.Operation {
+	case resource.Create:
+	case resource.Delete:
+		of, verb = a.Old, "delete"
+	default:
+		return nil
 	}
-	s, ok := a.Object.(*resourcev1.ResourceSlice)
+	s, ok := of.(*resourcev1.ResourceSlice)
 	if !ok {
-		return forbidden(a, "unexpected type %T", a.Object)
+		return forbidden(a, "unexpected type %T", of)
 	}
 	if s.Spec.NodeName == nil || *s.Spec.NodeName != node {
-		return forbidden(a, "can only create ResourceSlice with the same NodeName as the requesting node")
+		return forbidden(a, "can only %s ResourceSlice with the same NodeName as the requesting node", verb)
 	}
 	return nil
 }
 
-func (n NodeRestriction) ownPod(ctx context.Context, a *resource.Attributes, node, verb string) error {
+// signing has a node ask for certificates with its own name only.
+func (n NodeRestriction) signing(a *resource.Attributes, node string) error {
+	r, ok := a.Object.(*certificatesv1.CertificateSigningRequest)
+	if a.Operation != resource.Create || !ok ||
+		r.Spec.SignerName != certificatesv1.KubeletServingSignerName && r.Spec.SignerName != certificatesv1.KubeAPIServerClientKubeletSignerName {
+		return nil
+	}
+	req, err := parseRequest(r.Spec.Request)
+	if err != nil {
+		return forbidden(a, "unable to parse csr: %w", err)
+	}
+	if want := authz.NodeUserPrefix + node; req.Subject.CommonName != want {
+		return forbidden(a, "can only create a node CSR with CN=%s", want)
+	}
+	return nil
+}
+
+// podCertificate has a node ask for certificates of pods that run on it, as what
+// they run. That a uid is another than expected may be because the node's view is
+// old, or this one is: the node is to try again.
+func (n NodeRestriction) podCertificate(ctx context.Context, a *resource.Attributes, node string) error {
+	if a.Operation != resource.Create {
+		return forbidden(a, "unexpected operation %s", a.Operation)
+	}
+	if a.Subresource != "" {
+		return forbidden(a, "unexpected subresource %s", a.Subresource)
+	}
+	r, ok := a.Object.(*certificatesv1.PodCertificateRequest)
+	if !ok {
+		return forbidden(a, "unexpected type %T", a.Object)
+	}
+	s, pod := &r.Spec, a.Namespace+"/"+r.Spec.PodName
+	if string(s.NodeName) != node {
+		return forbidden(a, "PodCertificateRequest.Spec.NodeName=%q, which is not the requesting node %q", s.NodeName, node)
+	}
+	machine, err := client.Get[*corev1.Node](ctx, n.Client, "", node)
+	if err != nil {
+		return lookedUp(a, err, "while retrieving node %q named in the PodCertificateRequest", node)
+	}
+	if machine.UID != s.NodeUID {
+		return fmt.Errorf("PodCertificateRequest for pod %q names node UID %q, inconsistent with the running node (%q)", pod, s.NodeUID, machine.UID)
+	}
+	p, err := client.Get[*corev1.Pod](ctx, n.Client, a.Namespace, s.PodName)
+	if err != nil {
+		return lookedUp(a, err, "while retrieving pod %q named in the PodCertificateRequest", pod)
+	}
+	_, mirror := p.Annotations[corev1.MirrorPodAnnotationKey]
+	switch {
+	case p.UID != s.PodUID:
+		return fmt.Errorf("PodCertificateRequest for pod %q contains pod UID (%q) which differs from running pod %q", pod, s.PodUID, p.UID)
+	case p.Spec.NodeName != node:
+		return forbidden(a, "pod %q is not running on node %q named in the PodCertificateRequest", pod, node)
+	case mirror:
+		return forbidden(a, "pod %q is a mirror pod", pod)
+	case p.Spec.ServiceAccountName != s.ServiceAccountName:
+		return forbidden(a, "PodCertificateRequest for pod %q contains serviceAccountName (%q) that differs from running pod (%q)", pod, s.ServiceAccountName, p.Spec.ServiceAccountName)
+	}
+	account, err := client.Get[*corev1.ServiceAccount](ctx, n.Client, a.Namespace, s.ServiceAccountName)
+	if err != nil {
+		return fmt.Errorf("while retrieving service account %q named in the PodCertificateRequest: %w", a.Namespace+"/"+s.ServiceAccountName, err)
+	}
+	if account.UID != s.ServiceAccountUID {
+		return fmt.Errorf("PodCertificateRequest for pod %q names service account UID %q, which differs from the running service account (%q)", pod, s.ServiceAccountUID, account.UID)
+	}
+	return nil
+}
+
+// lookedUp is what is answered when something cannot be read: that it is not
+// there, or that this is forbidden.
+func lookedUp(a *resource.Attributes, err error, format string, args ...any) error {
+	if apierrors.IsNotFound(err) {
+		return err
+	}
+	return forbidden(a, format+": %w", append(args, err)...)
+}
+
+func parseRequest(data []byte) (*x509.CertificateRequest, error) {
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, errors.New("PEM block type must be CERTIFICATE REQUEST")
+	}
+	return x509.ParseCertificateRequest(block.Bytes)
+}
+
+// ownPod refuses, with a text that takes the node, what is about another's pod.
+func (n NodeRestriction) ownPod(ctx context.Context, a *resource.Attributes, text, node string) error {
 	pod, ok := a.Old.(*corev1.Pod)
 	if !ok {
 		var err error
@@ -176,7 +281,7 @@ func (n NodeRestriction) ownPod(ctx context.Context, a *resource.Attributes, nod
 		}
 	}
 	if pod.Spec.NodeName != node {
-		return forbidden(a, "node %q can only %s pods with spec.nodeName set to itself", node, verb)
+		return forbidden(a, text, node)
 	}
 	return nil
 }
@@ -189,10 +294,16 @@ func (n NodeRestriction) node(a *resource.Attributes, node string) error {
 	if !ok {
 		return nil
 	}
+	if a.Operation == resource.Create && now.Spec.ConfigSource != nil {
+		return forbidden(a, "node %q is not allowed to create pods with a non-nil configSource", node)
+	}
 	var before map[string]string
 	if old, ok := a.Old.(*corev1.Node); ok && old != nil {
 		before = old.Labels
-		if a.Subresource == "" && !sameTaints(old.Spec.Taints, now.Spec.Taints) {
+		if now.Spec.ConfigSource != nil && !equality.Semantic.DeepEqual(now.Spec.ConfigSource, old.Spec.ConfigSource) {
+			return forbidden(a, "node %q is not allowed to update configSource to a new non-nil configSource", node)
+		}
+		if a.Subresource == "" && !equality.Semantic.DeepEqual(old.Spec.Taints, now.Spec.Taints) {
 			return forbidden(a, "node %q is not allowed to modify taints", node)
 		}
 		// Owners could have the node collected, its restrictions with it, and let
@@ -246,18 +357,6 @@ func ownLabel(key string) bool {
 		return true
 	case in("kubernetes.io"), in("k8s.io"):
 		return nodeLabels[key]
-	}
-	return true
-}
-
-func sameTaints(a, b []corev1.Taint) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].Key != b[i].Key || a[i].Value != b[i].Value || a[i].Effect != b[i].Effect {
-			return false
-		}
 	}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -58,23 +59,27 @@ func NewNode(h *reconcile.Hub) *Node {
 	return n
 }
 
+// IsNode tells whether a user is a node, though perhaps one without a name.
+func IsNode(u user.Info) bool {
+	return u != nil && strings.HasPrefix(u.GetName(), NodeUserPrefix) && slices.Contains(u.GetGroups(), user.NodesGroup)
+}
+
 // NodeName returns the node a user is, or "" for anybody else.
 func NodeName(u user.Info) string {
-	if u == nil || !slices.Contains(u.GetGroups(), user.NodesGroup) {
+	if !IsNode(u) {
 		return ""
 	}
-	name, ok := strings.CutPrefix(u.GetName(), NodeUserPrefix)
-	if !ok {
-		return ""
-	}
-	return name
+	return strings.TrimPrefix(u.GetName(), NodeUserPrefix)
 }
 
 // Authorize implements authorizer.UnconditionalAuthorizer.
 func (n *Node) Authorize(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+	if !IsNode(a.GetUser()) {
+		return authorizer.DecisionNoOpinion, "", nil
+	}
 	node := NodeName(a.GetUser())
 	if node == "" {
-		return authorizer.DecisionNoOpinion, "", nil
+		return authorizer.DecisionNoOpinion, fmt.Sprintf("unknown node for user %q", a.GetUser().GetName()), nil
 	}
 	if a.IsResourceRequest() {
 		if judge := n.narrowed(a); judge != nil {
@@ -95,7 +100,7 @@ func (n *Node) Authorize(ctx context.Context, a authorizer.Attributes) (authoriz
 
 // Rules implements Lister: what the pods of a node use changes too often to list.
 func (*Node) Rules(u user.Info, _ string) ([]rbacv1.PolicyRule, bool, error) {
-	if NodeName(u) == "" {
+	if !IsNode(u) {
 		return nil, false, nil
 	}
 	return nil, true, errors.New("node authorizer does not support user rule resolution")
@@ -125,6 +130,10 @@ func (n *Node) narrowed(a authorizer.Attributes) judge {
 			return n.node
 		case "pods":
 			return n.pod
+		}
+	case "certificates.k8s.io":
+		if a.GetResource() == "podcertificaterequests" {
+			return n.podCertificate
 		}
 	case "resource.k8s.io":
 		switch a.GetResource() {
@@ -206,6 +215,12 @@ func (n *Node) relates(ctx context.Context, node, resource, namespace, name stri
 		err := n.attachments.Need(ctx)
 		v, found := n.attachments.Get("", name)
 		return found && v.Spec.NodeName == node, err
+	case "podcertificaterequests":
+		r, err := client.Get[*certificatesv1.PodCertificateRequest](ctx, n.hub.Client(), namespace, name)
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil && string(r.Spec.NodeName) == node, err
 	case "resourceslices":
 		err := n.slices.Need(ctx)
 		s, found := n.slices.Get("", name)
@@ -324,6 +339,20 @@ func (n *Node) slice(ctx context.Context, node string, a authorizer.Attributes) 
 		return "can only list/watch/deletecollection resourceslices with nodeName field selector", selects(a, "spec.nodeName", node) || selects(a, "nodeName", node)
 	}
 	return "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection", false
+}
+
+func (n *Node) podCertificate(ctx context.Context, node string, a authorizer.Attributes) (string, bool) {
+	switch {
+	case a.GetSubresource() != "":
+		return "nodes may not access the status subresource of PodCertificateRequests", false
+	case a.GetVerb() == "create":
+		return "", true // NodeRestriction knows which
+	case a.GetVerb() == "get":
+		return n.related(ctx, node, a)
+	case !verb(a, "list", "watch"):
+		return fmt.Sprintf("nodes may not %s podcertificaterequests", a.GetVerb()), false
+	}
+	return "can only list/watch podcertificaterequests with nodeName field selector", selects(a, "spec.nodeName", node)
 }
 
 func (n *Node) lease(_ context.Context, node string, a authorizer.Attributes) (string, bool) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -58,6 +59,8 @@ func testNodeAuthorizer(t *testing.T, held bool) {
 		}},
 		&storagev1.VolumeAttachment{ObjectMeta: named("", "va1"), Spec: storagev1.VolumeAttachmentSpec{NodeName: "n1", Attacher: driver}},
 		&storagev1.VolumeAttachment{ObjectMeta: named("", "va2"), Spec: storagev1.VolumeAttachmentSpec{NodeName: "n2", Attacher: driver}},
+		&certificatesv1.PodCertificateRequest{ObjectMeta: named("ns", "mine"), Spec: certificatesv1.PodCertificateRequestSpec{NodeName: "n1"}},
+		&certificatesv1.PodCertificateRequest{ObjectMeta: named("ns", "theirs"), Spec: certificatesv1.PodCertificateRequestSpec{NodeName: "n2"}},
 		&resourcev1.ResourceSlice{ObjectMeta: named("", "slice"), Spec: resourcev1.ResourceSliceSpec{NodeName: &one, Driver: driver}},
 	)
 	hub := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
@@ -131,7 +134,17 @@ func testNodeAuthorizer(t *testing.T, held bool) {
 		"update storage.k8s.io/csinodes /n1":                     "yes",
 		"update storage.k8s.io/csinodes /n2":                     "can only access CSINode with the same name as the requesting node",
 		"list node.k8s.io/runtimeclasses /":                      "yes",
-		"list rbac.authorization.k8s.io/clusterroles /":          "",
+		"watch certificates.k8s.io/clustertrustbundles /":        "yes",
+		"get /persistentvolumeclaims/status ns/claim":            "can only get/update/patch this type",
+
+		"create certificates.k8s.io/podcertificaterequests ns/":               "yes",
+		"get certificates.k8s.io/podcertificaterequests ns/mine":              "yes",
+		"get certificates.k8s.io/podcertificaterequests ns/theirs":            "no relationship found",
+		"list certificates.k8s.io/podcertificaterequests /":                   "can only list/watch podcertificaterequests with nodeName field selector",
+		"watch certificates.k8s.io/podcertificaterequests / spec.nodeName=n1": "yes",
+		"delete certificates.k8s.io/podcertificaterequests ns/mine":           "nodes may not delete podcertificaterequests",
+		"update certificates.k8s.io/podcertificaterequests/status ns/mine":    "nodes may not access the status subresource of PodCertificateRequests",
+		"list rbac.authorization.k8s.io/clusterroles /":                       "",
 	} {
 		f := append(strings.Fields(ask), "")
 		group, what, _ := strings.Cut(f[1], "/")

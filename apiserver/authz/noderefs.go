@@ -102,6 +102,59 @@ func References(p *corev1.Pod, f func(resource, name string)) {
 	}
 }
 
+// Referenced is what sort of object a pod refers to, "" when it refers to none.
+// Nodes make none of those that do.
+func Referenced(p *corev1.Pod) string {
+	if p.Spec.ServiceAccountName != "" {
+		return "serviceaccounts"
+	}
+	seen := map[string]bool{}
+	References(p, func(resource, _ string) { seen[resource] = true })
+	switch {
+	case seen["secrets"]:
+		return "secrets"
+	case seen["configmaps"]:
+		return "configmaps"
+	case len(p.Spec.ResourceClaims) > 0:
+		return "resourceclaims"
+	}
+	for _, v := range p.Spec.Volumes {
+		switch {
+		case v.ConfigMap != nil:
+			return "configmaps (via configmap volumes)"
+		case v.Secret != nil:
+			return "secrets (via secret volumes)"
+		case v.CSI != nil:
+			return "csidrivers (via CSI volumes)"
+		case v.Glusterfs != nil:
+			return "endpoints (via glusterFS volumes)"
+		case v.PersistentVolumeClaim != nil:
+			return "persistentvolumeclaims"
+		case v.Ephemeral != nil:
+			return "persistentvolumeclaims (via ephemeral volumes)"
+		case v.AzureFile != nil:
+			return "secrets (via azureFile volumes)"
+		case v.Projected == nil:
+			continue
+		}
+		for _, s := range v.Projected.Sources {
+			switch {
+			case s.ConfigMap != nil:
+				return "configmaps (via projected volumes)"
+			case s.Secret != nil:
+				return "secrets (via projected volumes)"
+			case s.ServiceAccountToken != nil:
+				return "serviceaccounts (via projected volumes)"
+			case s.ClusterTrustBundle != nil:
+				return "clustertrustbundles"
+			case s.PodCertificate != nil:
+				return "podcertificates"
+			}
+		}
+	}
+	return ""
+}
+
 // driverSecret is the Secret by which a volume in a pod is mounted.
 func driverSecret(v corev1.VolumeSource) string {
 	var ref *corev1.LocalObjectReference
