@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -160,8 +161,12 @@ func (q *request) enter() error {
 	return err
 }
 
+// tooMany answers as upstream does, in plain text: clients have words of their own.
 func (q *request) tooMany() {
 	q.terminated = true
+	const text = "Too many requests, please try again later."
+	s := statusOf(apierrors.NewTooManyRequests(text, 1))
+	q.errored = &s
 	q.w.Header().Set("Retry-After", "1")
-	q.fail(apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+	http.Error(q.w, text, http.StatusTooManyRequests)
 }

@@ -128,7 +128,7 @@ func TestInFlight(t *testing.T) {
 	}()
 	<-entered
 	code, b, h := c.full("GET", configMaps, "")
-	if code != 429 || h.Get("Retry-After") != "1" || decodeStatus(t, b).Message != "Too many requests, please try again later." {
+	if code != 429 || h.Get("Retry-After") != "1" || string(b) != "Too many requests, please try again later.\n" || h.Get("Content-Type") != "text/plain; charset=utf-8" {
 		t.Errorf("%d %s %v", code, b, h)
 	}
 	if code, _ := c.do("GET", "/readyz", ""); code != 200 {

@@ -61,7 +61,7 @@ func joinCluster(ctx context.Context, c config.Config) (*membership, error) {
 		if c.Token == "" {
 			return nil, errors.New("cannot join: --token is missing; 'sagong token create' on the server prints it")
 		}
-		bootstrap := &rest.Config{Host: m.server, BearerToken: c.Token, TLSClientConfig: rest.TLSClientConfig{CAData: m.caPEM}}
+		bootstrap := &rest.Config{Host: m.server, BearerToken: c.Token, TLSClientConfig: rest.TLSClientConfig{CAData: m.caPEM, ServerName: ownName}}
 		leaf := m.leaf()
 		if err := m.request(ctx, bootstrap, "client", certificatesv1.KubeAPIServerClientKubeletSignerName, leaf, certificatesv1.UsageClientAuth); err != nil {
 			return nil, err
@@ -88,7 +88,7 @@ func (m *membership) file(name, ext string) string {
 // restConfig speaks to the API as the node.
 func (m *membership) restConfig() *rest.Config {
 	return &rest.Config{Host: m.server, UserAgent: "kubelet", TLSClientConfig: rest.TLSClientConfig{
-		CAData: m.caPEM, CertFile: m.file("client", "crt"), KeyFile: m.file("client", "key"),
+		CAData: m.caPEM, CertFile: m.file("client", "crt"), KeyFile: m.file("client", "key"), ServerName: ownName,
 	}}
 }
 
@@ -205,7 +205,7 @@ func fetchAuthority(ctx context.Context, server *url.URL, pin string) ([]byte, e
 	}
 	var authority *x509.Certificate
 	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: &tls.Config{
-		MinVersion: tls.VersionTLS12,
+		MinVersion: tls.VersionTLS12, ServerName: ownName,
 		// Verified below, against the pin.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
@@ -219,7 +219,7 @@ func fetchAuthority(ctx context.Context, server *url.URL, pin string) ([]byte, e
 			}
 			roots := x509.NewCertPool()
 			roots.AddCert(authority)
-			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, DNSName: server.Hostname()})
+			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, DNSName: ownName})
 			return err
 		},
 	}}

@@ -22,7 +22,7 @@ import (
 type identities struct {
 	ca          *pki.Authority
 	tokenKey    *ecdsa.PrivateKey // signs service-account tokens
-	serving     *pki.Renewing     // the API
+	serving     *pki.Renewing     // the API, to the cluster's own clients
 	admin       *pki.Renewing
 	nodeClient  *pki.Renewing // the API server, when it speaks to node agents
 	nodeServing *pki.Renewing // this node's agent
@@ -59,7 +59,7 @@ func loadIdentities(c config.Config) (*identities, error) {
 	api := pki.Leaf{
 		CommonName: "kube-apiserver", Server: true,
 		DNSNames: []string{
-			"localhost", host, "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+			"localhost", host, ownName, "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc." + c.ClusterDomain,
 		},
 		Addresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, c.APIServiceIP().AsSlice(), net.ParseIP(c.NodeIP)},

@@ -75,6 +75,8 @@ type server struct {
 	ids      *identities
 	cipher   *encryption.Cipher
 	trust    *trust // whose certificates are taken
+	serving  *servingCerts
+	ciphers  []uint16
 	accounts *authn.ServiceAccounts
 
 	secretViews []*reconcile.View[*corev1.Secret]
@@ -134,6 +136,9 @@ func (s *server) open() (err error) {
 	}
 	s.steps.Step("store opened")
 	if s.ids, err = loadIdentities(c); err != nil {
+		return err
+	}
+	if err = s.openServing(); err != nil {
 		return err
 	}
 	if err := writeAdminKubeconfig(c, s.ids); err != nil {
@@ -288,7 +293,8 @@ func (s *server) openComponents() error {
 	if err != nil {
 		return err
 	}
-	list = append(list, s.quota.Controller(), s.aggregator.Registration(), s.aggregator.Availability(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now))
+	list = append(list, s.quota.Controller(), s.aggregator.Registration(), s.aggregator.Availability(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now),
+		identity.NewPodCertificateCleaner(s.hub, time.Now))
 	list = append(list, s.dynamic.controllers(s.hub)...)
 	list = append(list, s.tokenControllers()...)
 	list = append(list, &authorityKeeper{s, reconcile.ViewOf[*corev1.ConfigMap](s.hub)})
@@ -429,7 +435,7 @@ func apiHTTP(h http.Handler, log *slog.Logger) *http.Server {
 // serve accepts connections on every listener.
 func (s *server) serve(wg *sync.WaitGroup, stop context.CancelCauseFunc) {
 	conf := &tls.Config{
-		MinVersion: tls.VersionTLS12, GetCertificate: s.ids.withAuthority, NextProtos: []string{"h2", "http/1.1"},
+		MinVersion: s.cfg.MinVersion(), CipherSuites: s.ciphers, GetCertificate: s.serving.GetCertificate, NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.RequestClientCert,
 		// Short first records help pages on slow lines; answers of 5 KB would be
 		// four records.

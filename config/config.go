@@ -83,6 +83,7 @@ type Config struct {
 	TracingConfig string `json:"tracingConfigFile" flag:"tracing-config-file" usage:"file with a TracingConfiguration: where traces of requests go (OTLP over gRPC), and of how many"`
 
 	Access
+	Serving
 
 	LogLevel string `json:"logLevel" flag:"log-level" usage:"debug, info, warn or error"`
 
@@ -150,6 +151,7 @@ func (c *Config) Complete(hostname string, defaultIP netip.Addr) {
 		c.AuditLog = filepath.Join(c.DataDir, "audit.log")
 	}
 	c.completeAccess()
+	c.completeServing()
 }
 
 // Validate checks a completed Config. Every fault is reported, each naming its
@@ -211,6 +213,7 @@ func (c *Config) Validate() error {
 		bad("max-pods", "%d must lie between 1 and 100000", c.MaxPods)
 	}
 	c.validateAccess(bad)
+	c.validateServing(bad)
 	if c.Store != "embedded" {
 		bad("store", "%q is not supported yet; 'embedded' is", c.Store)
 	}

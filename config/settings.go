@@ -17,6 +17,9 @@ import (
 type Setting struct {
 	Flag, Env, Key, Usage string
 	index                 []int
+	// whole says that a value of a list may hold commas: the flag is repeated, and
+	// values in the environment are parted by spaces.
+	whole bool
 }
 
 // Settings lists every setting in the order of Config's fields.
@@ -30,7 +33,7 @@ func Settings() []Setting {
 		flag := f.Tag.Get("flag")
 		all = append(all, Setting{
 			Flag: flag, Env: "SAGONG_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_")),
-			Key: f.Tag.Get("json"), Usage: f.Tag.Get("usage"), index: f.Index,
+			Key: f.Tag.Get("json"), Usage: f.Tag.Get("usage"), index: f.Index, whole: f.Tag.Get("whole") != "",
 		})
 	}
 	return all
@@ -64,6 +67,10 @@ func (c *Config) AddFlags(fs *pflag.FlagSet, names ...string) {
 		case *bool:
 			fs.BoolVar(p, s.Flag, *p, s.Usage)
 		case *[]string:
+			if s.whole {
+				fs.StringArrayVar(p, s.Flag, *p, s.Usage)
+				continue
+			}
 			fs.StringSliceVar(p, s.Flag, *p, s.Usage)
 		default:
 			panic(fmt.Sprintf("config: setting %s has no flag form", s.Flag))
@@ -94,6 +101,10 @@ func (c *Config) Load(file string, getenv func(string) (string, bool), changed f
 		}
 		text, ok := getenv(s.Env)
 		if !ok {
+			continue
+		}
+		if s.whole {
+			f.Set(reflect.ValueOf(strings.Fields(text)))
 			continue
 		}
 		if err := setText(f, text); err != nil {

@@ -83,7 +83,7 @@ func All(d Deps) ([]reconcile.Controller, error) {
 		devices.NewClaim(d.Hub),
 		devices.NewTaintEviction(d.Hub, events("device-taint-eviction-controller"), &left), devices.NewTaintRules(d.Hub, &left),
 		identity.NewServiceAccount(d.Hub),
-		identity.NewRootCA(d.Hub, d.RootCA),
+		identity.NewRootCA(d.Hub, d.RootCA), identity.NewTrustBundle(d.Hub, d.RootCA),
 		identity.NewClusterRoleAggregation(d.Hub),
 		cleanup.NewNamespace(d.Hub, d.EmptyElsewhere),
 		cleanup.NewStorageMigration(d.Hub),

@@ -227,6 +227,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		DiskDir: filepath.Join(a.cfg.Dir, "volumes"), Storage: (*persistent)(a),
 		Allocatable: a.Allocatable, Log: a.log, Mounted: a.metrics.mounted,
 	}, a.refs, a)
+	a.volumes.Bundles = a.refs
 	if err := a.volumes.Disk.Tidy(); err != nil {
 		return fmt.Errorf("cannot open the local volumes: %w", err)
 	}

@@ -39,6 +39,7 @@ func readMachine(cfg Config, runtimeVersion string) (Machine, error) {
 		OSImage: osImage(), ContainerRuntimeVersion: runtimeVersion,
 		KubeletVersion: cfg.Version, KubeProxyVersion: "",
 		OperatingSystem: goruntime.GOOS, Architecture: goruntime.GOARCH,
+		RunningInUserNamespace: new(userNamespace(line("/proc/self/uid_map"))),
 	}}
 	if m.Info.MachineID == "" {
 		m.Info.MachineID = strings.ReplaceAll(m.Info.BootID, "-", "")
@@ -61,6 +62,13 @@ func readMachine(cfg Config, runtimeVersion string) (Machine, error) {
 		m.Capacity[corev1.ResourceName(corev1.ResourceHugePagesPrefix+size)] = *resource.NewQuantity(n, resource.BinarySI)
 	}
 	return m, nil
+}
+
+// userNamespace tells from its map of users whether a process is in a namespace of
+// users other than the machine's own.
+func userNamespace(uidMap string) bool {
+	f := strings.Fields(uidMap)
+	return len(f) == 3 && !(f[0] == "0" && f[1] == "0" && f[2] == "4294967295")
 }
 
 // allocatable is what pods may use: capacity without what is reserved and

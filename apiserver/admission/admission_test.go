@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -249,8 +250,41 @@ func TestNobodyGrantsWhatTheyDoNotHold(t *testing.T) {
 	if _, err := jane.Create(t.Context(), object.Of[*rbacv1.Role](c.Scheme()), role("same", "get")); err != nil {
 		t.Errorf("a role no stronger than one's own: %v", err)
 	}
-	c.refused(jane, role("more", "get", "delete"), `user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:
-{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}`)
+	c.refused(jane, role("more", "get", "delete", "watch"), `user "jane" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:
+{APIGroups:[""], Resources:["pods"], Verbs:["delete" "watch"]}`)
+	// Who may escalate a role by its name may change it, but not make it.
+	may := func(who, verb, res, name string) client.Client {
+		return c.grant(who, rbacv1.PolicyRule{Verbs: []string{verb}, APIGroups: []string{rbacv1.GroupName}, Resources: []string{res}, ResourceNames: []string{name}},
+			rbacv1.PolicyRule{Verbs: []string{"create", "update"}, APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings"}})
+	}
+	ann := may("ann", "escalate", "roles", "strong")
+	rules := authz.NewRBAC(c.hub)
+	if err := rules.Synced(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := admission.RBACEscalation{Rules: rules, Authorizer: rules}.Validate(t.Context(), &resource.Attributes{
+		Operation: resource.Create, Definition: object.Of[*rbacv1.Role](c.Scheme()), Namespace: "default", Object: role("strong", "get"),
+		User: &user.DefaultInfo{Name: "ann", Groups: []string{user.AllAuthenticated}},
+	})
+	if err == nil || !strings.Contains(err.Error(), "is attempting to grant RBAC permissions not currently held") {
+		t.Errorf("making a role that one may escalate: %v", err)
+	}
+	c.must(role("strong", "list"))
+	if _, err := client.Update(t.Context(), ann, role("strong", "get")); err != nil {
+		t.Errorf("changing a role that one may escalate: %v", err)
+	}
+	// Who may bind a role by its name may give it to others.
+	bob := may("bob", "bind", "roles", "strong")
+	binding := func(name, to string) *rbacv1.RoleBinding {
+		return &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: to}}
+	}
+	if _, err := client.Create(t.Context(), bob, binding("by-name", "strong")); err != nil {
+		t.Errorf("binding a role that one may bind: %v", err)
+	}
+	c.refused(bob, binding("other", "reader"), "is attempting to grant RBAC permissions not currently held")
+	if _, err := client.Create(t.Context(), bob, binding("nothing", "gone")); !apierrors.IsNotFound(err) || !strings.HasSuffix(err.Error(), `roles.rbac.authorization.k8s.io "gone" not found`) {
+		t.Errorf("binding a role that is not there: %v", err)
+	}
 	c.refused(jane, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "up"},
 		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}}, "not found")
 }

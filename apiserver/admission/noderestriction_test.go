@@ -17,6 +17,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -190,6 +191,37 @@ func TestNodePods(t *testing.T) {
 	nobody := &resource.Attributes{Operation: resource.Create, Definition: object.Of[*corev1.Pod](c.Scheme()), Object: mirror(), User: &user.DefaultInfo{Name: "system:node:", Groups: []string{user.NodesGroup}}}
 	if err := plugin.Admit(t.Context(), nobody); err == nil || !strings.HasSuffix(err.Error(), `could not determine node from user "system:node:"`) {
 		t.Errorf("a node without a name: %v", err)
+	}
+}
+
+// Of a claim a node reports how large its volume is, and nothing else.
+func TestNodeClaims(t *testing.T) {
+	old := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c", ResourceVersion: "1", Labels: map[string]string{"a": "b"}}}
+	changed := func(f func(*corev1.PersistentVolumeClaim)) *corev1.PersistentVolumeClaim {
+		c := old.DeepCopy()
+		f(c)
+		return c
+	}
+	const other = `node "n1" is not allowed to update fields other than status.quantity and status.conditions: `
+	d := object.Of[*corev1.PersistentVolumeClaim](newCluster(t).Scheme())
+	for name, x := range map[string]struct {
+		a    resource.Attributes
+		want string
+	}{
+		"capacity": {resource.Attributes{Operation: resource.Update, Subresource: "status", Object: changed(func(c *corev1.PersistentVolumeClaim) {
+			c.ResourceVersion, c.Status.Capacity = "", corev1.ResourceList{corev1.ResourceStorage: apiresource.MustParse("1Gi")}
+		})}, ""},
+		"phase":  {resource.Attributes{Operation: resource.Update, Subresource: "status", Object: changed(func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimBound })}, other},
+		"labels": {resource.Attributes{Operation: resource.Update, Subresource: "status", Object: changed(func(c *corev1.PersistentVolumeClaim) { c.Labels = nil })}, other},
+		"spec":   {resource.Attributes{Operation: resource.Update, Object: changed(func(*corev1.PersistentVolumeClaim) {})}, "may only update PVC status"},
+		"create": {resource.Attributes{Operation: resource.Create, Subresource: "status", Object: old}, `unexpected operation "CREATE"`},
+	} {
+		x.a.Definition, x.a.Namespace, x.a.Old = d, "default", old
+		x.a.User = &user.DefaultInfo{Name: "system:node:n1", Groups: []string{user.NodesGroup}}
+		err := admission.NodeRestriction{}.Admit(t.Context(), &x.a)
+		if x.want == "" && err != nil || x.want != "" && (err == nil || !strings.Contains(err.Error(), x.want)) {
+			t.Errorf("%s: %v, want %q", name, err, x.want)
+		}
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/diff"
 
 	"sagong/apiserver/resource"
 	"sagong/kinds/storage"
@@ -12,16 +14,26 @@ import (
 
 // claimStatus holds a node to what it knows of a claim: how large its volume is.
 func (n NodeRestriction) claimStatus(a *resource.Attributes, node string) error {
+	if a.Subresource != "status" {
+		return forbidden(a, "may only update PVC status")
+	}
+	if a.Operation != resource.Update {
+		return forbidden(a, "unexpected operation %q", a.Operation)
+	}
 	now, ok := a.Object.(*corev1.PersistentVolumeClaim)
 	old, had := a.Old.(*corev1.PersistentVolumeClaim)
-	if a.Subresource != "status" || a.Operation != resource.Update || !ok || !had {
-		return forbidden(a, "node %q can only update the status of persistentvolumeclaims", node)
+	if !ok || !had {
+		return forbidden(a, "unexpected type %T", a.Object)
 	}
-	want := *old.Status.DeepCopy()
-	want.Capacity, want.Conditions = now.Status.Capacity, now.Status.Conditions
-	want.AllocatedResources, want.AllocatedResourceStatuses = now.Status.AllocatedResources, now.Status.AllocatedResourceStatuses
-	if !equality.Semantic.DeepEqual(want, now.Status) {
-		return forbidden(a, "node %q is not allowed to update fields other than status.quantity and status.conditions", node)
+	// All else stays, labels and owners too.
+	rest := func(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+		c = c.DeepCopy()
+		c.TypeMeta, c.ResourceVersion, c.ManagedFields = metav1.TypeMeta{}, "", nil
+		c.Status.Capacity, c.Status.Conditions, c.Status.AllocatedResources, c.Status.AllocatedResourceStatuses = nil, nil, nil, nil
+		return c
+	}
+	if before, after := rest(old), rest(now); !equality.Semantic.DeepEqual(before, after) {
+		return forbidden(a, "node %q is not allowed to update fields other than status.quantity and status.conditions: %v", node, diff.Diff(before, after))
 	}
 	return nil
 }

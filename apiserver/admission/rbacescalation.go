@@ -8,6 +8,7 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -38,37 +39,39 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 		return nil // the garbage collector need not hold what it deletes
 	}
 	var wanted []rbacv1.PolicyRule
-	var verb, target string
+	var verb string
+	var ref *rbacv1.RoleRef // of a binding
 	aggregated := false
 	switch o := a.Object.(type) {
 	case *rbacv1.Role:
-		wanted, verb, target = o.Rules, "escalate", o.Name
+		wanted, verb = o.Rules, "escalate"
 	case *rbacv1.ClusterRole:
-		wanted, verb, target = o.Rules, "escalate", o.Name
+		wanted, verb = o.Rules, "escalate"
 		old, _ := a.Old.(*rbacv1.ClusterRole)
-		aggregated = o.AggregationRule != nil || old != nil && old.AggregationRule != nil
+		gathers := func(r *rbacv1.ClusterRole) bool {
+			return r != nil && r.AggregationRule != nil && len(r.AggregationRule.ClusterRoleSelectors) > 0
+		}
+		aggregated = gathers(o) || gathers(old)
 	case *rbacv1.RoleBinding:
-		rules, err := r.Rules.RoleRules(o.RoleRef, a.Namespace)
-		if err != nil && !r.may(ctx, a, "bind", resourceOf(o.RoleRef), o.RoleRef.Name) {
-			return forbidden(a, "%w", err)
-		}
-		wanted, verb, target = rules, "bind", o.RoleRef.Name
-		if r.may(ctx, a, "bind", resourceOf(o.RoleRef), target) {
-			return nil
-		}
+		ref = &o.RoleRef
 	case *rbacv1.ClusterRoleBinding:
-		rules, err := r.Rules.RoleRules(o.RoleRef, "")
-		if err != nil && !r.may(ctx, a, "bind", "clusterroles", o.RoleRef.Name) {
-			return forbidden(a, "%w", err)
-		}
-		wanted, verb, target = rules, "bind", o.RoleRef.Name
-		if r.may(ctx, a, "bind", "clusterroles", target) {
-			return nil
-		}
+		ref = &o.RoleRef
 	default:
 		return nil
 	}
-	if verb == "escalate" && r.may(ctx, a, verb, a.Definition.Resource, target) {
+	if ref != nil {
+		if r.may(ctx, a, "bind", resourceOf(*ref), ref.Name) {
+			return nil
+		}
+		rules, err := r.Rules.RoleRules(*ref, a.Namespace)
+		if err != nil {
+			return apierrors.NewNotFound(rbacv1.Resource(resourceOf(*ref)), ref.Name)
+		}
+		wanted = rules
+	}
+	// A new role has no name yet for those who may escalate by name, unless the
+	// request's path has it.
+	if verb != "" && r.may(ctx, a, verb, a.Definition.Resource, a.Name) {
 		return nil
 	}
 	owned, missingRole := r.Rules.RulesFor(a.User, a.Namespace)
@@ -81,6 +84,7 @@ func (r RBACEscalation) Validate(ctx context.Context, a *resource.Attributes) er
 		}
 		return nil
 	}
+	missing = together(missing)
 	lines := make([]string, len(missing))
 	for i := range missing {
 		lines[i] = compact(&missing[i])
@@ -129,6 +133,22 @@ func (r RBACEscalation) may(ctx context.Context, a *resource.Attributes, verb, r
 		Resource: res, Name: name, ResourceRequest: true,
 	})
 	return decision == authorizer.DecisionAllow
+}
+
+// together unites single rules that differ in their verbs alone.
+func together(single []rbacv1.PolicyRule) (all []rbacv1.PolicyRule) {
+	for _, r := range single {
+		at := slices.IndexFunc(all, func(x rbacv1.PolicyRule) bool {
+			return len(r.NonResourceURLs) == 0 && slices.Equal(x.APIGroups, r.APIGroups) && slices.Equal(x.Resources, r.Resources) &&
+				slices.Equal(x.ResourceNames, r.ResourceNames)
+		})
+		if at < 0 {
+			all = append(all, r)
+			continue
+		}
+		all[at].Verbs = append(slices.Clone(all[at].Verbs), r.Verbs...)
+	}
+	return all
 }
 
 func compact(r *rbacv1.PolicyRule) string {

@@ -69,28 +69,16 @@ func bootstrapMeta(name string) metav1.ObjectMeta {
 func BootstrapFlowSchemas() []*flowcontrolv1.FlowSchema {
 	const system = metav1.NamespaceSystem
 	everyone := groups(user.AllUnauthenticated, user.AllAuthenticated)
-	leases := func(namespace string) flowcontrolv1.ResourcePolicyRule {
-		return flowcontrolv1.ResourcePolicyRule{
-			Verbs: []string{"get", "create", "update"}, APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Namespaces: []string{namespace},
-		}
-	}
 	return append(mandatorySchemas(),
 		schemaOf("probes", "exempt", 2, "", flowcontrolv1.PolicyRulesWithSubjects{
 			Subjects:         everyone,
 			NonResourceRules: []flowcontrolv1.NonResourcePolicyRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/healthz", "/readyz", "/livez"}}},
 		}),
 		schemaOf("system-leader-election", "leader-election", 100, byUser, flowcontrolv1.PolicyRulesWithSubjects{
-			Subjects:      append(users(user.KubeControllerManager, user.KubeScheduler), accounts(system, "*")...),
-			ResourceRules: []flowcontrolv1.ResourcePolicyRule{leases(system)},
-		}),
-		schemaOf("endpoint-controller", "workload-high", 150, byUser, flowcontrolv1.PolicyRulesWithSubjects{
-			Subjects: append(users(user.KubeControllerManager), accounts(system, "endpoint-controller", "endpointslicemirroring-controller")...),
+			Subjects: append(users(user.KubeControllerManager, user.KubeScheduler), accounts(system, "*")...),
 			ResourceRules: []flowcontrolv1.ResourcePolicyRule{{
-				Verbs: []string{"get", "create", "update"}, APIGroups: []string{""}, Resources: []string{"endpoints"}, Namespaces: []string{"*"},
+				Verbs: []string{"get", "create", "update"}, APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Namespaces: []string{"*"},
 			}},
-		}),
-		schemaOf("workload-leader-election", "leader-election", 200, byUser, flowcontrolv1.PolicyRulesWithSubjects{
-			Subjects: accounts(system, "*"), ResourceRules: []flowcontrolv1.ResourcePolicyRule{leases("*")},
 		}),
 		schemaOf("system-node-high", "node-high", 400, byUser, flowcontrolv1.PolicyRulesWithSubjects{
 			Subjects: groups(user.NodesGroup),

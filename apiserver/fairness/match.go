@@ -102,10 +102,14 @@ func matchesResource(p *flowcontrolv1.ResourcePolicyRule, r *Request) bool {
 	return has(p.Namespaces, r.Namespace)
 }
 
+// matchesPath takes a path that is named or lies below one that is.
 func matchesPath(p *flowcontrolv1.NonResourcePolicyRule, r *Request) bool {
 	return has(p.Verbs, r.Verb) && slices.ContainsFunc(p.NonResourceURLs, func(url string) bool {
-		prefix, all := strings.CutSuffix(url, "*")
-		return url == r.Path || all && strings.HasPrefix(r.Path, prefix)
+		if url == "*" || url == r.Path {
+			return true
+		}
+		below := strings.TrimSuffix(strings.TrimSuffix(url, "*"), "/") + "/"
+		return strings.HasPrefix(r.Path, below)
 	})
 }
 

@@ -60,6 +60,9 @@ const (
 	keepPending = 24 * time.Hour
 )
 
+// shortestLife is the least that is signed for, whatever is asked.
+const shortestLife = 10 * time.Minute
+
 func (c *certificateController) Reconcile(ctx context.Context, cl client.Client, key object.Key) (reconcile.Result, error) {
 	r, ok := c.requests.Get("", key.Name)
 	if !ok {
@@ -98,15 +101,29 @@ func gone(err error) error {
 	return err
 }
 
+// left is how long a request is still kept: an hour after it was issued, denied or
+// failed, and no longer than its certificate holds.
 func (c *certificateController) left(r *certificatesv1.CertificateSigningRequest) time.Duration {
-	keep := keepPending
-	switch {
-	case len(r.Status.Certificate) > 0:
-		keep = keepIssued
-	case condition(r, certificatesv1.CertificateDenied), condition(r, certificatesv1.CertificateFailed):
-		keep = keepDenied
+	end := r.CreationTimestamp.Add(keepPending)
+	since := func(t certificatesv1.RequestConditionType, keep time.Duration) {
+		for _, x := range r.Status.Conditions {
+			if x.Type == t && !x.LastUpdateTime.IsZero() {
+				end = x.LastUpdateTime.Add(keep)
+			}
+		}
 	}
-	return r.CreationTimestamp.Add(keep).Sub(c.now())
+	switch issued := len(r.Status.Certificate) > 0; {
+	case issued:
+		since(certificatesv1.CertificateApproved, keepIssued)
+		if cert, err := pki.ParseCertificate(r.Status.Certificate); err == nil && cert.NotAfter.Before(end) {
+			end = cert.NotAfter
+		}
+	case condition(r, certificatesv1.CertificateDenied):
+		since(certificatesv1.CertificateDenied, keepDenied)
+	case condition(r, certificatesv1.CertificateFailed):
+		since(certificatesv1.CertificateFailed, keepDenied)
+	}
+	return end.Sub(c.now())
 }
 
 func condition(r *certificatesv1.CertificateSigningRequest, t certificatesv1.RequestConditionType) bool {
@@ -125,17 +142,18 @@ func (c *certificateController) approve(ctx context.Context, cl client.Client, r
 		if nodeClient(r, req) != nil {
 			return "", nil
 		}
-		sub := "nodeclient"
 		if req.Subject.CommonName == r.Spec.Username {
-			sub = "selfnodeclient"
+			if ok, err := allowed(ctx, cl, r, "selfnodeclient"); ok || err != nil {
+				return "Auto approving self kubelet client certificate after SubjectAccessReview.", err
+			}
 		}
-		ok, err := allowed(ctx, cl, r, sub)
-		if !ok || err != nil {
+		if ok, err := allowed(ctx, cl, r, "nodeclient"); !ok || err != nil {
 			return "", err
 		}
 		return "Auto approving kubelet client certificate after SubjectAccessReview.", nil
 	case certificatesv1.KubeletServingSignerName:
-		if nodeServing(r, req) != nil {
+		// Nobody asks for another, not even a node's administrator.
+		if nodeServing(r, req) != nil || req.Subject.CommonName != r.Spec.Username {
 			return "", nil
 		}
 		name := strings.TrimPrefix(req.Subject.CommonName, "system:node:")
@@ -157,7 +175,7 @@ func allowed(ctx context.Context, cl client.Client, r *certificatesv1.Certificat
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User: r.Spec.Username, UID: r.Spec.UID, Groups: r.Spec.Groups, Extra: extra,
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Group: certificatesv1.GroupName, Version: "v1", Resource: "certificatesigningrequests", Subresource: sub, Verb: "create",
+			Group: certificatesv1.GroupName, Resource: "certificatesigningrequests", Subresource: sub, Verb: "create",
 		},
 	}}
 	out, err := client.Create(ctx, cl, review)
@@ -181,52 +199,83 @@ func parseRequest(data []byte) (*x509.CertificateRequest, error) {
 
 const nodeGroup = "system:nodes"
 
-func hasUsages(r *certificatesv1.CertificateSigningRequest, purpose certificatesv1.KeyUsage) error {
-	found := false
+// nodeUsages holds a request to just what a node's key is for; encipherment may be
+// left out, as keys but those of RSA cannot do it.
+func nodeUsages(r *certificatesv1.CertificateSigningRequest, purpose certificatesv1.KeyUsage) error {
+	want := []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, purpose}
+	slices.Sort(want)
+	have := slices.Clone(r.Spec.Usages)
+	slices.Sort(have)
+	have = slices.Compact(have)
+	if slices.Equal(have, want) || slices.Equal(have, slices.DeleteFunc(slices.Clone(want), func(u certificatesv1.KeyUsage) bool { return u == certificatesv1.UsageKeyEncipherment })) {
+		return nil
+	}
+	return fmt.Errorf("usages did not match %v", want)
+}
+
+// clientUsages holds a request to what a client's key may be for.
+func clientUsages(r *certificatesv1.CertificateSigningRequest) error {
 	for _, u := range r.Spec.Usages {
 		switch u {
-		case certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment:
-		case purpose:
-			found = true
+		case certificatesv1.UsageDigitalSignature, certificatesv1.UsageKeyEncipherment, certificatesv1.UsageClientAuth:
 		default:
-			return fmt.Errorf("usage %q is not allowed for this signer", u)
+			return fmt.Errorf("invalid usage for client certificate: %s", u)
 		}
 	}
-	if !found {
-		return fmt.Errorf("usage %q is missing", purpose)
+	if !slices.Contains(r.Spec.Usages, certificatesv1.UsageClientAuth) {
+		return fmt.Errorf("missing required usage for client certificate: %s", certificatesv1.UsageClientAuth)
 	}
 	return nil
 }
 
-func nodeSubject(req *x509.CertificateRequest) error {
-	if !slices.Equal(req.Subject.Organization, []string{nodeGroup}) {
-		return fmt.Errorf("subject organization is not %s", nodeGroup)
-	}
-	if name, ok := strings.CutPrefix(req.Subject.CommonName, "system:node:"); !ok || name == "" {
-		return errors.New("subject common name does not begin with system:node:")
-	}
-	return nil
-}
+var (
+	errOrganization = errors.New("subject organization is not system:nodes")
+	errCommonName   = errors.New("subject common name does not begin with system:node:")
+	errNoNames      = errors.New("DNS or IP subjectAltName is required")
+	errDNS          = errors.New("DNS subjectAltNames are not allowed")
+	errEmail        = errors.New("Email subjectAltNames are not allowed") //nolint:staticcheck // upstream's text
+	errIP           = errors.New("IP subjectAltNames are not allowed")
+	errURI          = errors.New("URI subjectAltNames are not allowed")
+)
 
 // nodeClient holds a request to what a node agent's client certificate may say.
 func nodeClient(r *certificatesv1.CertificateSigningRequest, req *x509.CertificateRequest) error {
-	if len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses)+len(req.URIs) > 0 {
-		return errors.New("subject alternative names are not allowed")
+	switch {
+	case !slices.Equal(req.Subject.Organization, []string{nodeGroup}):
+		return errOrganization
+	case len(req.DNSNames) > 0:
+		return errDNS
+	case len(req.EmailAddresses) > 0:
+		return errEmail
+	case len(req.IPAddresses) > 0:
+		return errIP
+	case len(req.URIs) > 0:
+		return errURI
+	case !strings.HasPrefix(req.Subject.CommonName, "system:node:"):
+		return errCommonName
 	}
-	return errors.Join(nodeSubject(req), hasUsages(r, certificatesv1.UsageClientAuth))
+	return nodeUsages(r, certificatesv1.UsageClientAuth)
 }
 
 // nodeServing holds a request to what a node agent's serving certificate may say.
 func nodeServing(r *certificatesv1.CertificateSigningRequest, req *x509.CertificateRequest) error {
 	switch {
-	case len(req.EmailAddresses)+len(req.URIs) > 0:
-		return errors.New("only DNS names and addresses are allowed")
+	case !slices.Equal(req.Subject.Organization, []string{nodeGroup}):
+		return errOrganization
 	case len(req.DNSNames)+len(req.IPAddresses) == 0:
-		return errors.New("a DNS name or an address is needed")
-	case req.Subject.CommonName != r.Spec.Username:
-		return errors.New("only the node itself may ask for its serving certificate")
+		return errNoNames
+	case len(req.EmailAddresses) > 0:
+		return errEmail
+	case len(req.URIs) > 0:
+		return errURI
 	}
-	return errors.Join(nodeSubject(req), hasUsages(r, certificatesv1.UsageServerAuth))
+	if err := nodeUsages(r, certificatesv1.UsageServerAuth); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(req.Subject.CommonName, "system:node:") {
+		return errCommonName
+	}
+	return nil
 }
 
 func namesOnly(req *x509.CertificateRequest, node *corev1.Node) bool {
@@ -235,7 +284,8 @@ func namesOnly(req *x509.CertificateRequest, node *corev1.Node) bool {
 		own[a.Address] = true
 	}
 	for _, d := range req.DNSNames {
-		if !own[d] {
+		// A node says itself what it is called: not like the API.
+		if !own[d] || d == "localhost" || d == "kubernetes" || strings.HasPrefix(d, "kubernetes.default") {
 			return false
 		}
 	}
@@ -257,7 +307,7 @@ func (c *certificateController) sign(ctx context.Context, cl client.Client, r *c
 		case certificatesv1.KubeletServingSignerName:
 			leaf.Server, err = true, nodeServing(r, req)
 		case certificatesv1.KubeAPIServerClientSignerName:
-			leaf.Client, err = true, hasUsages(r, certificatesv1.UsageClientAuth)
+			leaf.Client, err = true, clientUsages(r)
 		default:
 			return nil // another signer's
 		}
@@ -267,15 +317,25 @@ func (c *certificateController) sign(ctx context.Context, cl client.Client, r *c
 		now := metav1.NewTime(c.now())
 		out.Status.Conditions = append(out.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{
 			Type: certificatesv1.CertificateFailed, Status: corev1.ConditionTrue, Reason: "SignerValidationFailure", Message: err.Error(),
-			LastUpdateTime: now, LastTransitionTime: now,
+			LastUpdateTime: now,
 		})
 		_, err := cl.Update(ctx, c.requests.Definition(), out, "status")
 		return err
 	}
-	leaf.CommonName, leaf.Organizations = req.Subject.CommonName, req.Subject.Organization
-	leaf.DNSNames, leaf.Addresses = req.DNSNames, req.IPAddresses
+	leaf.CommonName, leaf.Subject = req.Subject.CommonName, req.Subject
+	leaf.DNSNames, leaf.Addresses, leaf.Emails, leaf.URIs = req.DNSNames, req.IPAddresses, req.EmailAddresses, req.URIs
+	var use x509.KeyUsage
+	for _, u := range r.Spec.Usages {
+		switch u {
+		case certificatesv1.UsageDigitalSignature:
+			use |= x509.KeyUsageDigitalSignature
+		case certificatesv1.UsageKeyEncipherment:
+			use |= x509.KeyUsageKeyEncipherment
+		}
+	}
+	leaf.KeyUsage = &use
 	if r.Spec.ExpirationSeconds != nil {
-		leaf.Lifetime = time.Duration(*r.Spec.ExpirationSeconds) * time.Second
+		leaf.Lifetime = max(time.Duration(*r.Spec.ExpirationSeconds)*time.Second, shortestLife)
 	}
 	certPEM, err := c.ca.Sign(leaf, req.PublicKey, c.now())
 	if err != nil {

@@ -2,17 +2,12 @@ package certificates
 
 import (
 	"context"
-	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"sagong/kinds/check"
 	"sagong/kinds/fill"
-	"sagong/kinds/signer"
 	"sagong/object"
 )
 
@@ -49,38 +44,9 @@ func PodCertificateRequest() *object.Definition {
 		PrepareCreate: func(_ context.Context, r *certificatesv1.PodCertificateRequest) {
 			r.Status = certificatesv1.PodCertificateRequestStatus{}
 		},
-		Validate:       validatePodRequest,
-		ValidateUpdate: validatePodRequestUpdate,
+		Validate:             validatePodRequest,
+		ValidateUpdate:       validatePodRequestUpdate,
+		PrepareStatusUpdate:  preparePodRequestStatus,
+		ValidateStatusUpdate: validatePodRequestStatus,
 	}.Definition()
-}
-
-func validatePodRequest(r *certificatesv1.PodCertificateRequest) field.ErrorList {
-	errs := signer.Validate(specPath.Child("signerName"), r.Spec.SignerName)
-	errs = append(errs, signer.UserAnnotations(specPath.Child("unverifiedUserAnnotations"), r.Spec.UnverifiedUserAnnotations)...)
-	for _, f := range []struct{ name, value, uid string }{
-		{"pod", r.Spec.PodName, string(r.Spec.PodUID)}, {"serviceAccount", r.Spec.ServiceAccountName, string(r.Spec.ServiceAccountUID)},
-		{"node", string(r.Spec.NodeName), string(r.Spec.NodeUID)},
-	} {
-		errs = append(errs, check.Rule(specPath.Child(f.name+"Name"), f.value, utilvalidation.IsDNS1123Subdomain)...)
-		p := specPath.Child(f.name + "UID")
-		if f.uid == "" {
-			errs = append(errs, field.Invalid(p, "", "must not be empty"))
-		}
-		if len(f.uid) > 128 {
-			errs = append(errs, field.TooLong(p, "", 128))
-		}
-	}
-	if n := r.Spec.MaxExpirationSeconds; n == nil {
-		errs = append(errs, field.Required(specPath.Child("maxExpirationSeconds"), "must be set"))
-	} else if most := signer.MaxExpirationSeconds(r.Spec.SignerName); *n < signer.MinExpirationSeconds || *n > most {
-		errs = append(errs, field.Invalid(specPath.Child("maxExpirationSeconds"), *n, fmt.Sprintf("must be in the range [%d, %d]", signer.MinExpirationSeconds, most)))
-	}
-	if len(r.Spec.StubPKCS10Request) == 0 {
-		errs = append(errs, field.Required(specPath.Child("stubPKCS10Request"), ""))
-	}
-	return errs
-}
-
-func validatePodRequestUpdate(r, old *certificatesv1.PodCertificateRequest) field.ErrorList {
-	return check.Immutable(specPath, r.Spec, old.Spec)
 }

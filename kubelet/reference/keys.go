@@ -24,6 +24,9 @@ func Of(p *corev1.Pod) []Key {
 				if s.Secret != nil {
 					add(true, s.Secret.Name)
 				}
+				if s.ClusterTrustBundle != nil {
+					keys = append(keys, Key{Bundles: true})
+				}
 			}
 		}
 	}

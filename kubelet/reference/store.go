@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -18,9 +19,10 @@ import (
 	"sagong/object"
 )
 
-// Key names a referenced object.
+// Key names a referenced object, or all ClusterTrustBundles.
 type Key struct {
 	Secret          bool
+	Bundles         bool
 	Namespace, Name string
 }
 
@@ -44,6 +46,7 @@ type entry struct {
 
 	// value, when known, is current as far as the watch has got.
 	value   object.Object
+	bundles map[string]*certificatesv1.ClusterTrustBundle // by name, for Bundles
 	missing bool
 	known   bool
 }
@@ -189,39 +192,44 @@ func (s *Store) follow(ctx context.Context, e *entry, seen object.Object) {
 	}
 	d := s.definition(e.key)
 	selector := fields.OneTermEqualSelector("metadata.name", e.key.Name).String()
+	s.retry(ctx, e, func(working func()) error {
+		list, err := s.c.List(ctx, d, e.key.Namespace, client.ListOptions{FieldSelector: selector})
+		if err != nil {
+			return err
+		}
+		var now object.Object
+		if len(list.Items) > 0 {
+			now = list.Items[0]
+		}
+		last = s.set(e, now, last)
+		w, err := s.c.Watch(ctx, d, e.key.Namespace, client.WatchOptions{FieldSelector: selector, From: list.Revision})
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		working()
+		for {
+			events, err := w.Next(ctx)
+			if err != nil {
+				return err
+			}
+			for _, ev := range events {
+				switch ev.Type {
+				case client.Added, client.Modified:
+					last = s.set(e, ev.Object, last)
+				case client.Deleted:
+					last = s.set(e, nil, last)
+				}
+			}
+		}
+	})
+}
+
+// retry calls f again until ctx ends, after a while unless f said that it worked.
+func (s *Store) retry(ctx context.Context, e *entry, f func(working func()) error) {
 	backoff := time.Duration(0)
 	for ctx.Err() == nil {
-		err := func() error {
-			list, err := s.c.List(ctx, d, e.key.Namespace, client.ListOptions{FieldSelector: selector})
-			if err != nil {
-				return err
-			}
-			var now object.Object
-			if len(list.Items) > 0 {
-				now = list.Items[0]
-			}
-			last = s.set(e, now, last)
-			w, err := s.c.Watch(ctx, d, e.key.Namespace, client.WatchOptions{FieldSelector: selector, From: list.Revision})
-			if err != nil {
-				return err
-			}
-			defer w.Close()
-			backoff = 0
-			for {
-				events, err := w.Next(ctx)
-				if err != nil {
-					return err
-				}
-				for _, ev := range events {
-					switch ev.Type {
-					case client.Added, client.Modified:
-						last = s.set(e, ev.Object, last)
-					case client.Deleted:
-						last = s.set(e, nil, last)
-					}
-				}
-			}
-		}()
+		err := f(func() { backoff = 0 })
 		if ctx.Err() != nil || apierrors.IsGone(err) || apierrors.IsResourceExpired(err) {
 			continue
 		}

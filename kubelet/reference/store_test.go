@@ -111,7 +111,7 @@ func TestOf(t *testing.T) {
 	for _, k := range Of(p) {
 		got[k] = true
 	}
-	for _, k := range []Key{{true, "ns", "pull"}, {true, "ns", "from"}, {false, "ns", "env"}, {true, "ns", "vol"}, {false, "ns", "proj"}} {
+	for _, k := range []Key{{Secret: true, Namespace: "ns", Name: "pull"}, {Secret: true, Namespace: "ns", Name: "from"}, {Secret: false, Namespace: "ns", Name: "env"}, {Secret: true, Namespace: "ns", Name: "vol"}, {Secret: false, Namespace: "ns", Name: "proj"}} {
 		if !got[k] {
 			t.Errorf("%+v is not found", k)
 		}

@@ -38,7 +38,7 @@ func (c projected) Mount(ctx context.Context, r *Request) (string, error) {
 		case src.ServiceAccountToken != nil:
 			err = c.token(ctx, files, r.memoryDir("kubernetes.io~projected"), r.Pod, src.ServiceAccountToken, mode)
 		case src.ClusterTrustBundle != nil:
-			err = fmt.Errorf("%w: projected clusterTrustBundle", ErrUnsupported)
+			err = c.bundle(ctx, files, r.Pod, src.ClusterTrustBundle, mode)
 		case src.PodCertificate != nil:
 			err = fmt.Errorf("%w: projected podCertificate", ErrUnsupported)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -24,6 +25,11 @@ import (
 type Objects interface {
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+}
+
+// Bundles reads the authorities that volumes show.
+type Bundles interface {
+	TrustBundles(ctx context.Context) ([]*certificatesv1.ClusterTrustBundle, error)
 }
 
 // Tokens issues tokens of service accounts.
@@ -93,6 +99,8 @@ type Manager struct {
 	Disk LocalDisk
 	// Images gives the content of images; set it before the first pod.
 	Images Images
+	// Bundles are those of the cluster; set it before the first pod.
+	Bundles Bundles
 
 	cfg     Config
 	objects Objects

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -122,6 +123,13 @@ type Leaf struct {
 	Client        bool
 	// Lifetime shortens LeafLifetime; zero or more than that means LeafLifetime.
 	Lifetime time.Duration
+	// Subject, when it says anything, is there instead of CommonName and
+	// Organizations.
+	Subject pkix.Name
+	Emails  []string
+	URIs    []*url.URL
+	// KeyUsage is what the key is for; nil for signatures and encipherment.
+	KeyUsage *x509.KeyUsage
 }
 
 // Sign makes a certificate for a public key.
@@ -135,7 +143,14 @@ func (a *Authority) Sign(l Leaf, public crypto.PublicKey, now time.Time) (certPE
 		Subject:      pkix.Name{CommonName: l.CommonName, Organization: l.Organizations},
 		DNSNames:     l.DNSNames, IPAddresses: l.Addresses,
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(LeafLifetime),
+		EmailAddresses: l.Emails, URIs: l.URIs,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, BasicConstraintsValid: true,
+	}
+	if len(l.Subject.Names) > 0 {
+		t.Subject = l.Subject
+	}
+	if l.KeyUsage != nil {
+		t.KeyUsage = *l.KeyUsage
 	}
 	if l.Lifetime > 0 && l.Lifetime < LeafLifetime {
 		t.NotAfter = now.Add(l.Lifetime)
