@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -211,8 +212,11 @@ func hasNull(v any) bool {
 // patch, which it reads from a map and not from JSON: other texts. Where that
 // finds nothing, it is what reading JSON found.
 func MapFaults(v *Version, data []byte, strict bool, faults []error, fault error) ([]error, error) {
-	if err := boundQuantities(v.New(), data, JSON, decodeLeniently); err != nil {
-		return nil, err
+	if unescaped, long := longNumbers(data, JSON); len(long) > 0 {
+		if err := boundQuantitiesAt(v.New(), unescaped, long, decodeLeniently); errors.Is(err, resource.ErrSuffix) {
+			return nil, err
+		}
+		data = withoutLong(unescaped, long) // what else is wrong with it
 	}
 	var fields map[string]any
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &fields); err != nil {

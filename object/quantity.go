@@ -24,6 +24,8 @@ const (
 //
 // Only reading tells a quantity from a text that looks like one. So where there
 // are such numbers, the body is read with a letter in each: a text does not mind.
+// A body that cannot be read with harmless numbers either has another fault, which
+// is the error.
 func boundQuantities(into runtime.Object, data []byte, f Format, decode func(runtime.Object, []byte) error) error {
 	data, long := longNumbers(data, f)
 	return boundQuantitiesAt(into, data, long, decode)
@@ -31,22 +33,46 @@ func boundQuantities(into runtime.Object, data []byte, f Format, decode func(run
 
 // boundQuantitiesAt is boundQuantities where the places of such numbers are known.
 func boundQuantitiesAt(into runtime.Object, data []byte, long []int, decode func(runtime.Object, []byte) error) error {
-	if len(long) == 0 {
-		return nil
-	}
 	t := reflect.TypeOf(into).Elem()
-	if !hasQuantity(t, nil) {
+	if len(long) == 0 || !hasQuantity(t, nil) {
 		return nil
 	}
+	read := func(data []byte) error { return decode(reflect.New(t).Interface().(runtime.Object), data) }
+	lettered := bytes.Clone(data)
+	for _, at := range long {
+		lettered[at] = 'x'
+	}
+	err := read(lettered)
+	if err == nil || errors.Is(err, resource.ErrFormatWrong) || errors.Is(err, resource.ErrNumeric) {
+		return err
+	}
+	if err := read(withoutLong(data, long)); err != nil {
+		return err
+	}
+	return resource.ErrSuffix
+}
+
+// withoutLong is a body with harmless numbers of the same length at the places
+// that longNumbers found: exponents of naught, and such for many digits.
+func withoutLong(data []byte, long []int) []byte {
 	data = bytes.Clone(data)
 	for _, at := range long {
-		data[at] = 'x'
+		from, to := at, at
+		for from > 0 && isDigit(data[from-1]) {
+			from--
+		}
+		for to < len(data) && isDigit(data[to]) {
+			to++
+		}
+		number := data[from:to]
+		for i := range number {
+			number[i] = '0'
+		}
+		if len(number) > maxQuantityDigits {
+			number[0], number[1] = '1', 'e'
+		}
 	}
-	err := decode(reflect.New(t).Interface().(runtime.Object), data)
-	if err != nil && !errors.Is(err, resource.ErrFormatWrong) && !errors.Is(err, resource.ErrNumeric) {
-		err = resource.ErrSuffix
-	}
-	return err
+	return data
 }
 
 // longNumbers finds what may be a quantity's number or exponent with too many

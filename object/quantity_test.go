@@ -73,6 +73,24 @@ func TestQuantitiesAreBounded(t *testing.T) {
 	}
 }
 
+// A text with what may be a long exponent is no reason to be told of quantities,
+// whatever else is wrong with the body.
+func TestOtherFaultsBesideLongNumbers(t *testing.T) {
+	all := kinds.All()
+	deployments := object.NewCodec(all[slices.IndexFunc(all, func(d *object.Definition) bool { return d.Kind == "Deployment" })]).Storage()
+	body := []byte(`{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"a","annotations":{"build":"12e456789"}},"spec":{"replicas":"a"}}`)
+	if object.LongNumbers(body) == 0 {
+		t.Fatal("nothing looks like a long number")
+	}
+	_, err := object.DecodeInto(deployments.New(), body, object.JSON, false)
+	if err == nil || strings.Contains(err.Error(), "quantit") {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := object.MapFaults(deployments, body, false, nil, err); err == nil || err.Error() != "unrecognized type: int32" {
+		t.Errorf("patched: %v", err)
+	}
+}
+
 func field(number int, value string) string {
 	return string(object.AppendBytesField[string](nil, number, value))
 }
