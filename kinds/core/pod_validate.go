@@ -47,6 +47,9 @@ func validatePodCreate(p *corev1.Pod) field.ErrorList {
 
 // fixedAnnotations refuses changes of annotations that say how a pod began.
 func fixedAnnotations(p, old *corev1.Pod) (errs field.ErrorList) {
+	if maps.Equal(p.Annotations, old.Annotations) {
+		return podspec.ValidateAnnotations(p.Annotations, &p.Spec, annotationsPath)
+	}
 	what := func(key string) string {
 		switch {
 		case strings.HasPrefix(key, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix):

@@ -14,61 +14,73 @@ import (
 	"sagong/kinds/podspec"
 )
 
+// The paths that every report of a status is checked at, made once.
+var (
+	statusPath                      = field.NewPath("status")
+	conditionsPath                  = statusPath.Child("conditions")
+	qosClassPath                    = statusPath.Child("qosClass")
+	containerStatusesPath           = statusPath.Child("containerStatuses")
+	initContainerStatusesPath       = statusPath.Child("initContainerStatuses")
+	ephemeralContainerStatusesPath  = statusPath.Child("ephemeralContainerStatuses")
+	resourceClaimStatusesPath       = statusPath.Child("resourceClaimStatuses")
+	extendedResourceClaimStatusPath = statusPath.Child("extendedResourceClaimStatus")
+	podIPsPath                      = statusPath.Child("podIPs")
+	hostIPsPath                     = statusPath.Child("hostIPs")
+)
+
 func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
-	path := field.NewPath("status")
 	errs := annotationsFixed(p, old)
 	for i, c := range p.Status.Conditions {
-		at := path.Child("conditions").Index(i)
 		if c.ObservedGeneration < 0 {
-			errs = append(errs, field.Invalid(at.Child("observedGeneration"), c.ObservedGeneration, "must be a non-negative integer"))
+			errs = append(errs, field.Invalid(conditionsPath.Index(i).Child("observedGeneration"), c.ObservedGeneration, "must be a non-negative integer"))
 		}
 		switch c.Type {
-		case corev1.PodScheduled, corev1.PodReady, corev1.PodInitialized:
+		case corev1.PodScheduled, corev1.PodReady, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers:
 		default:
-			errs = append(errs, check.Rule(at.Child("Type"), string(c.Type), check.IsQualifiedName)...)
+			errs = append(errs, check.Rule(conditionsPath.Index(i).Child("Type"), string(c.Type), check.IsQualifiedName)...)
 		}
 	}
 	if p.Spec.NodeName != old.Spec.NodeName {
-		errs = append(errs, field.Forbidden(path.Child("nodeName"), "may not be changed directly"))
+		errs = append(errs, field.Forbidden(statusPath.Child("nodeName"), "may not be changed directly"))
 	}
 	if name := p.Status.NominatedNodeName; name != "" && name != old.Status.NominatedNodeName {
-		errs = append(errs, check.Name(path.Child("nominatedNodeName"), name, validation.NameIsDNSSubdomain)...)
+		errs = append(errs, check.Name(statusPath.Child("nominatedNodeName"), name, validation.NameIsDNSSubdomain)...)
 		if old.Spec.NodeName != "" {
-			errs = append(errs, field.Forbidden(path.Child("nominatedNodeName"), "may not be set on pods that are already bound to a node"))
+			errs = append(errs, field.Forbidden(statusPath.Child("nominatedNodeName"), "may not be set on pods that are already bound to a node"))
 		}
 	}
 	if n := p.Status.ObservedGeneration; n < 0 {
-		errs = append(errs, field.Invalid(path.Child("observedGeneration"), n, "must be a non-negative integer"))
+		errs = append(errs, field.Invalid(statusPath.Child("observedGeneration"), n, "must be a non-negative integer"))
 	}
-	errs = append(errs, check.Immutable(path.Child("qosClass"), p.Status.QOSClass, old.Status.QOSClass)...)
+	errs = append(errs, check.Immutable(qosClassPath, p.Status.QOSClass, old.Status.QOSClass)...)
 	if !restartsAll(&old.Spec) {
-		errs = append(errs, stayTerminated(p.Status.ContainerStatuses, old.Status.ContainerStatuses, old.Spec.Containers, &old.Spec, path.Child("containerStatuses"))...)
-		errs = append(errs, stayTerminated(p.Status.InitContainerStatuses, old.Status.InitContainerStatuses, old.Spec.InitContainers, &old.Spec, path.Child("initContainerStatuses"))...)
+		errs = append(errs, stayTerminated(p.Status.ContainerStatuses, old.Status.ContainerStatuses, old.Spec.Containers, &old.Spec, containerStatusesPath)...)
+		errs = append(errs, stayTerminated(p.Status.InitContainerStatuses, old.Status.InitContainerStatuses, old.Spec.InitContainers, &old.Spec, initContainerStatusesPath)...)
 	}
-	errs = append(errs, stayTerminated(p.Status.EphemeralContainerStatuses, old.Status.EphemeralContainerStatuses, nil, &old.Spec, path.Child("ephemeralContainerStatuses"))...)
-	errs = append(errs, validateClaimStatuses(p, path.Child("resourceClaimStatuses"))...)
-	errs = append(errs, validateExtendedClaim(p, path.Child("extendedResourceClaimStatus"))...)
-	errs = append(errs, validatePodIPs(&p.Status, &old.Status, path.Child("podIPs"))...)
-	errs = append(errs, validateHostIPs(&p.Status, &old.Status, path.Child("hostIPs"))...)
-	lists := []struct {
-		name     string
+	errs = append(errs, stayTerminated(p.Status.EphemeralContainerStatuses, old.Status.EphemeralContainerStatuses, nil, &old.Spec, ephemeralContainerStatusesPath)...)
+	errs = append(errs, validateClaimStatuses(p, resourceClaimStatusesPath)...)
+	errs = append(errs, validateExtendedClaim(p, extendedResourceClaimStatusPath)...)
+	errs = append(errs, validatePodIPs(&p.Status, &old.Status, podIPsPath)...)
+	errs = append(errs, validateHostIPs(&p.Status, &old.Status, hostIPsPath)...)
+	lists := [...]struct {
+		path     *field.Path
 		statuses []corev1.ContainerStatus
 	}{
-		{"containerStatuses", p.Status.ContainerStatuses}, {"initContainerStatuses", p.Status.InitContainerStatuses},
-		{"ephemeralContainerStatuses", p.Status.EphemeralContainerStatuses},
+		{containerStatusesPath, p.Status.ContainerStatuses}, {initContainerStatusesPath, p.Status.InitContainerStatuses},
+		{ephemeralContainerStatusesPath, p.Status.EphemeralContainerStatuses},
 	}
 	for _, l := range lists {
-		errs = append(errs, validateUsers(l.statuses, p.Spec.OS, path.Child(l.name))...)
+		errs = append(errs, validateUsers(l.statuses, p.Spec.OS, l.path)...)
 	}
-	errs = append(errs, validateHealth(p.Status.ContainerStatuses, p.Spec.Containers, p.Status.ExtendedResourceClaimStatus, path.Child("containerStatuses"))...)
-	errs = append(errs, validateHealth(p.Status.InitContainerStatuses, p.Spec.InitContainers, p.Status.ExtendedResourceClaimStatus, path.Child("initContainerStatuses"))...)
+	errs = append(errs, validateHealth(p.Status.ContainerStatuses, p.Spec.Containers, p.Status.ExtendedResourceClaimStatus, containerStatusesPath)...)
+	errs = append(errs, validateHealth(p.Status.InitContainerStatuses, p.Spec.InitContainers, p.Status.ExtendedResourceClaimStatus, initContainerStatusesPath)...)
 	for i, c := range p.Status.EphemeralContainerStatuses {
 		if len(c.AllocatedResourcesStatus) > 0 {
-			errs = append(errs, field.Forbidden(path.Child("ephemeralContainerStatuses").Index(i).Child("allocatedResourcesStatus"), "must not be specified in container status"))
+			errs = append(errs, field.Forbidden(ephemeralContainerStatusesPath.Index(i).Child("allocatedResourcesStatus"), "must not be specified in container status"))
 		}
 	}
 	for _, l := range lists {
-		errs = append(errs, validateMountedImages(l.statuses, path.Child(l.name))...)
+		errs = append(errs, validateMountedImages(l.statuses, l.path)...)
 	}
 	return errs
 }
@@ -76,6 +88,9 @@ func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
 // validatePodIPs checks the addresses of a pod: those which are new must be in
 // the one form that all agree on.
 func validatePodIPs(s, old *corev1.PodStatus, path *field.Path) (errs field.ErrorList) {
+	if slices.Equal(s.PodIPs, old.PodIPs) {
+		return nil
+	}
 	was, is := make([]string, len(old.PodIPs)), make([]string, len(s.PodIPs))
 	for i := range was {
 		was[i] = old.PodIPs[i].IP
@@ -93,6 +108,9 @@ func validateHostIPs(s, old *corev1.PodStatus, path *field.Path) (errs field.Err
 	}
 	if s.HostIP != s.HostIPs[0].IP {
 		errs = append(errs, field.Invalid(path.Index(0).Child("ip"), s.HostIPs[0].IP, "must be equal to `hostIP`"))
+	}
+	if slices.Equal(s.HostIPs, old.HostIPs) {
+		return errs
 	}
 	was, is := make([]string, len(old.HostIPs)), make([]string, len(s.HostIPs))
 	for i := range was {

@@ -3,7 +3,6 @@ package podspec
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,16 +36,11 @@ func ValidateAnnotations(all map[string]string, s *corev1.PodSpec, path *field.P
 	if v, ok := all[corev1.SeccompPodAnnotationKey]; ok {
 		errs = append(errs, seccompAnnotation(v, path.Child(corev1.SeccompPodAnnotationKey))...)
 	}
-	for _, k := range slices.Sorted(maps.Keys(all)) {
-		if strings.HasPrefix(k, corev1.SeccompContainerAnnotationKeyPrefix) {
-			errs = append(errs, seccompAnnotation(all[k], path.Child(k))...)
-		}
+	for _, k := range keysWith(all, corev1.SeccompContainerAnnotationKeyPrefix) {
+		errs = append(errs, seccompAnnotation(all[k], path.Child(k))...)
 	}
-	for _, k := range slices.Sorted(maps.Keys(all)) {
-		name, ok := strings.CutPrefix(k, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix)
-		if !ok {
-			continue
-		}
+	for _, k := range keysWith(all, corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix) {
+		name := k[len(corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix):]
 		if !hasContainer(s, name) {
 			errs = append(errs, field.Invalid(path.Key(k), name, "container not found"))
 		}
@@ -58,6 +52,17 @@ func ValidateAnnotations(all map[string]string, s *corev1.PodSpec, path *field.P
 		}
 	}
 	return errs
+}
+
+// keysWith are the keys that begin with prefix, in order.
+func keysWith(all map[string]string, prefix string) (keys []string) {
+	for k := range all {
+		if strings.HasPrefix(k, prefix) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // deletionCost says whether a text is a number in its one form: no plus sign, no
