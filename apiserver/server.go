@@ -241,7 +241,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.active.begin()
 	defer s.active.end()
 	q := &request{s: s, w: &response{ResponseWriter: w}, r: r, start: time.Now(), info: split(r.Method, r.URL)}
-	if !q.longRunning() && !q.renewsNode() {
+	if !q.longRunning() && !q.renewsNode() { // those wait, and would hold the stack meanwhile
 		growStack(0)
 	}
 	q.id = r.Header.Get("Audit-ID")
