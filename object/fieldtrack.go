@@ -164,22 +164,20 @@ func (m *FieldManagers) track(c *Codec, v *Version, subresource string, old, obj
 			continue
 		}
 		if left != set && !left.Equals(set) {
-			raw, err := left.ToJSON()
-			if err != nil {
+			if e.FieldsV1, err = m.sets.fields(left); err != nil {
 				return false
 			}
-			e.FieldsV1 = m.sets.put(raw, left).fields
 		}
 		out = append(out, e)
 	}
 	if !found && !mine.Empty() {
-		raw, err := mine.ToJSON()
+		fields, err := m.sets.fields(mine)
 		if err != nil {
 			return false
 		}
 		out = append(out, metav1.ManagedFieldsEntry{
 			Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: apiVersion,
-			Time: &stamp, FieldsType: "FieldsV1", FieldsV1: m.sets.put(raw, mine).fields, Subresource: subresource,
+			Time: &stamp, FieldsType: "FieldsV1", FieldsV1: fields, Subresource: subresource,
 		})
 	}
 	if shape != nil && len(out) == 1 {
@@ -290,9 +288,13 @@ type sets struct {
 type fieldSet struct {
 	set    *fieldpath.Set
 	fields *metav1.FieldsV1
+	key    string // the bytes of fields, which gives copies of them
 }
 
-var shapeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+var (
+	shapeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+	fieldBuffers = sync.Pool{New: func() any { return &bytes.Buffer{} }}
+)
 
 const knownSets = 1024
 
@@ -311,16 +313,28 @@ func (s *sets) put(raw []byte, set *fieldpath.Set) *fieldSet {
 	if s.known == nil {
 		s.known = map[string]*fieldSet{}
 	}
-	f := &fieldSet{set: set, fields: metav1.NewFieldsV1(string(raw))}
+	f := &fieldSet{set: set, fields: &metav1.FieldsV1{}, key: string(raw)}
+	f.fields.SetRawBytes(raw)
 	if len(s.order) < knownSets {
 		s.order = append(s.order, f)
 	} else {
-		delete(s.known, s.order[s.next].fields.GetRawString())
+		delete(s.known, s.order[s.next].key)
 		s.order[s.next] = f
 		s.next = (s.next + 1) % knownSets
 	}
-	s.known[f.fields.GetRawString()] = f
+	s.known[f.key] = f
 	return f
+}
+
+// fields encodes a set.
+func (s *sets) fields(set *fieldpath.Set) (*metav1.FieldsV1, error) {
+	buf := fieldBuffers.Get().(*bytes.Buffer)
+	defer fieldBuffers.Put(buf)
+	buf.Reset()
+	if err := set.ToJSONStream(buf); err != nil {
+		return nil, err
+	}
+	return s.put(buf.Bytes(), set).fields, nil
 }
 
 func (m *FieldManagers) decodeSet(f *metav1.FieldsV1) (*fieldpath.Set, error) {

@@ -45,6 +45,10 @@ type Result struct {
 	// After has the key handled again after that time, if no change did so
 	// before. Each handling replaces what the one before asked for. Zero: not.
 	After time.Duration
+	// Rest has changes within that time handled together at its end: for keys
+	// whose handling takes in many objects that change one after another. A
+	// handling that fails is retried without.
+	Rest time.Duration
 }
 
 // Output names what a controller alone writes: a field of a kind ("status"), or

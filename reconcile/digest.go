@@ -72,9 +72,10 @@ func (ds Digests[T, D]) By(name, value string) []Digested[T, D] {
 
 // Claim is the function Claim, which looks only at objects that it changes.
 func (ds Digests[T, D]) Claim(ctx context.Context, c client.Client, owner object.Object, matches func(*D) bool) ([]Digested[T, D], error) {
-	var owned []Digested[T, D]
+	all := ds.By(ownerIndex, string(owner.GetUID()))
+	owned := all[:0]
 	x := claiming{c: c, d: ds.v.Definition(), owner: owner}
-	for _, o := range ds.By(ownerIndex, string(owner.GetUID())) {
+	for _, o := range all {
 		if matches(o.Digest) {
 			owned = append(owned, o)
 		} else {

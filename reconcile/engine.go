@@ -124,7 +124,7 @@ func (e *Engine) handle(ctx context.Context, c Controller, q *queue, k object.Ke
 	tc := &tracked{Client: e.c}
 	result, err := reconcileSafely(ctx, c, tc, k)
 	e.metrics.Worked(q.name, time.Since(start))
-	o := outcome{notes: tc.take(), after: result.After, failed: err != nil, conflict: apierrors.IsConflict(err)}
+	o := outcome{notes: tc.take(), after: result.After, rest: result.Rest, failed: err != nil, conflict: apierrors.IsConflict(err)}
 	retry := q.done(k, o)
 	switch {
 	case err == nil || ctx.Err() != nil:

@@ -50,6 +50,7 @@ type entry struct {
 	until    time.Time // when waiting is given up
 	alarm    alarm     // delayed add
 	release  alarm     // end of parking
+	rest     *alarm    // set while the key rests
 }
 
 func newQueue(name string, t *timers, m Metrics, limit int, spawn func()) *queue {
@@ -86,7 +87,7 @@ func (q *queue) add(k object.Key) {
 
 // offer makes a dirty entry ready when nothing stands against it.
 func (q *queue) offer(e *entry) {
-	if !e.dirty || e.ready || e.running || len(e.waiting) > 0 || q.closed {
+	if !e.dirty || e.ready || e.running || e.rest != nil || len(e.waiting) > 0 || q.closed {
 		return
 	}
 	e.ready, e.added = true, time.Now()
@@ -123,6 +124,7 @@ func (q *queue) next() (object.Key, bool) {
 type outcome struct {
 	notes    []note
 	after    time.Duration
+	rest     time.Duration
 	failed   bool
 	conflict bool
 }
@@ -150,6 +152,10 @@ func (q *queue) done(k object.Key, o outcome) (retry time.Duration) {
 		if o.after > 0 {
 			q.timers.set(&e.alarm, o.after)
 		}
+		if o.rest > 0 {
+			e.rest = &alarm{index: -1, fire: func() { q.rested(e) }}
+			q.timers.set(e.rest, o.rest)
+		}
 	default:
 		q.metrics.Retried(q.name)
 		e.failures++
@@ -163,6 +169,15 @@ func (q *queue) done(k object.Key, o outcome) (retry time.Duration) {
 	q.offer(e)
 	q.drop(e)
 	return retry
+}
+
+// rested ends a key's rest.
+func (q *queue) rested(e *entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.rest = nil
+	q.offer(e)
+	q.drop(e)
 }
 
 func delay(failures int) time.Duration {
@@ -209,7 +224,7 @@ func (q *queue) free(k object.Key, e *entry) {
 }
 
 func (q *queue) drop(e *entry) {
-	if !e.ready && !e.running && !e.dirty && e.failures == 0 && len(e.waiting) == 0 && !q.timers.armed(&e.alarm) {
+	if !e.ready && !e.running && !e.dirty && e.failures == 0 && e.rest == nil && len(e.waiting) == 0 && !q.timers.armed(&e.alarm) {
 		delete(q.entries, e.key)
 	}
 }
@@ -222,6 +237,9 @@ func (q *queue) close() {
 	for _, e := range q.entries {
 		q.timers.clear(&e.alarm)
 		q.timers.clear(&e.release)
+		if e.rest != nil {
+			q.timers.clear(e.rest)
+		}
 	}
 }
 
