@@ -131,6 +131,8 @@ type Hooks struct {
 	// DefaultPropagation is used when DeleteOptions name no policy and the
 	// object has no orphan or foreground finalizer; empty means background.
 	DefaultPropagation metav1.DeletionPropagation
+	// DeleteWarning is for who deletes without a policy; empty for none.
+	DeleteWarning string
 }
 
 // ServedVersion is another version of a kind that clients may ask for.
@@ -245,6 +247,7 @@ type Kind[T Object] struct {
 	BeforeDelete              func(T, *metav1.DeleteOptions) bool
 	BeginDelete               func(T)
 	DefaultPropagation        metav1.DeletionPropagation
+	DeleteWarning             string
 }
 
 // TypedColumn is a Column for objects of type T.
@@ -265,7 +268,7 @@ func (k Kind[T]) Definition() *Definition {
 		Subresources: k.Subresources, FieldLabels: k.FieldLabels,
 		Hooks: Hooks{
 			NameRule: k.NameRule, AllowCreateOnUpdate: k.AllowCreateOnUpdate,
-			RefuseUnconditionalUpdate: k.RefuseUnconditionalUpdate, DefaultPropagation: k.DefaultPropagation,
+			RefuseUnconditionalUpdate: k.RefuseUnconditionalUpdate, DefaultPropagation: k.DefaultPropagation, DeleteWarning: k.DeleteWarning,
 		},
 	}
 	if k.FieldNames != nil {

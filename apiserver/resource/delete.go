@@ -20,8 +20,16 @@ import (
 // Delete removes an object, or sets about it: finalizers and a grace period
 // make it stay, marked as being deleted. gone says which.
 func (e *Engine) Delete(ctx context.Context, c Caller, t Target, o *metav1.DeleteOptions) (it Item, gone bool, err error) {
+	warnDelete(c, t, o)
 	r := e.run(ctx, e.delete(c, t, o, nil))
 	return r.item, r.gone, r.err
+}
+
+// warnDelete warns who leaves what becomes of dependents to a kind's default.
+func warnDelete(c Caller, t Target, o *metav1.DeleteOptions) {
+	if t.DeleteWarning != "" && o.PropagationPolicy == nil && o.OrphanDependents == nil {
+		c.warn(t.DeleteWarning)
+	}
 }
 
 // delete is one deletion; asked are the options of the deletion of a collection
@@ -231,6 +239,7 @@ const deleteBatch = 512
 // DeleteCollection deletes all that a list selects and returns them.
 func (e *Engine) DeleteCollection(ctx context.Context, c Caller, t Target, o *metav1.DeleteOptions, list ListOptions) (List, error) {
 	c = c.together()
+	warnDelete(c, t, o)
 	l, err := e.List(ctx, t, list)
 	if err != nil {
 		return List{}, err

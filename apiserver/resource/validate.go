@@ -31,7 +31,7 @@ func (e *Engine) validateNew(t Target, obj object.Object) error {
 	if t.Validate != nil {
 		errs = append(errs, t.Validate(obj)...)
 	}
-	return invalid(t, obj, dedup(errs))
+	return invalid(t, obj, errs)
 }
 
 // validateUpdate checks a changed object; rule is the kind's own, for the main
@@ -40,10 +40,11 @@ func (e *Engine) validateUpdate(t Target, obj, old object.Object, rule func(obj,
 	errs := validation.ValidateObjectMetaAccessor(obj, t.Namespaced, nameAccepted, metadataPath)
 	errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(obj, old, metadataPath)...)
 	errs = append(errs, kubeFinalizers(t, obj)...)
+	errs = dedup(errs)
 	if rule != nil {
 		errs = append(errs, rule(obj, old)...)
 	}
-	return invalid(t, obj, dedup(errs))
+	return invalid(t, obj, errs)
 }
 
 // kubeFinalizers refuses finalizers that are in no domain and not Kubernetes' own.
@@ -81,7 +82,8 @@ func invalid(t Target, obj object.Object, errs field.ErrorList) error {
 	return apierrors.NewInvalid(gk, name, showInternal(errs))
 }
 
-// dedup drops errors given twice: kinds may check metadata as well.
+// dedup drops errors given twice: what is checked of new metadata is checked of
+// changed metadata too.
 func dedup(errs field.ErrorList) field.ErrorList {
 	if len(errs) < 2 {
 		return errs

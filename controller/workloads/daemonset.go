@@ -204,6 +204,9 @@ func (c *daemonSetController) carryOut(ctx context.Context, w client.Client, ds 
 			p.Labels = map[string]string{}
 		}
 		p.Labels[revisionHashLabel] = hash
+		if n := ds.Annotations[appsv1.DeprecatedTemplateGeneration]; n != "" {
+			p.Labels[templateGenerationLabel] = n
+		}
 		aimAt(&p.Spec, node)
 		addDaemonTolerations(&p.Spec)
 		writes = append(writes, client.Write{Op: client.OpCreate, Definition: def, Object: p})

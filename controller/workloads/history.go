@@ -24,6 +24,10 @@ import (
 
 const revisionHashLabel = appsv1.ControllerRevisionHashLabelKey
 
+// templateGenerationLabel marks the pods of a DaemonSet with the number of the
+// template they are made of, from before there were revisions.
+const templateGenerationLabel = "pod-template-generation"
+
 // history keeps the templates that a DaemonSet or StatefulSet has had, as
 // ControllerRevisions that kubectl rollout history and undo read.
 type history struct {

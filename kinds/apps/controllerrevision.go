@@ -42,7 +42,11 @@ func ControllerRevision() *object.Definition {
 }
 
 func validateControllerRevision(r *appsv1.ControllerRevision) field.ErrorList {
-	return check.Nonnegative(field.NewPath("revision"), r.Revision)
+	var errs field.ErrorList
+	if len(r.Data.Raw) == 0 && r.Data.Object == nil {
+		errs = append(errs, field.Required(field.NewPath("data"), "data is mandatory"))
+	}
+	return append(errs, check.Nonnegative(field.NewPath("revision"), r.Revision)...)
 }
 
 func validateControllerRevisionUpdate(r, old *appsv1.ControllerRevision) field.ErrorList {

@@ -2,9 +2,12 @@ package apps
 
 import (
 	"context"
+	"maps"
+	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -38,12 +41,50 @@ func DaemonSet() *object.Definition {
 			object.StringColumn("Selector", spec["selector"], func(d *appsv1.DaemonSet) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
 		},
 		Default:              defaultDaemonSet,
-		PrepareCreate:        func(_ context.Context, d *appsv1.DaemonSet) { d.Status = appsv1.DaemonSetStatus{} },
+		PrepareCreate:        prepareDaemonSetCreate,
+		PrepareUpdate:        prepareDaemonSetUpdate,
+		PrepareStatusUpdate:  func(_ context.Context, d, old *appsv1.DaemonSet) { setTemplateGeneration(d, templateGeneration(old)) },
 		Validate:             validateDaemonSet,
 		ValidateUpdate:       validateDaemonSetUpdate,
 		ValidateStatusUpdate: validateDaemonSetStatus,
 		Warnings:             daemonSetWarnings,
 	}.Definition()
+}
+
+func prepareDaemonSetCreate(_ context.Context, d *appsv1.DaemonSet) {
+	d.Status = appsv1.DaemonSetStatus{}
+	setTemplateGeneration(d, max(1, templateGeneration(d)))
+}
+
+func prepareDaemonSetUpdate(_ context.Context, d, old *appsv1.DaemonSet) {
+	n := templateGeneration(old)
+	if !equality.Semantic.DeepEqual(d.Spec.Template, old.Spec.Template) {
+		n++
+	}
+	setTemplateGeneration(d, n)
+}
+
+// templateGeneration is the number of a set's template, which groups of old had as a
+// field and this one has as an annotation; 0 if there is none.
+func templateGeneration(d *appsv1.DaemonSet) int64 {
+	n, err := strconv.ParseInt(d.Annotations[appsv1.DeprecatedTemplateGeneration], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// setTemplateGeneration sets the annotation in a copy of what there is, which may be
+// shared.
+func setTemplateGeneration(d *appsv1.DaemonSet, n int64) {
+	text := strconv.FormatInt(n, 10)
+	if d.Annotations[appsv1.DeprecatedTemplateGeneration] == text {
+		return
+	}
+	all := make(map[string]string, len(d.Annotations)+1)
+	maps.Copy(all, d.Annotations)
+	all[appsv1.DeprecatedTemplateGeneration] = text
+	d.Annotations = all
 }
 
 func defaultDaemonSet(d *appsv1.DaemonSet) {

@@ -11,14 +11,17 @@ func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
 	s := &d.Spec
 	errs := validateSelected(s.Selector, &s.Template, "daemonset")
 	errs = append(errs, check.Nonnegative(specPath.Child("minReadySeconds"), s.MinReadySeconds)...)
-	errs = append(errs, check.NonnegativePtr(specPath.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
-	p := specPath.Child("updateStrategy")
-	switch s.UpdateStrategy.Type {
+	errs = append(errs, validateDaemonSetStrategy(&s.UpdateStrategy, specPath.Child("updateStrategy"))...)
+	return append(errs, check.NonnegativePtr(specPath.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
+}
+
+func validateDaemonSetStrategy(s *appsv1.DaemonSetUpdateStrategy, path *field.Path) (errs field.ErrorList) {
+	switch s.Type {
 	case appsv1.OnDeleteDaemonSetStrategyType:
 	case appsv1.RollingUpdateDaemonSetStrategyType:
-		r, p := s.UpdateStrategy.RollingUpdate, p.Child("rollingUpdate")
+		r, p := s.RollingUpdate, path.Child("rollingUpdate")
 		if r == nil {
-			return append(errs, field.Required(p, ""))
+			return field.ErrorList{field.Required(p, "")}
 		}
 		unavailable, surge := orZero(r.MaxUnavailable), orZero(r.MaxSurge)
 		errs = append(errs, check.PositiveIntOrPercent(p.Child("maxUnavailable"), unavailable)...)
@@ -33,14 +36,16 @@ func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {
 			errs = append(errs, field.Required(p.Child("maxUnavailable"), "cannot be 0 when maxSurge is 0"))
 		}
 	default:
-		errs = append(errs, field.NotSupported(p, s.UpdateStrategy, // upstream shows the whole
+		errs = append(errs, field.NotSupported(path, *s, // upstream shows the whole
 			[]appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType}))
 	}
 	return errs
 }
 
+// validateDaemonSetUpdate finds what is wrong twice, as upstream does: once of any
+// set, once of a changed one.
 func validateDaemonSetUpdate(d, old *appsv1.DaemonSet) field.ErrorList {
-	errs := validateDaemonSet(d)
+	errs := append(validateDaemonSet(d), validateDaemonSet(d)...)
 	return append(errs, check.Immutable(specPath.Child("selector"), d.Spec.Selector, old.Spec.Selector)...)
 }
 
@@ -57,12 +62,13 @@ func validateDaemonSetStatus(d, old *appsv1.DaemonSet) (errs field.ErrorList) {
 	} {
 		errs = append(errs, check.Nonnegative(statusPath.Child(f.name), f.n)...)
 	}
+	errs = append(errs, check.NonnegativePtr(statusPath.Child("collisionCount"), s.CollisionCount)...)
 	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount)...)
 }
 
 func daemonSetWarnings(d, old *appsv1.DaemonSet) []string {
 	if old == nil {
-		return templateWarnings(&d.ObjectMeta, nil, &d.Spec.Template, nil)
+		return templateWarnings(d.Name, &d.Spec.Template)
 	}
-	return templateWarnings(&d.ObjectMeta, &old.ObjectMeta, &d.Spec.Template, &old.Spec.Template)
+	return changedWarnings(d.Spec, old.Spec, &d.Spec.Template)
 }

@@ -71,6 +71,8 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
 	errs = append(errs, check.Nonnegative(statusPath.Child("readyReplicas"), s.ReadyReplicas)...)
 	errs = append(errs, check.Nonnegative(statusPath.Child("availableReplicas"), s.AvailableReplicas)...)
 	errs = append(errs, check.Nonnegative(statusPath.Child("unavailableReplicas"), s.UnavailableReplicas)...)
+	errs = append(errs, check.NonnegativePtr(statusPath.Child("terminatingReplicas"), s.TerminatingReplicas)...)
+	errs = append(errs, check.NonnegativePtr(statusPath.Child("collisionCount"), s.CollisionCount)...)
 	const most = "cannot be greater than status.replicas"
 	if s.UpdatedReplicas > s.Replicas {
 		errs = append(errs, field.Invalid(statusPath.Child("updatedReplicas"), s.UpdatedReplicas, most))
@@ -87,23 +89,21 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
 	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount)...)
 }
 
-// collisions checks the count that makes names unique, which only grows.
+// collisions checks that the count that makes names unique only grows.
 func collisions(now, was *int32) field.ErrorList {
-	p := statusPath.Child("collisionCount")
-	errs := check.NonnegativePtr(p, now)
 	n := int32(0)
 	if now != nil {
 		n = *now
 	}
-	if was != nil && (now == nil || n < *was) {
-		errs = append(errs, field.Invalid(p, n, "cannot be decremented"))
+	if was == nil || now != nil && n >= *was {
+		return nil
 	}
-	return errs
+	return field.ErrorList{field.Invalid(statusPath.Child("collisionCount"), n, "cannot be decremented")}
 }
 
 func deploymentWarnings(d, old *appsv1.Deployment) []string {
 	if old == nil {
-		return templateWarnings(&d.ObjectMeta, nil, &d.Spec.Template, nil)
+		return templateWarnings(d.Name, &d.Spec.Template)
 	}
-	return templateWarnings(&d.ObjectMeta, &old.ObjectMeta, &d.Spec.Template, &old.Spec.Template)
+	return changedWarnings(d.Spec, old.Spec, &d.Spec.Template)
 }

@@ -14,8 +14,10 @@ func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {
 	return append(errs, validateSelected(r.Spec.Selector, &r.Spec.Template, "deployment")...)
 }
 
+// validateReplicaSetUpdate finds what is wrong twice, as upstream does: once of any
+// set, once of a changed one.
 func validateReplicaSetUpdate(r, old *appsv1.ReplicaSet) field.ErrorList {
-	errs := validateReplicaSet(r)
+	errs := append(validateReplicaSet(r), validateReplicaSet(r)...)
 	return append(errs, check.Immutable(specPath.Child("selector"), r.Spec.Selector, old.Spec.Selector)...)
 }
 
@@ -26,6 +28,7 @@ func validateReplicaSetStatus(r, _ *appsv1.ReplicaSet) field.ErrorList {
 	errs = append(errs, check.Nonnegative(statusPath.Child("readyReplicas"), s.ReadyReplicas)...)
 	errs = append(errs, check.Nonnegative(statusPath.Child("availableReplicas"), s.AvailableReplicas)...)
 	errs = append(errs, check.Nonnegative(statusPath.Child("observedGeneration"), s.ObservedGeneration)...)
+	errs = append(errs, check.NonnegativePtr(statusPath.Child("terminatingReplicas"), s.TerminatingReplicas)...)
 	for _, f := range []struct {
 		name string
 		n    int32
@@ -42,7 +45,7 @@ func validateReplicaSetStatus(r, _ *appsv1.ReplicaSet) field.ErrorList {
 
 func replicaSetWarnings(r, old *appsv1.ReplicaSet) []string {
 	if old == nil {
-		return templateWarnings(&r.ObjectMeta, nil, &r.Spec.Template, nil)
+		return templateWarnings(r.Name, &r.Spec.Template)
 	}
-	return templateWarnings(&r.ObjectMeta, &old.ObjectMeta, &r.Spec.Template, &old.Spec.Template)
+	return changedWarnings(r.Spec, old.Spec, &r.Spec.Template)
 }

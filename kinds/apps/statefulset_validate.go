@@ -7,14 +7,19 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
 	"sagong/kinds/podspec"
 )
 
-func validateStatefulSet(set *appsv1.StatefulSet) (errs field.ErrorList) {
+func validateStatefulSet(set *appsv1.StatefulSet) field.ErrorList {
+	return validateStatefulSetSpec(set, true)
+}
+
+// validateStatefulSetSpec checks a specification; what can never change is looked at
+// only when the set is created.
+func validateStatefulSetSpec(set *appsv1.StatefulSet, created bool) (errs field.ErrorList) {
 	s := &set.Spec
 	switch policy := specPath.Child("podManagementPolicy"); s.PodManagementPolicy {
 	case "":
@@ -54,7 +59,12 @@ func validateStatefulSet(set *appsv1.StatefulSet) (errs field.ErrorList) {
 			name string
 			v    appsv1.PersistentVolumeClaimRetentionPolicyType
 		}{{"whenDeleted", r.WhenDeleted}, {"whenScaled", r.WhenScaled}} {
-			errs = append(errs, check.OneOf(p.Child(f.name), f.v, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType)...)
+			errs = append(errs, check.Listed(p.Child(f.name), f.v, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType)...)
+		}
+	}
+	for i := range s.VolumeClaimTemplates {
+		if created {
+			errs = append(errs, podspec.ValidateClaim(&s.VolumeClaimTemplates[i].Spec, specPath.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
 		}
 	}
 	errs = append(errs, check.NonnegativePtr(specPath.Child("replicas"), s.Replicas)...)
@@ -62,19 +72,14 @@ func validateStatefulSet(set *appsv1.StatefulSet) (errs field.ErrorList) {
 	if s.Ordinals != nil {
 		errs = append(errs, check.Nonnegative(specPath.Child("ordinals.start"), s.Ordinals.Start)...)
 	}
-	if s.ServiceName != "" {
-		errs = append(errs, check.Rule(specPath.Child("serviceName"), s.ServiceName, utilvalidation.IsDNS1123Subdomain)...)
+	if created && s.ServiceName != "" {
+		errs = append(errs, check.Rule(specPath.Child("serviceName"), s.ServiceName, check.IsDNS1123Label)...)
 	}
-	errs = append(errs, check.NonnegativePtr(specPath.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)...)
-	errs = append(errs, validateSelected(s.Selector, podTemplate(set), "statefulset")...)
-	for i := range s.VolumeClaimTemplates {
-		errs = append(errs, podspec.ValidateClaim(&s.VolumeClaimTemplates[i].Spec, specPath.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
-	}
-	return errs
+	return append(errs, validateSelected(s.Selector, podTemplate(set), "statefulset")...)
 }
 
 func validateStatefulSetUpdate(set, old *appsv1.StatefulSet) field.ErrorList {
-	errs := validateStatefulSet(set)
+	errs := validateStatefulSetSpec(set, false)
 	// Put back what may change; the rest must be as it was.
 	rest := set.Spec.DeepCopy()
 	rest.Replicas = old.Spec.Replicas
@@ -98,6 +103,7 @@ func validateStatefulSetStatus(set, old *appsv1.StatefulSet) field.ErrorList {
 	errs = append(errs, check.Nonnegative(statusPath.Child("updatedReplicas"), s.UpdatedReplicas)...)
 	errs = append(errs, check.Nonnegative(statusPath.Child("availableReplicas"), s.AvailableReplicas)...)
 	errs = append(errs, check.Nonnegative(statusPath.Child("observedGeneration"), s.ObservedGeneration)...)
+	errs = append(errs, check.NonnegativePtr(statusPath.Child("collisionCount"), s.CollisionCount)...)
 	for _, f := range []struct {
 		name string
 		n    int32
@@ -113,10 +119,23 @@ func validateStatefulSetStatus(set, old *appsv1.StatefulSet) field.ErrorList {
 }
 
 func statefulSetWarnings(s, old *appsv1.StatefulSet) []string {
+	var out []string
 	if old == nil {
-		return templateWarnings(&s.ObjectMeta, nil, &s.Spec.Template, nil)
+		out = templateWarnings(s.Name, &s.Spec.Template)
+	} else {
+		out = changedWarnings(s.Spec, old.Spec, &s.Spec.Template)
 	}
-	return templateWarnings(&s.ObjectMeta, &old.ObjectMeta, &s.Spec.Template, &old.Spec.Template)
+	for i := range s.Spec.VolumeClaimTemplates {
+		p := specPath.Child("volumeClaimTemplates").Index(i)
+		if old != nil {
+			p = p.Child("Spec") // so upstream writes it
+		}
+		out = append(out, podspec.ClaimWarnings(&s.Spec.VolumeClaimTemplates[i].Spec, p)...)
+	}
+	if n := s.Spec.RevisionHistoryLimit; n != nil && *n < 0 {
+		out = append(out, "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
+	}
+	return out
 }
 
 // podTemplate is the template with the volumes its claims become, so that

@@ -36,15 +36,20 @@ func validateSelected(selector *metav1.LabelSelector, t *corev1.PodTemplateSpec,
 			errs = append(errs, field.Invalid(path.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
 		}
 	case kind == "statefulset":
-		return append(errs, field.Invalid(p, selector, ""))
+		return append(append(errs, field.Invalid(p, selector, "")), validateForever(&t.Spec, path, kind)...)
 	case kind != "daemonset":
 		return append(errs, field.Invalid(p, selector, "invalid label selector"))
 	}
 	errs = append(errs, podspec.ValidateTemplate(t, path)...)
-	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-		errs = append(errs, field.NotSupported(path.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
+	return append(errs, validateForever(&t.Spec, path, kind)...)
+}
+
+// validateForever checks that pods are restarted for ever.
+func validateForever(s *corev1.PodSpec, path *field.Path, kind string) (errs field.ErrorList) {
+	if s.RestartPolicy != corev1.RestartPolicyAlways {
+		errs = append(errs, field.NotSupported(path.Child("spec", "restartPolicy"), s.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
-	if t.Spec.ActiveDeadlineSeconds != nil {
+	if s.ActiveDeadlineSeconds != nil {
 		errs = append(errs, field.Forbidden(path.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+title(kind)+" is not Supported"))
 	}
 	return errs
@@ -60,14 +65,15 @@ func title(kind string) string {
 	return "ReplicaSet" // upstream checks deployments by the same function
 }
 
-// templateWarnings warns of the template, when it is new, and of the name.
-func templateWarnings(meta, old *metav1.ObjectMeta, t, was *corev1.PodTemplateSpec) []string {
-	var out []string
-	if old == nil {
-		out = podspec.NameWarnings(meta.Name, "Pod names and hostnames")
+// templateWarnings warns of a new workload's name and template.
+func templateWarnings(name string, t *corev1.PodTemplateSpec) []string {
+	return append(podspec.NameWarnings(name, "Pod names and hostnames"), podspec.TemplateWarnings(t, specPath.Child("template"))...)
+}
+
+// changedWarnings warns of the template of a workload whose specification changed.
+func changedWarnings(spec, old any, t *corev1.PodTemplateSpec) []string {
+	if equality.Semantic.DeepEqual(spec, old) {
+		return nil
 	}
-	if was != nil && equality.Semantic.DeepEqual(t, was) {
-		return out
-	}
-	return append(out, podspec.TemplateWarnings(t, specPath.Child("template"))...)
+	return podspec.TemplateWarnings(t, specPath.Child("template"))
 }

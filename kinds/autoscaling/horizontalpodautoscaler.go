@@ -10,7 +10,6 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/object"
 )
@@ -58,7 +57,7 @@ func HorizontalPodAutoscaler() *object.Definition {
 			h.Status = autoscalingv2.HorizontalPodAutoscalerStatus{}
 		},
 		Validate:             validateAutoscaler,
-		ValidateUpdate:       func(h, _ *autoscalingv2.HorizontalPodAutoscaler) field.ErrorList { return validateAutoscaler(h) },
+		ValidateUpdate:       validateAutoscalerSpec,
 		ValidateStatusUpdate: validateAutoscalerStatus,
 	}.Definition()
 }

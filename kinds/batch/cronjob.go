@@ -60,7 +60,7 @@ func CronJob() *object.Definition {
 		Default:        defaultCronJob,
 		PrepareCreate:  func(_ context.Context, c *batchv1.CronJob) { c.Status = batchv1.CronJobStatus{} },
 		Validate:       validateCronJobCreate,
-		ValidateUpdate: validateCronJob,
+		ValidateUpdate: validateCronJobUpdate,
 		Warnings:       cronJobWarnings,
 	}.Definition()
 }

@@ -55,6 +55,7 @@ func Job() *object.Definition {
 			object.StringColumn("Selector", spec["selector"], func(j *batchv1.Job) string { return metav1.FormatLabelSelector(j.Spec.Selector) }).Wide(),
 		},
 		DefaultPropagation:   metav1.DeletePropagationOrphan,
+		DeleteWarning:        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
 		Default:              defaultJob,
 		PrepareCreate:        prepareJobCreate,
 		Validate:             validateJob,

@@ -20,47 +20,92 @@ import (
 // The bounds of indexed jobs: beyond them their status would grow too large.
 const (
 	maxIndexedParallelism = 100_000
+	maxFailedIndexes      = 100_000
+	manyCompletions       = 100_000 // above which the following hold
+	maxParallelismOfMany  = 10_000
+	maxFailedOfMany       = 10_000
+	maxSucceededIndexes   = 64 << 10
 	maxManagedBy          = 63
 )
 
 var specPath = field.NewPath("spec")
 
 func validateJob(j *batchv1.Job) field.ErrorList {
-	errs := validateSelector(j)
-	errs = append(errs, validateJobSpec(&j.Spec, specPath)...)
-	return append(errs, validateTemplate(&j.Spec, specPath)...)
+	return append(validateNewJob(j, true), validateUnservedSpec(&j.Spec, specPath)...)
 }
 
-// validateSelector demands the selector prepareJobCreate makes, and that it
-// selects the job's own pods.
-func validateSelector(j *batchv1.Job) (errs field.ErrorList) {
-	if j.Spec.Selector == nil {
-		return field.ErrorList{field.Required(specPath.Child("selector"), "")}
-	}
-	errs = metav1validation.ValidateLabelSelector(j.Spec.Selector, metav1validation.LabelSelectorValidationOptions{}, specPath.Child("selector"))
-	l := j.Spec.Template.Labels
-	s, err := metav1.LabelSelectorAsSelector(j.Spec.Selector)
-	if err == nil && !s.Matches(labels.Set(l)) {
-		errs = append(errs, field.Invalid(specPath.Child("template", "metadata", "labels"), l, "`selector` does not match template `labels`"))
-	}
-	if j.Spec.ManualSelector != nil && *j.Spec.ManualSelector || err != nil {
-		return errs
-	}
-	if j.UID == "" {
-		return append(errs, field.Required(field.NewPath("metadata", "uid"), ""))
-	}
-	p := specPath.Child("template", "metadata", "labels")
-	want := func(key, value string) {
-		if have, ok := l[key]; !ok {
-			errs = append(errs, field.Required(p.Key(key), fmt.Sprintf("must be '%s'", value)))
-		} else if have != value {
-			errs = append(errs, field.Invalid(p.Key(key), l, fmt.Sprintf("must be '%s'", value)))
+// validateNewJob checks all of a job but what upstream declares beside its type,
+// which comes last.
+func validateNewJob(j *batchv1.Job, prefixed bool) field.ErrorList {
+	errs := validateGeneratedSelector(j, prefixed)
+	errs = append(errs, validateSelectingSpec(&j.Spec)...)
+	if indexed(&j.Spec) && j.Spec.Completions != nil && *j.Spec.Completions > 0 {
+		// The name of the last pod must be one, and a host's.
+		host := fmt.Sprintf("%s-%d", j.Name, *j.Spec.Completions-1)
+		if len(check.IsDNS1123Label(host)) > 0 {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), j.Name, "will not able to create pod with invalid DNS label: "+host))
 		}
 	}
-	want(batchv1.ControllerUidLabel, string(j.UID))
-	want(batchv1.JobNameLabel, j.Name)
-	if !s.Matches(labels.Set{batchv1.ControllerUidLabel: string(j.UID)}) && !s.Matches(labels.Set{legacyControllerUIDLabel: string(j.UID)}) {
+	return errs
+}
+
+func indexed(s *batchv1.JobSpec) bool {
+	return s.CompletionMode != nil && *s.CompletionMode == batchv1.IndexedCompletion
+}
+
+// validateUnservedSpec refuses what only the gate WorkloadWithJob, which is off,
+// allows.
+func validateUnservedSpec(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
+	if s.Scheduling != nil {
+		return field.ErrorList{field.Forbidden(path.Child("scheduling"), "")}
+	}
+	return nil
+}
+
+// validateGeneratedSelector demands the selector and the labels that
+// prepareJobCreate makes; prefixed says whether those with the group's prefix must
+// be among the labels, as jobs of old had none.
+func validateGeneratedSelector(j *batchv1.Job, prefixed bool) (errs field.ErrorList) {
+	if j.Spec.ManualSelector != nil && *j.Spec.ManualSelector || j.Spec.Selector == nil {
+		return nil
+	}
+	if j.UID == "" {
+		errs = append(errs, field.Required(field.NewPath("metadata", "uid"), ""))
+	}
+	p, have := specPath.Child("template", "metadata", "labels"), j.Spec.Template.Labels
+	expected := labels.Set{}
+	want := func(key, value string) {
+		expected[key] = value
+		if actual, ok := have[key]; !ok {
+			errs = append(errs, field.Required(p.Key(key), fmt.Sprintf("must be '%s'", value)))
+		} else if actual != value {
+			errs = append(errs, field.Invalid(p.Key(key), have, fmt.Sprintf("must be '%s'", value)))
+		}
+	}
+	want(legacyControllerUIDLabel, string(j.UID))
+	want(legacyJobNameLabel, j.Name)
+	if prefixed {
+		want(batchv1.ControllerUidLabel, string(j.UID))
+		want(batchv1.JobNameLabel, j.Name)
+	}
+	if s, err := metav1.LabelSelectorAsSelector(j.Spec.Selector); err == nil && !s.Matches(expected) {
 		errs = append(errs, field.Invalid(specPath.Child("selector"), j.Spec.Selector, "`selector` not auto-generated"))
+	}
+	return errs
+}
+
+// validateSelectingSpec checks the specification of a job, whose selector must
+// select its own pods.
+func validateSelectingSpec(s *batchv1.JobSpec) field.ErrorList {
+	errs := validateJobSpec(s, specPath)
+	if s.Selector == nil {
+		errs = append(errs, field.Required(specPath.Child("selector"), ""))
+	} else {
+		errs = append(errs, metav1validation.ValidateLabelSelector(s.Selector, metav1validation.LabelSelectorValidationOptions{}, specPath.Child("selector"))...)
+	}
+	l := s.Template.Labels
+	if selector, err := metav1.LabelSelectorAsSelector(s.Selector); err == nil && !selector.Matches(labels.Set(l)) {
+		errs = append(errs, field.Invalid(specPath.Child("template", "metadata", "labels"), l, "`selector` does not match template `labels`"))
 	}
 	return errs
 }
@@ -79,43 +124,16 @@ func validateTemplate(s *batchv1.JobSpec, path *field.Path) field.ErrorList {
 	return errs
 }
 
+// validateJobSpec checks what the specifications of jobs and of their templates
+// share.
 func validateJobSpec(s *batchv1.JobSpec, path *field.Path) (errs field.ErrorList) {
-	if s.Scheduling != nil { // WorkloadWithJob, which is off
-		errs = append(errs, field.Forbidden(path.Child("scheduling"), ""))
-	}
-	for _, f := range []struct {
-		name string
-		n    *int32
-	}{
-		{"parallelism", s.Parallelism}, {"completions", s.Completions}, {"backoffLimit", s.BackoffLimit},
-		{"ttlSecondsAfterFinished", s.TTLSecondsAfterFinished}, {"backoffLimitPerIndex", s.BackoffLimitPerIndex}, {"maxFailedIndexes", s.MaxFailedIndexes},
-	} {
-		errs = append(errs, check.NonnegativePtr(path.Child(f.name), f.n)...)
-	}
+	errs = append(errs, check.NonnegativePtr(path.Child("parallelism"), s.Parallelism)...)
+	errs = append(errs, check.NonnegativePtr(path.Child("completions"), s.Completions)...)
 	errs = append(errs, check.NonnegativePtr(path.Child("activeDeadlineSeconds"), s.ActiveDeadlineSeconds)...)
-	indexed := s.CompletionMode != nil && *s.CompletionMode == batchv1.IndexedCompletion
-	if s.CompletionMode != nil {
-		errs = append(errs, check.OneOf(path.Child("completionMode"), *s.CompletionMode, batchv1.NonIndexedCompletion, batchv1.IndexedCompletion)...)
-	}
-	if indexed {
-		if s.Completions == nil {
-			errs = append(errs, field.Required(path.Child("completions"), fmt.Sprintf("when completion mode is %s", batchv1.IndexedCompletion)))
-		}
-		if s.Parallelism != nil && *s.Parallelism > maxIndexedParallelism {
-			errs = append(errs, field.Invalid(path.Child("parallelism"), *s.Parallelism,
-				fmt.Sprintf("must be less than or equal to %d when completion mode is %s", maxIndexedParallelism, batchv1.IndexedCompletion)))
-		}
-		if s.Completions != nil && s.MaxFailedIndexes != nil && *s.MaxFailedIndexes > *s.Completions {
-			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *s.MaxFailedIndexes, "must be less than or equal to completions"))
-		}
-	} else {
-		if s.BackoffLimitPerIndex != nil {
-			errs = append(errs, field.Invalid(path.Child("backoffLimitPerIndex"), *s.BackoffLimitPerIndex, "requires indexed completion mode"))
-		}
-		if s.MaxFailedIndexes != nil {
-			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *s.MaxFailedIndexes, "requires indexed completion mode"))
-		}
-	}
+	errs = append(errs, check.NonnegativePtr(path.Child("backoffLimit"), s.BackoffLimit)...)
+	errs = append(errs, check.NonnegativePtr(path.Child("ttlSecondsAfterFinished"), s.TTLSecondsAfterFinished)...)
+	errs = append(errs, check.NonnegativePtr(path.Child("backoffLimitPerIndex"), s.BackoffLimitPerIndex)...)
+	errs = append(errs, check.NonnegativePtr(path.Child("maxFailedIndexes"), s.MaxFailedIndexes)...)
 	if s.MaxFailedIndexes != nil && s.BackoffLimitPerIndex == nil {
 		errs = append(errs, field.Required(path.Child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"))
 	}
@@ -126,6 +144,30 @@ func validateJobSpec(s *batchv1.JobSpec, path *field.Path) (errs field.ErrorList
 			errs = append(errs, field.TooLong(p, *s.ManagedBy, maxManagedBy))
 		}
 	}
+	if s.CompletionMode != nil {
+		errs = append(errs, check.Listed(path.Child("completionMode"), *s.CompletionMode, batchv1.NonIndexedCompletion, batchv1.IndexedCompletion)...)
+	}
+	if indexed(s) {
+		errs = append(errs, validateIndexed(s, path)...)
+	}
+	if s.CompletionMode == nil || *s.CompletionMode == batchv1.NonIndexedCompletion {
+		if s.BackoffLimitPerIndex != nil {
+			errs = append(errs, field.Invalid(path.Child("backoffLimitPerIndex"), *s.BackoffLimitPerIndex, "requires indexed completion mode"))
+		}
+		if s.MaxFailedIndexes != nil {
+			errs = append(errs, field.Invalid(path.Child("maxFailedIndexes"), *s.MaxFailedIndexes, "requires indexed completion mode"))
+		}
+	}
+	if s.PodFailurePolicy != nil {
+		errs = append(errs, validateFailurePolicy(s, path.Child("podFailurePolicy", "rules"))...)
+	}
+	if s.SuccessPolicy != nil {
+		if !indexed(s) {
+			errs = append(errs, field.Invalid(path.Child("successPolicy"), *s.SuccessPolicy, "requires indexed completion mode"))
+		} else {
+			errs = append(errs, validateSuccessPolicy(s, path.Child("successPolicy", "rules"))...)
+		}
+	}
 	if r := s.PodReplacementPolicy; r != nil {
 		p := path.Child("podReplacementPolicy")
 		if s.PodFailurePolicy != nil {
@@ -134,17 +176,48 @@ func validateJobSpec(s *batchv1.JobSpec, path *field.Path) (errs field.ErrorList
 			errs = append(errs, check.OneOf(p, *r, batchv1.TerminatingOrFailed, batchv1.Failed)...)
 		}
 	}
-	if s.PodFailurePolicy != nil {
-		errs = append(errs, validateFailurePolicy(s, path.Child("podFailurePolicy", "rules"))...)
+	return append(errs, validateTemplate(s, path)...)
+}
+
+func validateIndexed(s *batchv1.JobSpec, path *field.Path) (errs field.ErrorList) {
+	failed, parallelism := path.Child("maxFailedIndexes"), path.Child("parallelism")
+	if s.Completions == nil {
+		errs = append(errs, field.Required(path.Child("completions"), fmt.Sprintf("when completion mode is %s", batchv1.IndexedCompletion)))
 	}
-	if s.SuccessPolicy != nil {
-		if !indexed {
-			errs = append(errs, field.Invalid(path.Child("successPolicy"), *s.SuccessPolicy, "requires indexed completion mode"))
-		} else {
-			errs = append(errs, validateSuccessPolicy(s, path.Child("successPolicy", "rules"))...)
+	if n := s.Parallelism; n != nil && *n > maxIndexedParallelism {
+		errs = append(errs, field.Invalid(parallelism, *n, fmt.Sprintf("must be less than or equal to %d when completion mode is %s", maxIndexedParallelism, batchv1.IndexedCompletion)))
+	}
+	if n := s.MaxFailedIndexes; n != nil {
+		if s.Completions != nil && *n > *s.Completions {
+			errs = append(errs, field.Invalid(failed, *n, "must be less than or equal to completions"))
+		}
+		if *n > maxFailedIndexes {
+			errs = append(errs, field.Invalid(failed, *n, fmt.Sprintf("must be less than or equal to %d", maxFailedIndexes)))
 		}
 	}
+	if s.Completions == nil || *s.Completions <= manyCompletions || s.BackoffLimitPerIndex == nil {
+		return errs
+	}
+	of := fmt.Sprintf("when completions are above %d and used with backoff limit per index", manyCompletions)
+	if s.MaxFailedIndexes == nil {
+		errs = append(errs, field.Required(failed, fmt.Sprintf("must be specified when completions is above %d", manyCompletions)))
+	}
+	if n := s.Parallelism; n != nil && *n > maxParallelismOfMany {
+		errs = append(errs, field.Invalid(parallelism, *n, fmt.Sprintf("must be less than or equal to %d %s", maxParallelismOfMany, of)))
+	}
+	if n := s.MaxFailedIndexes; n != nil && *n > maxFailedOfMany {
+		errs = append(errs, field.Invalid(failed, *n, fmt.Sprintf("must be less than or equal to %d %s", maxFailedOfMany, of)))
+	}
 	return errs
+}
+
+// requiredListed is check.RequiredOneOf where what is missing is told what there
+// is.
+func requiredListed[T ~string](path *field.Path, value T, allowed ...T) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(path, fmt.Sprintf("valid values: %q", allowed))}
+	}
+	return check.Listed(path, value, allowed...)
 }
 
 func validateFailurePolicy(s *batchv1.JobSpec, path *field.Path) (errs field.ErrorList) {
@@ -161,14 +234,14 @@ func validateFailurePolicy(s *batchv1.JobSpec, path *field.Path) (errs field.Err
 	}
 	for i, r := range rules {
 		p := path.Index(i)
-		errs = append(errs, check.RequiredOneOf(p.Child("action"), r.Action,
-			batchv1.PodFailurePolicyActionFailJob, batchv1.PodFailurePolicyActionFailIndex, batchv1.PodFailurePolicyActionIgnore, batchv1.PodFailurePolicyActionCount)...)
+		errs = append(errs, requiredListed(p.Child("action"), r.Action,
+			batchv1.PodFailurePolicyActionCount, batchv1.PodFailurePolicyActionFailIndex, batchv1.PodFailurePolicyActionFailJob, batchv1.PodFailurePolicyActionIgnore)...)
 		if r.Action == batchv1.PodFailurePolicyActionFailIndex && s.BackoffLimitPerIndex == nil {
 			errs = append(errs, field.Invalid(p.Child("action"), r.Action, "requires the backoffLimitPerIndex to be set"))
 		}
 		if e := r.OnExitCodes; e != nil {
 			p := p.Child("onExitCodes")
-			errs = append(errs, check.RequiredOneOf(p.Child("operator"), e.Operator, batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn)...)
+			errs = append(errs, requiredListed(p.Child("operator"), e.Operator, batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn)...)
 			if e.ContainerName != nil && !names[*e.ContainerName] {
 				errs = append(errs, field.Invalid(p.Child("containerName"), *e.ContainerName, "must be one of the container or initContainer names in the pod template"))
 			}
@@ -195,8 +268,8 @@ func validateFailurePolicy(s *batchv1.JobSpec, path *field.Path) (errs field.Err
 		}
 		for j, c := range r.OnPodConditions {
 			p := p.Child("onPodConditions").Index(j)
-			errs = append(errs, check.RequiredName(p.Child("type"), string(c.Type), utilvalidation.IsQualifiedName)...)
-			errs = append(errs, check.RequiredOneOf(p.Child("status"), c.Status, corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionUnknown)...)
+			errs = append(errs, check.Rule(p.Child("type"), string(c.Type), check.IsQualifiedName)...)
+			errs = append(errs, requiredListed(p.Child("status"), c.Status, corev1.ConditionFalse, corev1.ConditionTrue, corev1.ConditionUnknown)...)
 		}
 		switch {
 		case r.OnExitCodes != nil && len(r.OnPodConditions) > 0:
@@ -227,9 +300,13 @@ func validateSuccessPolicy(s *batchv1.JobSpec, path *field.Path) (errs field.Err
 			if s.Completions != nil {
 				completions = *s.Completions
 			}
+			p := p.Child("succeededIndexes")
+			if len(*r.SucceededIndexes) > maxSucceededIndexes {
+				errs = append(errs, field.TooLong(p, *r.SucceededIndexes, maxSucceededIndexes))
+			}
 			n, err := countIndexes(*r.SucceededIndexes, completions)
 			if err != nil {
-				errs = append(errs, field.Invalid(p.Child("succeededIndexes"), *r.SucceededIndexes, "error parsing succeededIndexes: "+err.Error()))
+				errs = append(errs, field.Invalid(p, *r.SucceededIndexes, "error parsing succeededIndexes: "+err.Error()))
 			}
 			total = n
 		}
@@ -247,19 +324,22 @@ func validateSuccessPolicy(s *batchv1.JobSpec, path *field.Path) (errs field.Err
 	return errs
 }
 
+// validateJobUpdate finds what is wrong with the specification twice, as upstream
+// does: once of any job, once of a changed one.
 func validateJobUpdate(j, old *batchv1.Job) field.ErrorList {
-	errs := validateJob(j)
+	_, name := old.Spec.Template.Labels[batchv1.JobNameLabel]
+	_, uid := old.Spec.Template.Labels[batchv1.ControllerUidLabel]
+	errs := validateNewJob(j, name && uid)
+	errs = append(errs, validateSelectingSpec(&j.Spec)...)
 	n, o := &j.Spec, &old.Spec
 	p := specPath.Child("completions")
 	// An indexed job may grow or shrink as long as all indexes run at once.
-	indexed := n.CompletionMode != nil && *n.CompletionMode == batchv1.IndexedCompletion
-	if !equality.Semantic.DeepEqual(n.Completions, o.Completions) {
-		switch {
-		case !indexed:
-			errs = append(errs, check.Immutable(p, n.Completions, o.Completions)...)
-		case n.Parallelism == nil || n.Completions == nil || *n.Parallelism != *n.Completions || o.Parallelism == nil || o.Completions == nil || *o.Parallelism != *o.Completions:
-			errs = append(errs, field.Invalid(p, n.Completions, fmt.Sprintf("can only be modified in tandem with %s", specPath.Child("parallelism"))))
-		}
+	switch {
+	case !indexed(n):
+		errs = append(errs, check.Immutable(p, n.Completions, o.Completions)...)
+	case n.Completions == nil || equality.Semantic.DeepEqual(n.Completions, o.Completions):
+	case n.Parallelism == nil || *n.Completions != *n.Parallelism:
+		errs = append(errs, field.Invalid(p, n.Completions, fmt.Sprintf("can only be modified in tandem with %s", specPath.Child("parallelism"))))
 	}
 	errs = append(errs, check.Immutable(specPath.Child("selector"), n.Selector, o.Selector)...)
 	errs = append(errs, validateJobTemplateUpdate(j, old)...)
@@ -267,89 +347,67 @@ func validateJobUpdate(j, old *batchv1.Job) field.ErrorList {
 	errs = append(errs, check.Immutable(specPath.Child("podFailurePolicy"), n.PodFailurePolicy, o.PodFailurePolicy)...)
 	errs = append(errs, check.Immutable(specPath.Child("backoffLimitPerIndex"), n.BackoffLimitPerIndex, o.BackoffLimitPerIndex)...)
 	errs = append(errs, check.Immutable(specPath.Child("managedBy"), n.ManagedBy, o.ManagedBy)...)
-	return append(errs, check.Immutable(specPath.Child("successPolicy"), n.SuccessPolicy, o.SuccessPolicy)...)
+	errs = append(errs, check.Immutable(specPath.Child("successPolicy"), n.SuccessPolicy, o.SuccessPolicy)...)
+	return append(errs, validateUnservedSpec(n, specPath)...)
 }
 
-// validateJobTemplateUpdate lets the template's directives for scheduling
-// change while a suspended job has not started, nothing else.
+// validateJobTemplateUpdate lets the template's directives for scheduling and the
+// resources of its containers change while a job is suspended and has no pods,
+// nothing else.
 func validateJobTemplateUpdate(j, old *batchv1.Job) field.ErrorList {
+	path, is := specPath.Child("template"), &j.Spec.Template
+	at := old.Status
+	suspended := old.Spec.Suspend != nil && *old.Spec.Suspend && at.Active == 0 && (at.StartTime == nil || jobIs(&at, batchv1.JobSuspended))
+	if !suspended {
+		return check.Immutable(path, is, &old.Spec.Template)
+	}
 	was := old.Spec.Template.DeepCopy()
-	if old.Spec.Suspend != nil && *old.Spec.Suspend && old.Status.StartTime == nil {
-		is := &j.Spec.Template
-		was.Labels, was.Annotations = is.Labels, is.Annotations
-		was.Spec.NodeSelector, was.Spec.Tolerations = is.Spec.NodeSelector, is.Spec.Tolerations
-		was.Spec.SchedulingGates = is.Spec.SchedulingGates
-		switch {
-		case is.Spec.Affinity != nil && was.Spec.Affinity == nil:
-			was.Spec.Affinity = &corev1.Affinity{NodeAffinity: is.Spec.Affinity.NodeAffinity}
-		case is.Spec.Affinity != nil:
-			was.Spec.Affinity.NodeAffinity = is.Spec.Affinity.NodeAffinity
-		case was.Spec.Affinity != nil:
-			was.Spec.Affinity.NodeAffinity = nil
-			if *was.Spec.Affinity == (corev1.Affinity{}) {
-				was.Spec.Affinity = nil
-			}
-		}
-	}
-	return check.Immutable(specPath.Child("template"), j.Spec.Template, *was)
-}
-
-func validateJobStatus(j, old *batchv1.Job) (errs field.ErrorList) {
-	p, s := field.NewPath("status"), &j.Status
-	for _, f := range []struct {
-		name string
-		n    int32
-	}{{"active", s.Active}, {"succeeded", s.Succeeded}, {"failed", s.Failed}} {
-		errs = append(errs, check.Nonnegative(p.Child(f.name), f.n)...)
-	}
-	errs = append(errs, check.NonnegativePtr(p.Child("ready"), s.Ready)...)
-	errs = append(errs, check.NonnegativePtr(p.Child("terminating"), s.Terminating)...)
-	complete, failed := jobIs(s, batchv1.JobComplete), jobIs(s, batchv1.JobFailed)
+	was.Labels, was.Annotations = is.Labels, is.Annotations
+	was.Spec.NodeSelector, was.Spec.Tolerations = is.Spec.NodeSelector, is.Spec.Tolerations
+	was.Spec.SchedulingGates = is.Spec.SchedulingGates
 	switch {
-	case complete && failed:
-		errs = append(errs, field.Invalid(p.Child("conditions"), field.OmitValueType{}, "cannot set Complete=True and Failed=True conditions"))
-	case (complete || failed) && s.Active > 0:
-		errs = append(errs, field.Invalid(p.Child("active"), s.Active, "active>0 is invalid for finished job"))
-	case complete && s.CompletionTime == nil:
-		errs = append(errs, field.Required(p.Child("completionTime"), "completionTime is required for Complete jobs"))
-	case !complete && s.CompletionTime != nil:
-		errs = append(errs, field.Invalid(p.Child("completionTime"), s.CompletionTime, "cannot set completionTime when there is no Complete=True condition"))
-	}
-	if (complete || failed) && s.StartTime == nil {
-		errs = append(errs, field.Required(p.Child("startTime"), "startTime is required for finished job"))
-	}
-	for _, t := range []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed} {
-		if jobIs(&old.Status, t) && !jobIs(s, t) {
-			errs = append(errs, field.Invalid(p.Child("conditions"), field.OmitValueType{}, fmt.Sprintf("cannot disable the terminal %s=True condition", t)))
+	case is.Spec.Affinity != nil && was.Spec.Affinity == nil:
+		was.Spec.Affinity = &corev1.Affinity{NodeAffinity: is.Spec.Affinity.NodeAffinity}
+	case is.Spec.Affinity != nil:
+		was.Spec.Affinity.NodeAffinity = is.Spec.Affinity.NodeAffinity
+	case was.Spec.Affinity != nil:
+		was.Spec.Affinity.NodeAffinity = nil
+		if *was.Spec.Affinity == (corev1.Affinity{}) {
+			was.Spec.Affinity = nil
 		}
 	}
-	return errs
+	keepResources(was.Spec.Containers, is.Spec.Containers)
+	keepResources(was.Spec.InitContainers, is.Spec.InitContainers)
+	return check.Immutable(path.Child("spec"), &is.Spec, &was.Spec)
 }
 
-func jobIs(s *batchv1.JobStatus, t batchv1.JobConditionType) bool {
-	for _, c := range s.Conditions {
-		if c.Type == t {
-			return c.Status == corev1.ConditionTrue
+// keepResources gives containers the resources which those of the same names have
+// now.
+func keepResources(was, is []corev1.Container) {
+	if len(was) != len(is) {
+		return
+	}
+	for i := range was {
+		if was[i].Name == is[i].Name {
+			was[i].Resources = is[i].Resources
 		}
 	}
-	return false
 }
 
 func jobWarnings(j, old *batchv1.Job) []string {
-	var out []string
 	if old == nil {
-		out = podspec.NameWarnings(j.Name, "Pod names and hostnames")
+		return append(podspec.NameWarnings(j.Name, "Pod names and hostnames"), specWarnings(&j.Spec, specPath)...)
 	}
-	out = append(out, specWarnings(&j.Spec, specPath)...)
-	if old != nil && equality.Semantic.DeepEqual(j.Spec.Template, old.Spec.Template) {
-		return out
+	if equality.Semantic.DeepEqual(j.Spec, old.Spec) {
+		return nil
 	}
-	return append(out, podspec.TemplateWarnings(&j.Spec.Template, specPath.Child("template"))...)
+	return specWarnings(&j.Spec, specPath)
 }
 
 func specWarnings(s *batchv1.JobSpec, path *field.Path) []string {
-	if s.Completions != nil && *s.Completions > maxIndexedParallelism && s.Parallelism != nil && *s.Parallelism > 10_000 {
-		return []string{fmt.Sprintf("%s: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail", path)}
+	var out []string
+	if indexed(s) && s.Completions != nil && *s.Completions > manyCompletions && s.Parallelism != nil && *s.Parallelism > maxParallelismOfMany {
+		out = []string{fmt.Sprintf("%s: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail", path)}
 	}
-	return nil
+	return append(out, podspec.TemplateWarnings(&s.Template, path.Child("template"))...)
 }

@@ -120,15 +120,6 @@ func claimResource(path *field.Path, name corev1.ResourceName) field.ErrorList {
 	return errs
 }
 
-func persistentVolumeClaimWarnings(c, _ *corev1.PersistentVolumeClaim) (out []string) {
-	for _, l := range []struct {
-		name string
-		list corev1.ResourceList
-	}{{"requests", c.Spec.Resources.Requests}, {"limits", c.Spec.Resources.Limits}} {
-		if q, ok := l.list[corev1.ResourceStorage]; ok && q.MilliValue()%1000 != 0 {
-			out = append(out, fmt.Sprintf("%s: fractional byte value %q is invalid, must be an integer",
-				specPath.Child("resources", l.name).Key(string(corev1.ResourceStorage)), q.String()))
-		}
-	}
-	return out
+func persistentVolumeClaimWarnings(c, _ *corev1.PersistentVolumeClaim) []string {
+	return podspec.ClaimWarnings(&c.Spec, specPath)
 }

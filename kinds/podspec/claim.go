@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 
@@ -103,4 +104,17 @@ func text(s *string) string {
 		return ""
 	}
 	return *s
+}
+
+// ClaimWarnings returns what a client should know of the claim of a volume that it
+// writes.
+func ClaimWarnings(s *corev1.PersistentVolumeClaimSpec, path *field.Path) (out []string) {
+	warn := func(path *field.Path, list corev1.ResourceList) {
+		if q, ok := list[corev1.ResourceStorage]; ok && q.MilliValue()%1000 != 0 {
+			out = append(out, fmt.Sprintf("%s: fractional byte value %q is invalid, must be an integer", path.Key(string(corev1.ResourceStorage)), q.String()))
+		}
+	}
+	warn(path.Child("resources", "requests"), s.Resources.Requests)
+	warn(path.Child("resources", "limits"), s.Resources.Limits)
+	return out
 }

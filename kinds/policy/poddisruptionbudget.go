@@ -2,8 +2,10 @@ package policy
 
 import (
 	"context"
+	"slices"
 
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -32,6 +34,7 @@ func PodDisruptionBudget() *object.Definition {
 			object.IntColumn("Allowed Disruptions", status["disruptionsAllowed"], func(b *policyv1.PodDisruptionBudget) int64 { return int64(b.Status.DisruptionsAllowed) }),
 			object.AgeColumn[*policyv1.PodDisruptionBudget](),
 		},
+		Default: stripEmptyMatch,
 		PrepareCreate: func(_ context.Context, b *policyv1.PodDisruptionBudget) {
 			b.Status = policyv1.PodDisruptionBudgetStatus{}
 		},
@@ -39,4 +42,25 @@ func PodDisruptionBudget() *object.Definition {
 		ValidateUpdate:       func(b, _ *policyv1.PodDisruptionBudget) field.ErrorList { return validateBudget(b) },
 		ValidateStatusUpdate: validateBudgetStatus,
 	}.Definition()
+}
+
+// emptyMatch is how version v1beta1 wrote a selector of all or of no pods, which
+// otherwise meant the opposite there.
+const emptyMatch = "pdb.kubernetes.io/deprecated-v1beta1-empty-selector-match"
+
+// stripEmptyMatch takes what v1beta1 wrote out of a selector, unless that is all
+// there is and selects no pod.
+func stripEmptyMatch(b *policyv1.PodDisruptionBudget) {
+	s := b.Spec.Selector
+	if s == nil {
+		return
+	}
+	is := func(r metav1.LabelSelectorRequirement) bool { return r.Key == emptyMatch }
+	if !slices.ContainsFunc(s.MatchExpressions, is) {
+		return
+	}
+	if len(s.MatchLabels) == 0 && len(s.MatchExpressions) == 1 && s.MatchExpressions[0].Operator == metav1.LabelSelectorOpExists {
+		return
+	}
+	s.MatchExpressions = slices.DeleteFunc(s.MatchExpressions, is)
 }

@@ -116,10 +116,10 @@ func (n requestNames) refers(name *string, path *field.Path) (errs field.ErrorLi
 }
 
 func validateClaimSpec(s *resourcev1.ResourceClaimSpec, path *field.Path) field.ErrorList {
-	errs := enforced(resourcev1.Validate_ResourceClaimSpec(context.Background(), create, path, s, nil))
+	declared := enforced(resourcev1.Validate_ResourceClaimSpec(context.Background(), create, path, s, nil))
 	d, path := &s.Devices, path.Child("devices")
 	names := namesOf(d)
-	errs = append(errs, each(d.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"), validateRequest)...)
+	errs := each(d.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"), validateRequest)
 	errs = append(errs, each(d.Constraints, resourcev1.DeviceConstraintsMaxSize, path.Child("constraints"), func(c *resourcev1.DeviceConstraint, p *field.Path) field.ErrorList {
 		errs := each(c.Requests, resourcev1.DeviceRequestsMaxSize, p.Child("requests"), names.refers)
 		if c.MatchAttribute == nil && c.DistinctAttribute == nil {
@@ -127,10 +127,11 @@ func validateClaimSpec(s *resourcev1.ResourceClaimSpec, path *field.Path) field.
 		}
 		return errs
 	})...)
-	return append(errs, each(d.Config, resourcev1.DeviceConfigMaxSize, path.Child("config"), func(c *resourcev1.DeviceClaimConfiguration, p *field.Path) field.ErrorList {
+	errs = append(errs, each(d.Config, resourcev1.DeviceConfigMaxSize, path.Child("config"), func(c *resourcev1.DeviceClaimConfiguration, p *field.Path) field.ErrorList {
 		errs := each(c.Requests, resourcev1.DeviceRequestsMaxSize, p.Child("requests"), names.refers)
 		return append(errs, validateConfig(&c.DeviceConfiguration, p, false)...)
 	})...)
+	return append(errs, declared...)
 }
 
 func validateRequest(r *resourcev1.DeviceRequest, p *field.Path) field.ErrorList {
@@ -279,13 +280,13 @@ func validateClassUpdate(c, old *resourcev1.DeviceClass) field.ErrorList {
 // validateClassSpec takes expressions and parameters that have not changed as
 // they are.
 func validateClassSpec(op operation.Operation, s, old *resourcev1.DeviceClassSpec) field.ErrorList {
-	errs := enforced(resourcev1.Validate_DeviceClassSpec(context.Background(), op, specPath, s, old))
 	stored := old != nil && equality.Semantic.DeepEqual(s.Selectors, old.Selectors)
-	errs = append(errs, validateSelectors(s.Selectors, specPath.Child("selectors"), stored)...)
+	errs := validateSelectors(s.Selectors, specPath.Child("selectors"), stored)
 	stored = old != nil && equality.Semantic.DeepEqual(s.Config, old.Config)
-	return append(errs, each(s.Config, resourcev1.DeviceConfigMaxSize, specPath.Child("config"), func(c *resourcev1.DeviceClassConfiguration, p *field.Path) field.ErrorList {
+	errs = append(errs, each(s.Config, resourcev1.DeviceConfigMaxSize, specPath.Child("config"), func(c *resourcev1.DeviceClassConfiguration, p *field.Path) field.ErrorList {
 		return validateConfig(&c.DeviceConfiguration, p, stored)
 	})...)
+	return append(errs, enforced(resourcev1.Validate_DeviceClassSpec(context.Background(), op, specPath, s, old))...)
 }
 
 // lowercase warns of a driver's name that is not written as drivers should be.
@@ -310,7 +311,7 @@ func validateTaintRuleUpdate(r, old *resourcev1.DeviceTaintRule) field.ErrorList
 }
 
 func validateTaintRuleSpec(op operation.Operation, spec, old *resourcev1.DeviceTaintRuleSpec) field.ErrorList {
-	errs := enforced(resourcev1.Validate_DeviceTaintRuleSpec(context.Background(), op, specPath, spec, old))
+	var errs field.ErrorList
 	if s := spec.DeviceSelector; s != nil {
 		p := specPath.Child("deviceSelector")
 		if s.Driver != nil {
@@ -323,11 +324,12 @@ func validateTaintRuleSpec(op operation.Operation, spec, old *resourcev1.DeviceT
 			errs = append(errs, check.Rule(p.Child("device"), *s.Device, utilvalidation.IsDNS1123Label)...)
 		}
 	}
-	return append(errs, validateTaint(&spec.Taint, specPath.Child("taint"))...)
+	errs = append(errs, validateTaint(&spec.Taint, specPath.Child("taint"))...)
+	return append(errs, enforced(resourcev1.Validate_DeviceTaintRuleSpec(context.Background(), op, specPath, spec, old))...)
 }
 
 func validateTaintRuleStatus(r, old *resourcev1.DeviceTaintRule) field.ErrorList {
 	p := field.NewPath("status")
-	errs := enforced(resourcev1.Validate_DeviceTaintRuleStatus(context.Background(), update, p, &r.Status, &old.Status))
-	return append(errs, validateConditions(r.Status.Conditions, resourcev1.DeviceTaintRuleStatusMaxConditions, p.Child("conditions"))...)
+	errs := validateConditions(r.Status.Conditions, resourcev1.DeviceTaintRuleStatusMaxConditions, p.Child("conditions"))
+	return append(errs, enforced(resourcev1.Validate_DeviceTaintRuleStatus(context.Background(), update, p, &r.Status, &old.Status))...)
 }

@@ -27,15 +27,11 @@ func validateSlice(s *resourcev1.ResourceSlice) field.ErrorList {
 }
 
 func validateSliceUpdate(s, old *resourcev1.ResourceSlice) field.ErrorList {
-	errs := check.Immutable(specPath.Child("pool", "name"), s.Spec.Pool.Name, old.Spec.Pool.Name)
-	errs = append(errs, check.Immutable(specPath.Child("driver"), s.Spec.Driver, old.Spec.Driver)...)
-	errs = append(errs, check.Immutable(specPath.Child("nodeName"), s.Spec.NodeName, old.Spec.NodeName)...)
-	return append(errs, validateSliceSpec(update, &s.Spec, &old.Spec)...)
+	return validateSliceSpec(update, &s.Spec, &old.Spec)
 }
 
 func validateSliceSpec(op operation.Operation, s, old *resourcev1.ResourceSliceSpec) field.ErrorList {
-	errs := enforced(resourcev1.Validate_ResourceSliceSpec(context.Background(), op, specPath, s, old))
-	errs = append(errs, podspec.ValidateDriverName(s.Driver, specPath.Child("driver"))...)
+	errs := podspec.ValidateDriverName(s.Driver, specPath.Child("driver"))
 	p := specPath.Child("pool")
 	errs = append(errs, validatePoolName(s.Pool.Name, p.Child("name"))...)
 	if n := s.Pool.ResourceSliceCount; n <= 0 {
@@ -44,12 +40,14 @@ func validateSliceSpec(op operation.Operation, s, old *resourcev1.ResourceSliceS
 	if n := s.Pool.Generation; n < 0 {
 		errs = append(errs, field.Invalid(p.Child("generation"), n, "must be greater than or equal to zero"))
 	}
-	const choice = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
-	set, more := whereabouts(s.NodeName, s.NodeSelector, s.AllNodes, "must be either unset or set to a non-empty string", specPath)
-	errs = append(errs, more...)
-	if s.NodeSelector != nil && len(s.NodeSelector.NodeSelectorTerms) != 1 {
-		errs = append(errs, field.Invalid(specPath.Child("nodeSelector", "nodeSelectorTerms"), s.NodeSelector.NodeSelectorTerms, "must have exactly one node selector term"))
+	if old != nil {
+		errs = append(errs, check.Immutable(p.Child("name"), s.Pool.Name, old.Pool.Name)...)
+		errs = append(errs, check.Immutable(specPath.Child("driver"), s.Driver, old.Driver)...)
+		errs = append(errs, check.Immutable(specPath.Child("nodeName"), s.NodeName, old.NodeName)...)
 	}
+	const choice = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"
+	set, more := whereabouts(s.NodeName, s.NodeSelector, s.AllNodes, "must be either unset or set to a non-empty string", true, specPath)
+	errs = append(errs, more...)
 	perDevice := s.PerDeviceNodeSelection != nil && *s.PerDeviceNodeSelection
 	if perDevice {
 		set = append(set, "`perDeviceNodeSelection`")
@@ -75,16 +73,19 @@ func validateSliceSpec(op operation.Operation, s, old *resourcev1.ResourceSliceS
 	}
 	names := map[string]bool{}
 	errs = append(errs, each(s.Devices, most, p, func(d *resourcev1.Device, p *field.Path) field.ErrorList {
-		errs := validateDevice(d, deviceOf(old, d.Name), perDevice, p)
+		return validateDevice(d, deviceOf(old, d.Name), perDevice, p)
+	})...)
+	errs = append(errs, each(s.Devices, most, p, func(d *resourcev1.Device, p *field.Path) (errs field.ErrorList) {
 		if names[d.Name] {
-			errs = append(errs, field.Duplicate(p, d.Name))
+			errs = field.ErrorList{field.Duplicate(p, d.Name)}
 		}
 		names[d.Name] = true
 		return errs
 	})...)
-	return append(errs, each(s.SharedCounters, resourcev1.ResourceSliceMaxCounterSets, specPath.Child("sharedCounters"), func(c *resourcev1.CounterSet, p *field.Path) field.ErrorList {
+	errs = append(errs, each(s.SharedCounters, resourcev1.ResourceSliceMaxCounterSets, specPath.Child("sharedCounters"), func(c *resourcev1.CounterSet, p *field.Path) field.ErrorList {
 		return fewCounters(c.Counters, resourcev1.ResourceSliceMaxCountersPerCounterSet, p)
 	})...)
+	return append(errs, enforced(resourcev1.Validate_ResourceSliceSpec(context.Background(), op, specPath, s, old))...)
 }
 
 func fewCounters(m map[string]resourcev1.Counter, most int, p *field.Path) field.ErrorList {
@@ -94,8 +95,9 @@ func fewCounters(m map[string]resourcev1.Counter, most int, p *field.Path) field
 	return nil
 }
 
-// whereabouts tells which of the fields that say where devices are is set.
-func whereabouts(node *string, selector *corev1.NodeSelector, all *bool, empty string, p *field.Path) (set []string, errs field.ErrorList) {
+// whereabouts tells which of the fields that say where devices are is set; single
+// wants one term of the selector.
+func whereabouts(node *string, selector *corev1.NodeSelector, all *bool, empty string, single bool, p *field.Path) (set []string, errs field.ErrorList) {
 	switch {
 	case node != nil && *node != "":
 		set = append(set, "`nodeName`")
@@ -106,6 +108,9 @@ func whereabouts(node *string, selector *corev1.NodeSelector, all *bool, empty s
 	if selector != nil {
 		set = append(set, "`nodeSelector`")
 		errs = append(errs, podspec.ValidateNodeSelector(selector, p.Child("nodeSelector"))...)
+		if single && len(selector.NodeSelectorTerms) != 1 {
+			errs = append(errs, field.Invalid(p.Child("nodeSelector", "nodeSelectorTerms"), selector.NodeSelectorTerms, "must have exactly one node selector term"))
+		}
 	}
 	switch {
 	case all != nil && *all:
@@ -162,7 +167,7 @@ func validateDevice(d, old *resourcev1.Device, ownNodes bool, p *field.Path) fie
 	switch {
 	case ownNodes:
 		const choice = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec"
-		set, more := whereabouts(d.NodeName, d.NodeSelector, d.AllNodes, "must not be empty", p)
+		set, more := whereabouts(d.NodeName, d.NodeSelector, d.AllNodes, "must not be empty", false, p)
 		errs = append(errs, more...)
 		switch {
 		case len(set) == 0:

@@ -54,13 +54,12 @@ func dropGivenBack(_ context.Context, c, old *resourcev1.ResourceClaim) {
 
 func validateClaimStatus(c, old *resourcev1.ResourceClaim) field.ErrorList {
 	path, s := field.NewPath("status"), &c.Status
-	errs := enforced(resourcev1.Validate_ResourceClaimStatus(context.Background(), update, path, s, &old.Status))
 	p := path.Child("reservedFor")
-	errs = append(errs, each(s.ReservedFor, resourcev1.ResourceClaimReservedForMaxSize, p, func(r *resourcev1.ResourceClaimConsumerReference, p *field.Path) field.ErrorList {
+	errs := each(s.ReservedFor, resourcev1.ResourceClaimReservedForMaxSize, p, func(r *resourcev1.ResourceClaimConsumerReference, p *field.Path) field.ErrorList {
 		errs := check.Required(p.Child("resource"), r.Resource, "")
 		errs = append(errs, check.Required(p.Child("name"), r.Name, "")...)
 		return append(errs, check.Required(p.Child("uid"), string(r.UID), "")...)
-	})...)
+	})
 	devices := map[allocated]bool{}
 	if s.Allocation != nil {
 		for _, r := range s.Allocation.Devices.Results {
@@ -87,7 +86,7 @@ func validateClaimStatus(c, old *resourcev1.ResourceClaim) field.ErrorList {
 	if s.Allocation != nil && old.Status.Allocation == nil {
 		errs = append(errs, validateAllocation(s.Allocation, namesOf(&c.Spec.Devices), path.Child("allocation"))...)
 	}
-	return errs
+	return append(errs, enforced(resourcev1.Validate_ResourceClaimStatus(context.Background(), update, path, s, &old.Status))...)
 }
 
 func validateAllocation(a *resourcev1.AllocationResult, names requestNames, path *field.Path) field.ErrorList {
@@ -131,11 +130,10 @@ func validateDeviceStatus(d *resourcev1.AllocatedDeviceStatus, devices map[alloc
 }
 
 func validateConditions(list []metav1.Condition, most int, p *field.Path) (errs field.ErrorList) {
-	errs = metav1validation.ValidateConditions(list, p)
 	if len(list) > most {
 		errs = append(errs, field.TooMany(p, len(list), most))
 	}
-	return errs
+	return append(errs, metav1validation.ValidateConditions(list, p)...)
 }
 
 // validateBindingConditions checks the conditions that a device's binding waits
