@@ -211,7 +211,7 @@ func (q *request) serveHandler(t resource.Target, h resource.Handler) error {
 	case q.info.Verb == "create" && h.Create != nil:
 		return q.createOther(t, h.New, schema.GroupVersionKind{})
 	case q.info.Verb == "get" && h.Get != nil:
-		a, err := negotiate(q.r, true, false, false)
+		a, err := q.shapedOther(t)
 		if err != nil {
 			return err
 		}
@@ -219,8 +219,7 @@ func (q *request) serveHandler(t resource.Target, h resource.Handler) error {
 		if err != nil {
 			return err
 		}
-		q.other(a, http.StatusOK, named(o))
-		return nil
+		return q.shapeOther(a, t, o)
 	case q.info.Verb == "update" && h.Update != nil:
 		return q.updateOther(t, h)
 	case q.info.Verb == "patch" && h.Get != nil && h.Update != nil:
@@ -256,7 +255,7 @@ func (q *request) createOther(t resource.Target, fresh func() runtime.Object, gv
 }
 
 func (q *request) updateOther(t resource.Target, h resource.Handler) error {
-	a, err := negotiate(q.r, true, false, false)
+	a, err := q.shapedOther(t)
 	if err != nil {
 		return err
 	}
@@ -276,7 +275,21 @@ func (q *request) updateOther(t resource.Target, h resource.Handler) error {
 	if err != nil {
 		return err
 	}
-	q.other(a, http.StatusOK, named(out))
+	return q.shapeOther(a, t, out)
+}
+
+// shapedOther negotiates the answer of a subresource with a state of its own. A
+// scale may be had as a table.
+func (q *request) shapedOther(t resource.Target) (accepted, error) {
+	return negotiate(q.r, true, false, t.Subresource == "scale")
+}
+
+func (q *request) shapeOther(a accepted, t resource.Target, o runtime.Object) error {
+	out, err := shapeOther(a, t, named(o))
+	if err != nil {
+		return err
+	}
+	q.other(a, http.StatusOK, out)
 	return nil
 }
 

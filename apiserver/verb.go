@@ -162,7 +162,7 @@ func (q *request) patch(t resource.Target) error {
 
 // patchOther patches a subresource with a state of its own: scale.
 func (q *request) patchOther(t resource.Target, h resource.Handler) error {
-	a, err := negotiate(q.r, true, false, false)
+	a, err := q.shapedOther(t)
 	if err != nil {
 		return err
 	}
@@ -176,8 +176,7 @@ func (q *request) patchOther(t resource.Target, h resource.Handler) error {
 		if err != nil {
 			return err
 		}
-		q.other(a, http.StatusOK, named(out))
-		return nil
+		return q.shapeOther(a, t, out)
 	}
 	const tries = 5
 	present := h.Get
@@ -206,8 +205,7 @@ func (q *request) patchOther(t resource.Target, h resource.Handler) error {
 		if err != nil {
 			return err
 		}
-		q.other(a, http.StatusOK, named(out))
-		return nil
+		return q.shapeOther(a, t, out)
 	}
 }
 

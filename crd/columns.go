@@ -18,11 +18,9 @@ import (
 // columns are the printed columns of a version: its name and those the definition
 // lists, or its age when there are none.
 func (r *revision) columns() []object.Column {
-	standard := object.DefaultColumns()
+	standard := object.CustomColumns()
 	if len(r.spec.AdditionalPrinterColumns) == 0 {
-		age := standard[1]
-		age.Type = "date"
-		return []object.Column{standard[0], age}
+		return standard
 	}
 	out := standard[:1:1]
 	for i := range r.spec.AdditionalPrinterColumns {

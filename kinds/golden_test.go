@@ -220,12 +220,18 @@ func (g *goldenFile) write(op string, o, old object.Object) string {
 
 func (g *goldenFile) row(o object.Object) string {
 	var s strings.Builder
-	for _, c := range g.definition(o).Columns {
+	d := g.definition(o)
+	for _, c := range d.Columns {
 		wide := ""
 		if c.Priority > 0 {
 			wide = " (wide)"
 		}
 		fmt.Fprintf(&s, "%s%s: %v\n", strings.ToUpper(c.Name), wide, c.Cell(o, testNow))
+	}
+	if d.RowConditions != nil {
+		for _, c := range d.RowConditions(o) {
+			fmt.Fprintf(&s, "condition %s %s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+		}
 	}
 	return s.String()
 }

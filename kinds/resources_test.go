@@ -60,9 +60,36 @@ func TestResources(t *testing.T) {
 		}
 		fmt.Fprintf(&s, "  columns: %s\n", strings.Join(names, ", "))
 	}
-	const file = "testdata/resources.txt"
+	golden(t, "testdata/resources.txt", s.String())
+}
+
+// TestColumns keeps in testdata/columns.txt how every column is declared.
+func TestColumns(t *testing.T) {
+	var s strings.Builder
+	for _, d := range every() {
+		fmt.Fprintf(&s, "%s\n", d.GVK())
+		for _, c := range d.Columns {
+			fmt.Fprintf(&s, "  %s %s", c.Name, c.Type)
+			if c.Format != "" {
+				fmt.Fprintf(&s, "(%s)", c.Format)
+			}
+			if c.Priority > 0 {
+				fmt.Fprintf(&s, " wide")
+			}
+			doc := c.Description
+			if len(doc) > 70 {
+				doc = doc[:70]
+			}
+			fmt.Fprintf(&s, ": %q\n", doc)
+		}
+	}
+	golden(t, "testdata/columns.txt", s.String())
+}
+
+// golden holds got against a file, which -rewrite writes.
+func golden(t *testing.T, file, got string) {
 	if *rewrite {
-		if err := os.WriteFile(file, []byte(s.String()), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -70,7 +97,7 @@ func TestResources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.String() != string(want) {
-		t.Errorf("what discovery says has changed; got\n%s", s.String())
+	if got != string(want) {
+		t.Errorf("%s has changed; got\n%s", file, got)
 	}
 }

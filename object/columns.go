@@ -11,10 +11,14 @@ var metaDoc = metav1.ObjectMeta{}.SwaggerDoc()
 
 // NameColumn prints metadata.name; every table begins with it.
 func NameColumn[T Object]() TypedColumn[T] {
-	return TypedColumn[T]{
-		Name: "Name", Type: "string", Format: "name", Description: metaDoc["name"],
-		Cell: func(o T, _ time.Time) any { return o.GetName() },
-	}
+	return NameColumnOf(T.GetName)
+}
+
+// NameColumnOf prints metadata.name with what marks some objects.
+func NameColumnOf[T Object](cell func(T) string) TypedColumn[T] {
+	c := StringColumn("Name", metaDoc["name"], cell)
+	c.Format = "name"
+	return c
 }
 
 // AgeColumn prints how long ago the object was created, such as "5m".
@@ -66,6 +70,13 @@ func BoolColumn[T Object](name, description string, cell func(T) bool) TypedColu
 	}
 }
 
+// Text returns the column as upstream declares some numbers and truths: of type
+// string. Its cells stay what they are.
+func (c TypedColumn[T]) Text() TypedColumn[T] {
+	c.Type = "string"
+	return c
+}
+
 // Wide returns the column as one shown with -o wide only.
 func (c TypedColumn[T]) Wide() TypedColumn[T] {
 	c.Priority = 1
@@ -80,10 +91,16 @@ func Age(t metav1.Time, now time.Time) string {
 	return duration.HumanDuration(now.Sub(t.Time))
 }
 
-// DefaultColumns are those of a kind that defines none: its name and age.
+// DefaultColumns are those of a kind that defines none: its name and when it was
+// created.
 func DefaultColumns() []Column {
-	return []Column{
-		{Name: "Name", Type: "string", Format: "name", Description: metaDoc["name"], Cell: func(o Object, _ time.Time) any { return o.GetName() }},
-		{Name: "Age", Type: "string", Description: metaDoc["creationTimestamp"], Cell: func(o Object, now time.Time) any { return Age(o.GetCreationTimestamp(), now) }},
-	}
+	return Kind[Object]{Columns: []TypedColumn[Object]{NameColumn[Object](), CreatedAtColumn[Object]()}}.columns()
+}
+
+// CustomColumns are those of a custom resource whose definition lists none: its
+// name and age.
+func CustomColumns() []Column {
+	age := AgeColumn[Object]()
+	age.Type = "date"
+	return Kind[Object]{Columns: []TypedColumn[Object]{NameColumn[Object](), age}}.columns()
 }

@@ -70,8 +70,12 @@ type Definition struct {
 	Fields func(Object) fields.Set
 	FieldLabels
 
-	// Columns are what kubectl get prints, in order; nil means Name and Age.
+	// Columns are what kubectl get prints, in order; nil means Name and Created At.
 	Columns []Column
+	// RowConditions are those of an object's row in a table; nil for none.
+	RowConditions func(Object) []metav1.TableRowCondition
+	// RowOrder orders the rows of a table; nil leaves them in the list's order.
+	RowOrder func(a, b Object) int
 
 	// TTL, when not nil, gives how long an object lives after its last write
 	// (Events: one hour); zero means for ever.
@@ -231,6 +235,8 @@ type Kind[T Object] struct {
 	FieldLabels          FieldLabels
 	FieldNames           []string // those of FieldLabels, when there is nothing else
 	Columns              []TypedColumn[T]
+	RowConditions        func(T) []metav1.TableRowCondition
+	RowOrder             func(a, b T) int
 	TTL                  func(T) time.Duration
 
 	Default                   func(T)
@@ -286,11 +292,12 @@ func (k Kind[T]) Definition() *Definition {
 	if k.Fields != nil {
 		d.Fields = func(o Object) fields.Set { return k.Fields(o.(T)) }
 	}
-	for _, c := range k.Columns {
-		d.Columns = append(d.Columns, Column{
-			Name: c.Name, Type: c.Type, Format: c.Format, Description: c.Description, Priority: c.Priority,
-			Cell: func(o Object, now time.Time) any { return c.Cell(o.(T), now) },
-		})
+	d.Columns = k.columns()
+	if k.RowConditions != nil {
+		d.RowConditions = func(o Object) []metav1.TableRowCondition { return k.RowConditions(o.(T)) }
+	}
+	if k.RowOrder != nil {
+		d.RowOrder = func(a, b Object) int { return k.RowOrder(a.(T), b.(T)) }
 	}
 	if k.TTL != nil {
 		d.TTL = func(o Object) time.Duration { return k.TTL(o.(T)) }
@@ -333,3 +340,14 @@ func (k Kind[T]) Definition() *Definition {
 
 // TypeOf returns the Go type by which a Scheme finds a kind.
 func TypeOf[T Object]() reflect.Type { return reflect.TypeFor[T]() }
+
+func (k Kind[T]) columns() []Column {
+	var out []Column
+	for _, c := range k.Columns {
+		out = append(out, Column{
+			Name: c.Name, Type: c.Type, Format: c.Format, Description: c.Description, Priority: c.Priority,
+			Cell: func(o Object, now time.Time) any { return c.Cell(o.(T), now) },
+		})
+	}
+	return out
+}

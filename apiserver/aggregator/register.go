@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 
+	"sagong/apiserver/discovery"
 	"sagong/client"
 	"sagong/object"
 	"sagong/reconcile"
@@ -57,6 +58,9 @@ func (c registration) Run(ctx context.Context, w client.Client, enqueue func(obj
 func local(s *object.Scheme) map[schema.GroupVersion]string {
 	all := map[schema.GroupVersion]string{}
 	for _, d := range s.All() {
+		if d.Group == apiregistrationv1.GroupName { // which is there without one
+			continue
+		}
 		how := "onstart"
 		if d.Dynamic != nil {
 			how = "true"
@@ -83,7 +87,7 @@ func (c registration) Reconcile(ctx context.Context, w client.Client, key object
 	s, has := c.a.services.Get("", key.Name)
 	switch {
 	case served && !has:
-		first, second := priorities(gv)
+		first, second := discovery.Priorities(gv)
 		_, err := client.Create(ctx, w, &apiregistrationv1.APIService{
 			ObjectMeta: metav1.ObjectMeta{Name: key.Name, Labels: map[string]string{managed: how}},
 			Spec:       apiregistrationv1.APIServiceSpec{Group: group, Version: version, GroupPriorityMinimum: first, VersionPriority: second},
@@ -100,30 +104,4 @@ func (c registration) Reconcile(ctx context.Context, w client.Client, key object
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{}, nil
-}
-
-// groupPriorities are upstream's, by which clients prefer groups.
-var groupPriorities = map[string]int32{
-	"": 18000, "apps": 17800, "events.k8s.io": 17750, "authentication.k8s.io": 17700, "authorization.k8s.io": 17600, "autoscaling": 17500,
-	"batch": 17400, "certificates.k8s.io": 17300, "networking.k8s.io": 17200, "policy": 17100, "rbac.authorization.k8s.io": 17000,
-	"storage.k8s.io": 16800, "apiextensions.k8s.io": 16700, "admissionregistration.k8s.io": 16700, "scheduling.k8s.io": 16600,
-	"coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200, "flowcontrol.apiserver.k8s.io": 16100,
-	"resource.k8s.io": 16000, "storagemigration.k8s.io": 15900,
-}
-
-func priorities(gv schema.GroupVersion) (group, version int32) {
-	group, ok := groupPriorities[gv.Group]
-	switch {
-	case !ok:
-		return 1000, 100
-	case gv.Group == "":
-		return group, 1
-	case gv == schema.GroupVersion{Group: "autoscaling", Version: "v2"}:
-		return group, 30
-	case strings.Contains(gv.Version, "alpha"):
-		return group, 9
-	case strings.Contains(gv.Version, "beta"):
-		return group, 12
-	}
-	return group, 15
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -139,7 +140,10 @@ func (d *Discovery) render() map[string]document {
 		byGV[gv] = &served{group: group, version: v}
 		return byGV[gv]
 	}
-	for _, def := range d.scheme.All() {
+	all := slices.Clone(d.scheme.All())
+	slices.SortStableFunc(all, func(a, b *object.Definition) int { return cmp.Compare(a.Resource, b.Resource) })
+	priority := map[string]int32{first: math.MaxInt32}
+	for _, def := range all {
 		for _, v := range def.Versions() {
 			at(v.Group, v.Version).add(v, v.Kind)
 		}
@@ -155,8 +159,14 @@ func (d *Discovery) render() map[string]document {
 		// The most stable and the newest first: v2, v1, v1beta1.
 		slices.SortFunc(vs, func(a, b string) int { return -version.CompareKubeAwareVersionStrings(a, b) })
 	}
+	for _, g := range groups {
+		if g != first {
+			priority[g], _ = Priorities(schema.GroupVersion{Group: g})
+		}
+	}
 	stale := map[schema.GroupVersion]bool{}
 	for _, f := range d.others() {
+		priority[f.Group] = max(priority[f.Group], f.GroupPriority)
 		s := at(f.Group, f.Version)
 		*s = served{group: f.Group, version: f.Version}
 		s.take(f.Resources)
@@ -182,6 +192,7 @@ func (d *Discovery) render() map[string]document {
 	list := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}, Groups: []metav1.APIGroup{}}
 	core := apidiscoveryv2.APIGroupDiscoveryList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"}}
 	named := core
+	slices.SortFunc(groups, func(a, b string) int { return cmp.Or(cmp.Compare(priority[b], priority[a]), cmp.Compare(a, b)) })
 	for _, g := range groups {
 		group := metav1.APIGroup{Name: g}
 		agg := apidiscoveryv2.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: g}}
@@ -242,7 +253,7 @@ func (s *served) add(def *object.Definition, kind string) {
 		Name: def.Resource, SingularName: def.Singular, Namespaced: def.Namespaced, Kind: kind,
 		Verbs: verbs, ShortNames: def.ShortNames, Categories: def.Categories,
 	}
-	if !def.Virtual {
+	if slices.Contains(verbs, "watch") { // it is stored
 		res.StorageVersionHash = storageHash(def)
 	}
 	scope := apidiscoveryv2.ScopeCluster
@@ -251,7 +262,7 @@ func (s *served) add(def *object.Definition, kind string) {
 	}
 	agg := apidiscoveryv2.APIResourceDiscovery{
 		Resource: def.Resource, Scope: scope, SingularResource: def.Singular, Verbs: verbs, ShortNames: def.ShortNames, Categories: def.Categories,
-		ResponseKind: &metav1.GroupVersionKind{Group: s.group, Version: s.version, Kind: kind},
+		ResponseKind: s.responseKind(def, res),
 	}
 	s.resources = append(s.resources, res)
 	sub := func(name, group, version, subKind string, verbs []string) {
@@ -261,7 +272,7 @@ func (s *served) add(def *object.Definition, kind string) {
 		}
 		s.resources = append(s.resources, r)
 		agg.Subresources = append(agg.Subresources, apidiscoveryv2.APISubresourceDiscovery{
-			Subresource: name, Verbs: verbs, ResponseKind: &metav1.GroupVersionKind{Group: group, Version: version, Kind: subKind},
+			Subresource: name, Verbs: verbs, ResponseKind: s.responseKind(def, r),
 		})
 	}
 	subs := slices.Clone(def.Subresources)
@@ -281,6 +292,14 @@ func (s *served) add(def *object.Definition, kind string) {
 		sub(x.Name, x.Group, x.Version, x.Kind, x.Verbs)
 	}
 	s.aggregated = append(s.aggregated, agg)
+}
+
+func (s *served) responseKind(def *object.Definition, r metav1.APIResource) *metav1.GroupVersionKind {
+	k := kindOf(r)
+	if def.Dynamic != nil && k.Version == "" {
+		k.Group, k.Version = s.group, s.version
+	}
+	return k
 }
 
 // storageHash tells clients when the stored version of a resource changes, in

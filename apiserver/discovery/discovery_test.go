@@ -101,6 +101,83 @@ func TestPreferredVersionIsTheNewest(t *testing.T) {
 	}
 }
 
+// TestAsRecorded: the order of groups and resources, hashes and kinds are those of
+// upstream's own records (api/discovery of kubernetes/kubernetes).
+func TestAsRecorded(t *testing.T) {
+	d := New(object.NewScheme(append(kinds.All(), kinds.Workloads()...)...), "192.0.2.1:6443")
+	d.Include(func() []Foreign {
+		return []Foreign{
+			{Group: "first.example.com", Version: "v1", GroupPriority: 20000, VersionPriority: 10},
+			{Group: "b.example.com", Version: "v1", GroupPriority: 1000, VersionPriority: 10},
+			{Group: "a.example.com", Version: "v1", GroupPriority: 1000, VersionPriority: 10, Resources: []Resource{{Name: "things", Kind: "Thing"}}},
+		}
+	})
+	const order = "apiregistration.k8s.io first.example.com apps events.k8s.io authentication.k8s.io authorization.k8s.io autoscaling batch " +
+		"certificates.k8s.io networking.k8s.io policy rbac.authorization.k8s.io storage.k8s.io admissionregistration.k8s.io apiextensions.k8s.io " +
+		"scheduling.k8s.io coordination.k8s.io node.k8s.io discovery.k8s.io resource.k8s.io flowcontrol.apiserver.k8s.io storagemigration.k8s.io " +
+		"a.example.com b.example.com metrics.k8s.io"
+	var groups metav1.APIGroupList
+	get(t, d, "/apis", "application/json", &groups)
+	var names []string
+	for _, g := range groups.Groups {
+		names = append(names, g.Name)
+	}
+	if got := strings.Join(names, " "); got != order {
+		t.Errorf("groups\n%s\nwant\n%s", got, order)
+	}
+	var whole apidiscoveryv2.APIGroupDiscoveryList
+	get(t, d, "/apis", "application/json"+asWhole, &whole)
+	names = nil
+	kindsOf := map[string]metav1.GroupVersionKind{}
+	for _, g := range whole.Items {
+		names = append(names, g.Name)
+		for _, r := range g.Versions[0].Resources {
+			kindsOf[r.Resource] = *r.ResponseKind
+			for _, s := range r.Subresources {
+				kindsOf[r.Resource+"/"+s.Subresource] = *s.ResponseKind
+			}
+		}
+	}
+	if got := strings.Join(names, " "); got != order {
+		t.Errorf("groups, aggregated\n%s\nwant\n%s", got, order)
+	}
+	for name, want := range map[string]metav1.GroupVersionKind{
+		"deployments": {Kind: "Deployment"}, "deployments/status": {Kind: "Deployment"}, "deployments/scale": {Group: "autoscaling", Version: "v1", Kind: "Scale"}, "things": {Kind: "Thing"},
+	} {
+		if kindsOf[name] != want {
+			t.Errorf("%s: %v", name, kindsOf[name])
+		}
+	}
+	var core metav1.APIResourceList
+	get(t, d, "/api/v1", "application/json", &core)
+	var lines []string
+	for _, r := range core.APIResources {
+		if !strings.Contains(r.Name, "/") {
+			lines = append(lines, strings.TrimSpace(r.Name+" "+r.StorageVersionHash))
+		}
+	}
+	const want = `bindings
+componentstatuses
+configmaps qFsyl6wFWjQ=
+endpoints fWeeMqaN/OA=
+events r2yiGXH7wu8=
+limitranges EBKMFVe6cwo=
+namespaces Q3oi5N2YM8M=
+nodes XwShjMxG9Fs=
+persistentvolumeclaims QWTyNDq0dC4=
+persistentvolumes HN/zwEC+JgM=
+pods xPOwRZ+Yhw8=
+podtemplates LIXB2x4IFpk=
+replicationcontrollers Jond2If31h0=
+resourcequotas 8uhSgffRX6w=
+secrets S6u1pOWzb84=
+serviceaccounts pbx9ZvyFpBE=
+services 0/CO1lhkEBI=`
+	if got := strings.Join(lines, "\n"); got != want {
+		t.Errorf("/api/v1\n%s", got)
+	}
+}
+
 // TestForms: documents come in every form, chosen as upstream's handlers choose.
 func TestForms(t *testing.T) {
 	gate := string(features.CBORServingAndStorage)

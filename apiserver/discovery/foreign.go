@@ -57,7 +57,7 @@ func (s *served) take(list []Resource) {
 		}
 		at[r.Name] = len(s.aggregated)
 		s.aggregated = append(s.aggregated, apidiscoveryv2.APIResourceDiscovery{
-			Resource: r.Name, Scope: scope, SingularResource: r.SingularName, Verbs: r.Verbs, ShortNames: r.ShortNames, Categories: r.Categories, ResponseKind: s.kindOf(r),
+			Resource: r.Name, Scope: scope, SingularResource: r.SingularName, Verbs: r.Verbs, ShortNames: r.ShortNames, Categories: r.Categories, ResponseKind: kindOf(r),
 		})
 	}
 	for _, r := range list {
@@ -66,10 +66,12 @@ func (s *served) take(list []Resource) {
 		if !ok || !known {
 			continue
 		}
-		s.aggregated[i].Subresources = append(s.aggregated[i].Subresources, apidiscoveryv2.APISubresourceDiscovery{Subresource: sub, Verbs: r.Verbs, ResponseKind: s.kindOf(r)})
+		s.aggregated[i].Subresources = append(s.aggregated[i].Subresources, apidiscoveryv2.APISubresourceDiscovery{Subresource: sub, Verbs: r.Verbs, ResponseKind: kindOf(r)})
 	}
 }
 
-func (s *served) kindOf(r Resource) *metav1.GroupVersionKind {
-	return &metav1.GroupVersionKind{Group: cmp.Or(r.Group, s.group), Version: cmp.Or(r.Version, s.version), Kind: r.Kind}
+// kindOf leaves the group and version out where they are those that list the
+// resource, as upstream does of all but custom resources.
+func kindOf(r Resource) *metav1.GroupVersionKind {
+	return &metav1.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: r.Kind}
 }

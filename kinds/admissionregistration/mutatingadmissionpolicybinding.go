@@ -20,7 +20,7 @@ func MutatingAdmissionPolicyBinding() *object.Definition {
 		Columns: []object.TypedColumn[*admissionregistrationv1.MutatingAdmissionPolicyBinding]{
 			object.NameColumn[*admissionregistrationv1.MutatingAdmissionPolicyBinding](),
 			object.StringColumn("PolicyName", "PolicyName indicates the policy definition which the policy binding binded to", func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) string { return b.Spec.PolicyName }),
-			object.StringColumn("ParamRef", "ParamRef indicates the param resource which sets the configration param", func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) string {
+			object.StringColumn("ParamRef", "ParamRef indicates the param resource which sets the configuration param", func(b *admissionregistrationv1.MutatingAdmissionPolicyBinding) string {
 				return paramRef(b.Spec.ParamRef)
 			}),
 			object.AgeColumn[*admissionregistrationv1.MutatingAdmissionPolicyBinding](),

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
@@ -28,12 +29,10 @@ func ControllerRevision() *object.Definition {
 				if ref == nil {
 					return "<none>"
 				}
-				if group, _, ok := strings.Cut(ref.APIVersion, "/"); ok {
-					return strings.ToLower(ref.Kind) + "." + group + "/" + ref.Name
-				}
-				return strings.ToLower(ref.Kind) + "/" + ref.Name
+				gk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind).GroupKind()
+				return strings.ToLower(gk.String()) + "/" + ref.Name
 			}),
-			object.IntColumn("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"], func(r *appsv1.ControllerRevision) int64 { return r.Revision }),
+			object.IntColumn("Revision", appsv1.ControllerRevision{}.SwaggerDoc()["revision"], func(r *appsv1.ControllerRevision) int64 { return r.Revision }).Text(),
 			object.AgeColumn[*appsv1.ControllerRevision](),
 		},
 		Validate:       validateControllerRevision,

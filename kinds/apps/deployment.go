@@ -34,12 +34,18 @@ func Deployment() *object.Definition {
 			object.StringColumn("Ready", "Number of the pod with ready state", func(d *appsv1.Deployment) string {
 				return fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, valueOf(d.Spec.Replicas))
 			}),
-			object.IntColumn("Up-to-date", status["updatedReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.UpdatedReplicas) }),
-			object.IntColumn("Available", status["availableReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.AvailableReplicas) }),
+			object.IntColumn("Up-to-date", status["updatedReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.UpdatedReplicas) }).Text(),
+			object.IntColumn("Available", status["availableReplicas"], func(d *appsv1.Deployment) int64 { return int64(d.Status.AvailableReplicas) }).Text(),
 			object.AgeColumn[*appsv1.Deployment](),
 			object.StringColumn("Containers", podspec.NamesDoc, func(d *appsv1.Deployment) string { return podspec.Names(d.Spec.Template.Spec.Containers) }).Wide(),
 			object.StringColumn("Images", podspec.ImagesDoc, func(d *appsv1.Deployment) string { return podspec.Images(d.Spec.Template.Spec.Containers) }).Wide(),
-			object.StringColumn("Selector", spec["selector"], func(d *appsv1.Deployment) string { return metav1.FormatLabelSelector(d.Spec.Selector) }).Wide(),
+			object.StringColumn("Selector", spec["selector"], func(d *appsv1.Deployment) string {
+				selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
+				if err != nil {
+					return "<invalid>"
+				}
+				return selector.String()
+			}).Wide(),
 		},
 		Default:       defaultDeployment,
 		PrepareCreate: func(_ context.Context, d *appsv1.Deployment) { d.Status = appsv1.DeploymentStatus{} },

@@ -8,7 +8,6 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sagong/object"
@@ -46,10 +45,10 @@ func HorizontalPodAutoscaler() *object.Definition {
 				}
 				return strconv.Itoa(int(*h.Spec.MinReplicas))
 			}),
-			object.IntColumn("MaxPods", spec["maxReplicas"], func(h *autoscalingv2.HorizontalPodAutoscaler) int64 { return int64(h.Spec.MaxReplicas) }),
+			object.IntColumn("MaxPods", spec["maxReplicas"], func(h *autoscalingv2.HorizontalPodAutoscaler) int64 { return int64(h.Spec.MaxReplicas) }).Text(),
 			object.IntColumn("Replicas", autoscalingv2.HorizontalPodAutoscalerStatus{}.SwaggerDoc()["currentReplicas"], func(h *autoscalingv2.HorizontalPodAutoscaler) int64 {
 				return int64(h.Status.CurrentReplicas)
-			}),
+			}).Text(),
 			object.AgeColumn[*autoscalingv2.HorizontalPodAutoscaler](),
 		},
 		Default: defaultAutoscaler,
@@ -75,31 +74,31 @@ func targets(h *autoscalingv2.HorizontalPodAutoscaler) string {
 		if i < len(h.Status.CurrentMetrics) {
 			now = h.Status.CurrentMetrics[i]
 		}
-		var current autoscalingv2.MetricValueStatus
+		var current *autoscalingv2.MetricValueStatus
 		switch m.Type {
 		case autoscalingv2.ExternalMetricSourceType:
 			if now.External != nil {
-				current = now.External.Current
+				current = &now.External.Current
 			}
 			all = append(all, valueCell(m.External.Target, current))
 		case autoscalingv2.PodsMetricSourceType:
 			if now.Pods != nil {
-				current = now.Pods.Current
+				current = &now.Pods.Current
 			}
-			all = append(all, quantity(current.AverageValue)+"/"+quantity(m.Pods.Target.AverageValue))
+			all = append(all, averageCell(current)+"/"+m.Pods.Target.AverageValue.String())
 		case autoscalingv2.ObjectMetricSourceType:
 			if now.Object != nil {
-				current = now.Object.Current
+				current = &now.Object.Current
 			}
 			all = append(all, valueCell(m.Object.Target, current))
 		case autoscalingv2.ResourceMetricSourceType:
 			if now.Resource != nil {
-				current = now.Resource.Current
+				current = &now.Resource.Current
 			}
 			all = append(all, string(m.Resource.Name)+": "+resourceCell(m.Resource.Target, current))
 		case autoscalingv2.ContainerResourceMetricSourceType:
 			if now.ContainerResource != nil {
-				current = now.ContainerResource.Current
+				current = &now.ContainerResource.Current
 			}
 			all = append(all, string(m.ContainerResource.Name)+": "+resourceCell(m.ContainerResource.Target, current))
 		default:
@@ -112,26 +111,38 @@ func targets(h *autoscalingv2.HorizontalPodAutoscaler) string {
 	return strings.Join(all, ", ")
 }
 
-func quantity(q *resource.Quantity) string {
-	if q == nil {
-		return "<unknown>"
+const unknown = "<unknown>"
+
+// averageCell is "<nil>", as upstream prints it, where a status says all but the
+// average.
+func averageCell(current *autoscalingv2.MetricValueStatus) string {
+	if current == nil {
+		return unknown
 	}
-	return q.String()
+	return current.AverageValue.String()
 }
 
-func valueCell(target autoscalingv2.MetricTarget, current autoscalingv2.MetricValueStatus) string {
+func valueCell(target autoscalingv2.MetricTarget, current *autoscalingv2.MetricValueStatus) string {
 	if target.AverageValue != nil {
-		return quantity(current.AverageValue) + "/" + target.AverageValue.String() + " (avg)"
+		now := unknown
+		if current != nil && current.AverageValue != nil {
+			now = current.AverageValue.String()
+		}
+		return now + "/" + target.AverageValue.String() + " (avg)"
 	}
-	return quantity(current.Value) + "/" + quantity(target.Value)
+	now := unknown
+	if current != nil {
+		now = current.Value.String()
+	}
+	return now + "/" + target.Value.String()
 }
 
-func resourceCell(target autoscalingv2.MetricTarget, current autoscalingv2.MetricValueStatus) string {
+func resourceCell(target autoscalingv2.MetricTarget, current *autoscalingv2.MetricValueStatus) string {
 	if target.AverageValue != nil {
-		return quantity(current.AverageValue) + "/" + target.AverageValue.String()
+		return averageCell(current) + "/" + target.AverageValue.String()
 	}
-	now, want := "<unknown>", "<auto>"
-	if current.AverageUtilization != nil {
+	now, want := unknown, "<auto>"
+	if current != nil && current.AverageUtilization != nil {
 		now = fmt.Sprintf("%d%%", *current.AverageUtilization)
 	}
 	if target.AverageUtilization != nil {

@@ -30,15 +30,7 @@ func CronJob() *object.Definition {
 				}
 				return *c.Spec.TimeZone
 			}),
-			object.StringColumn("Suspend", spec["suspend"], func(c *batchv1.CronJob) string {
-				switch {
-				case c.Spec.Suspend == nil:
-					return "<unset>"
-				case *c.Spec.Suspend:
-					return "True"
-				}
-				return "False"
-			}),
+			suspended(spec["suspend"]),
 			object.IntColumn("Active", status["active"], func(c *batchv1.CronJob) int64 { return int64(len(c.Status.Active)) }),
 			object.TimeColumn("Last Schedule", status["lastScheduleTime"], func(c *batchv1.CronJob, now time.Time) string {
 				if c.Status.LastScheduleTime == nil {
@@ -63,4 +55,19 @@ func CronJob() *object.Definition {
 		ValidateUpdate: validateCronJobUpdate,
 		Warnings:       cronJobWarnings,
 	}.Definition()
+}
+
+// suspended prints a truth as a word, under the type it is said to have.
+func suspended(doc string) object.TypedColumn[*batchv1.CronJob] {
+	c := object.StringColumn("Suspend", doc, func(c *batchv1.CronJob) string {
+		switch {
+		case c.Spec.Suspend == nil:
+			return "<unset>"
+		case *c.Spec.Suspend:
+			return "True"
+		}
+		return "False"
+	})
+	c.Type = "boolean"
+	return c
 }

@@ -39,7 +39,7 @@ func CertificateSigningRequest() *object.Definition {
 				}
 				return r.Spec.SignerName
 			}),
-			object.StringColumn("Requestor", spec["username"], func(r *certificatesv1.CertificateSigningRequest) string { return r.Spec.Username }),
+			object.StringColumn("Requestor", spec["request"], func(r *certificatesv1.CertificateSigningRequest) string { return r.Spec.Username }),
 			object.StringColumn("RequestedDuration", spec["expirationSeconds"], func(r *certificatesv1.CertificateSigningRequest) string {
 				if r.Spec.ExpirationSeconds == nil {
 					return "<none>"

@@ -5,6 +5,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sagong/kinds/fill"
@@ -28,7 +29,7 @@ func PodCertificateRequest() *object.Definition {
 			object.StringColumn("PodName", spec["podName"], func(r *certificatesv1.PodCertificateRequest) string { return r.Spec.PodName }),
 			object.StringColumn("ServiceAccountName", spec["serviceAccountName"], func(r *certificatesv1.PodCertificateRequest) string { return r.Spec.ServiceAccountName }),
 			object.StringColumn("NodeName", spec["nodeName"], func(r *certificatesv1.PodCertificateRequest) string { return string(r.Spec.NodeName) }),
-			object.StringColumn("Signer", spec["signerName"], func(r *certificatesv1.PodCertificateRequest) string { return r.Spec.SignerName }),
+			object.StringColumn("SignerName", spec["signerName"], func(r *certificatesv1.PodCertificateRequest) string { return r.Spec.SignerName }),
 			object.StringColumn("State", "Is the request Pending, Issued, Denied, or Failed?", func(r *certificatesv1.PodCertificateRequest) string {
 				for _, c := range r.Status.Conditions {
 					switch c.Type {
@@ -38,7 +39,9 @@ func PodCertificateRequest() *object.Definition {
 				}
 				return "Pending"
 			}),
-			object.AgeColumn[*certificatesv1.PodCertificateRequest](),
+			object.StringColumn("UnverifiedUserAnnotations", spec["unverifiedUserAnnotations"], func(r *certificatesv1.PodCertificateRequest) string {
+				return labels.FormatLabels(r.Spec.UnverifiedUserAnnotations)
+			}),
 		},
 		Default: func(r *certificatesv1.PodCertificateRequest) { fill.Ptr(&r.Spec.MaxExpirationSeconds, 86400) },
 		PrepareCreate: func(_ context.Context, r *certificatesv1.PodCertificateRequest) {

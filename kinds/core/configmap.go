@@ -19,7 +19,7 @@ func ConfigMap() *object.Definition {
 		NewList: func() runtime.Object { return &corev1.ConfigMapList{} },
 		Columns: []object.TypedColumn[*corev1.ConfigMap]{
 			object.NameColumn[*corev1.ConfigMap](),
-			object.IntColumn("Data", corev1.ConfigMap{}.SwaggerDoc()["data"], func(c *corev1.ConfigMap) int64 { return int64(len(c.Data) + len(c.BinaryData)) }),
+			object.IntColumn("Data", corev1.ConfigMap{}.SwaggerDoc()["data"], func(c *corev1.ConfigMap) int64 { return int64(len(c.Data) + len(c.BinaryData)) }).Text(),
 			object.AgeColumn[*corev1.ConfigMap](),
 		},
 		Validate:       validateConfigMap,

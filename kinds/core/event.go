@@ -1,7 +1,6 @@
 package core
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +68,7 @@ func eventFields(e *corev1.Event) fields.Set {
 }
 
 func eventColumns() []object.TypedColumn[*corev1.Event] {
-	doc := corev1.Event{}.SwaggerDoc()
+	doc, reference := corev1.Event{}.SwaggerDoc(), corev1.ObjectReference{}.SwaggerDoc()
 	name := object.NameColumn[*corev1.Event]()
 	return []object.TypedColumn[*corev1.Event]{
 		object.TimeColumn("Last Seen", doc["lastTimestamp"], func(e *corev1.Event, now time.Time) string {
@@ -89,7 +88,7 @@ func eventColumns() []object.TypedColumn[*corev1.Event] {
 			}
 			return strings.ToLower(e.InvolvedObject.Kind) + "/" + e.InvolvedObject.Name
 		}),
-		object.StringColumn("Subobject", doc["involvedObject"], func(e *corev1.Event) string { return e.InvolvedObject.FieldPath }).Wide(),
+		object.StringColumn("Subobject", reference["fieldPath"], func(e *corev1.Event) string { return e.InvolvedObject.FieldPath }).Wide(),
 		object.StringColumn("Source", doc["source"], func(e *corev1.Event) string {
 			component, instance := e.Source.Component, e.Source.Host
 			if component == "" {
@@ -105,15 +104,15 @@ func eventColumns() []object.TypedColumn[*corev1.Event] {
 		}).Wide(),
 		object.StringColumn("Message", doc["message"], func(e *corev1.Event) string { return strings.TrimSpace(e.Message) }),
 		object.TimeColumn("First Seen", doc["firstTimestamp"], eventFirstSeen).Wide(),
-		object.StringColumn("Count", doc["count"], func(e *corev1.Event) string {
+		object.IntColumn("Count", doc["count"], func(e *corev1.Event) int64 {
 			switch {
 			case e.Series != nil:
-				return strconv.Itoa(int(e.Series.Count))
+				return int64(e.Series.Count)
 			case e.Count == 0:
-				return "1"
+				return 1
 			}
-			return strconv.Itoa(int(e.Count))
-		}).Wide(),
+			return int64(e.Count)
+		}).Text().Wide(),
 		name.Wide(),
 	}
 }

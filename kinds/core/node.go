@@ -46,7 +46,7 @@ func Node() *object.Definition {
 			object.StringColumn("Internal-IP", status["addresses"], address(corev1.NodeInternalIP)).Wide(),
 			object.StringColumn("External-IP", status["addresses"], address(corev1.NodeExternalIP)).Wide(),
 			object.StringColumn("OS-Image", info["osImage"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.OSImage) }).Wide(),
-			object.StringColumn("Kernel-Version", info["kernelVersion"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.KernelVersion) }).Wide(),
+			object.StringColumn("Kernel-Version", info["kernelVersion"], kernel).Wide(),
 			object.StringColumn("Container-Runtime", info["containerRuntimeVersion"], func(n *corev1.Node) string { return orUnknown(n.Status.NodeInfo.ContainerRuntimeVersion) }).Wide(),
 		},
 		// A node registers with its status, so create keeps it.
@@ -84,6 +84,14 @@ func nodeRoles(n *corev1.Node) string {
 	}
 	slices.Sort(roles)
 	return orNone(strings.Join(slices.Compact(roles), ","))
+}
+
+func kernel(n *corev1.Node) string {
+	s := orUnknown(n.Status.NodeInfo.KernelVersion)
+	if arch := n.Status.NodeInfo.Architecture; arch != "" {
+		s += " (" + arch + ")"
+	}
+	return s
 }
 
 func orUnknown(s string) string {

@@ -43,6 +43,7 @@ func Pod() *object.Definition {
 			FieldAliases: map[string]string{"spec.host": "spec.nodeName"},
 		},
 		Columns:              podColumns(),
+		RowConditions:        podRowConditions,
 		BeforeDelete:         podGrace,
 		Default:              podspec.DefaultPod,
 		PrepareCreate:        preparePodCreate,

@@ -44,6 +44,20 @@ func podColumns() []object.TypedColumn[*corev1.Pod] {
 	}
 }
 
+// podRowConditions tell readers of tables that a pod has ended.
+func podRowConditions(p *corev1.Pod) []metav1.TableRowCondition {
+	c := metav1.TableRowCondition{Type: metav1.RowCompleted, Status: metav1.ConditionTrue, Reason: string(p.Status.Phase)}
+	switch p.Status.Phase {
+	case corev1.PodSucceeded:
+		c.Message = "The pod has completed successfully."
+	case corev1.PodFailed:
+		c.Message = "The pod failed."
+	default:
+		return nil
+	}
+	return []metav1.TableRowCondition{c}
+}
+
 func readinessGates(p *corev1.Pod) string {
 	if len(p.Spec.ReadinessGates) == 0 {
 		return "<none>"
@@ -132,7 +146,7 @@ func summarise(p *corev1.Pod) podSummary {
 	}
 	if !initializing || initialized {
 		s.restarts, s.lastRestart = sidecars.restarts, sidecars.lastRestart
-		running := false
+		running, failed := false, ""
 		for i := len(p.Status.ContainerStatuses) - 1; i >= 0; i-- {
 			c := &p.Status.ContainerStatuses[i]
 			s.restarted(c)
@@ -141,16 +155,23 @@ func summarise(p *corev1.Pod) podSummary {
 				s.reason = c.State.Waiting.Reason
 			case c.State.Terminated != nil:
 				s.reason = terminationReason(c.State.Terminated)
+				if c.State.Terminated.ExitCode != 0 {
+					failed = s.reason
+				}
 			case c.Ready && c.State.Running != nil:
 				running = true
 				s.ready++
 			}
 		}
-		// One container has finished while another still runs.
-		if s.reason == "Completed" && running {
-			s.reason = "NotReady"
-			if ready {
+		// That the first container has finished well is not all there is to say.
+		if s.reason == "Completed" {
+			switch {
+			case running && ready:
 				s.reason = "Running"
+			case failed != "":
+				s.reason = failed
+			case running:
+				s.reason = "NotReady"
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package core
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -42,13 +43,12 @@ func ResourceQuota() *object.Definition {
 
 func quotaCell(q *corev1.ResourceQuota, limits bool) string {
 	var all []string
-	for name, hard := range q.Status.Hard {
-		if strings.Contains(string(name), "limits") != limits {
+	for _, name := range slices.Sorted(maps.Keys(q.Status.Hard)) {
+		if strings.HasPrefix(string(name), "limits.") != limits {
 			continue
 		}
-		used := q.Status.Used[name]
+		used, hard := q.Status.Used[name], q.Status.Hard[name]
 		all = append(all, fmt.Sprintf("%s: %s/%s", name, used.String(), hard.String()))
 	}
-	slices.Sort(all)
 	return strings.Join(all, ", ")
 }

@@ -21,7 +21,7 @@ func Secret() *object.Definition {
 		Columns: []object.TypedColumn[*corev1.Secret]{
 			object.NameColumn[*corev1.Secret](),
 			object.StringColumn("Type", doc["type"], func(s *corev1.Secret) string { return string(s.Type) }),
-			object.IntColumn("Data", doc["data"], func(s *corev1.Secret) int64 { return int64(len(s.Data)) }),
+			object.IntColumn("Data", doc["data"], func(s *corev1.Secret) int64 { return int64(len(s.Data)) }).Text(),
 			object.AgeColumn[*corev1.Secret](),
 		},
 		Default:        defaultSecret,

@@ -21,7 +21,6 @@ func ServiceAccount() *object.Definition {
 		},
 		Columns: []object.TypedColumn[*corev1.ServiceAccount]{
 			object.NameColumn[*corev1.ServiceAccount](),
-			object.IntColumn("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"], func(s *corev1.ServiceAccount) int64 { return int64(len(s.Secrets)) }),
 			object.AgeColumn[*corev1.ServiceAccount](),
 		},
 		PrepareCreate: func(_ context.Context, s *corev1.ServiceAccount) { onlyNames(s) },

@@ -54,13 +54,13 @@ func EndpointSlice() *object.Definition {
 }
 
 func firstThree(all []string) string {
-	switch {
-	case len(all) == 0:
-		return "<unset>"
-	case len(all) > 3:
+	if len(all) > 3 {
 		return fmt.Sprintf("%s + %d more...", strings.Join(all[:3], ","), len(all)-3)
 	}
-	return strings.Join(all, ",")
+	if s := strings.Join(all, ","); s != "" {
+		return s
+	}
+	return "<unset>"
 }
 
 func defaultEndpointSlice(e *discoveryv1.EndpointSlice) {

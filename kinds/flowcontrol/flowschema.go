@@ -1,7 +1,9 @@
 package flowcontrol
 
 import (
+	"cmp"
 	"context"
+	"strings"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,7 +23,7 @@ func FlowSchema() *object.Definition {
 		Columns: []object.TypedColumn[*flowcontrolv1.FlowSchema]{
 			object.NameColumn[*flowcontrolv1.FlowSchema](),
 			object.StringColumn("PriorityLevel", flowcontrolv1.PriorityLevelConfigurationReference{}.SwaggerDoc()["name"], func(s *flowcontrolv1.FlowSchema) string { return s.Spec.PriorityLevelConfiguration.Name }),
-			object.IntColumn("MatchingPrecedence", flowcontrolv1.FlowSchemaSpec{}.SwaggerDoc()["matchingPrecedence"], func(s *flowcontrolv1.FlowSchema) int64 { return int64(s.Spec.MatchingPrecedence) }),
+			object.IntColumn("MatchingPrecedence", flowcontrolv1.FlowSchemaSpec{}.SwaggerDoc()["matchingPrecedence"], func(s *flowcontrolv1.FlowSchema) int64 { return int64(s.Spec.MatchingPrecedence) }).Text(),
 			object.StringColumn("DistinguisherMethod", flowcontrolv1.FlowSchemaSpec{}.SwaggerDoc()["distinguisherMethod"], func(s *flowcontrolv1.FlowSchema) string {
 				if s.Spec.DistinguisherMethod == nil {
 					return "<none>"
@@ -29,7 +31,7 @@ func FlowSchema() *object.Definition {
 				return string(s.Spec.DistinguisherMethod.Type)
 			}),
 			object.AgeColumn[*flowcontrolv1.FlowSchema](),
-			object.StringColumn("MissingPL", "Is the referenced priority level missing?", func(s *flowcontrolv1.FlowSchema) string {
+			object.StringColumn("MissingPL", "references a broken or non-existent PriorityLevelConfiguration", func(s *flowcontrolv1.FlowSchema) string {
 				for _, c := range s.Status.Conditions {
 					if c.Type == flowcontrolv1.FlowSchemaConditionDangling {
 						return string(c.Status)
@@ -37,6 +39,10 @@ func FlowSchema() *object.Definition {
 				}
 				return "?"
 			}),
+		},
+		// In the order in which they are asked.
+		RowOrder: func(a, b *flowcontrolv1.FlowSchema) int {
+			return cmp.Or(cmp.Compare(a.Spec.MatchingPrecedence, b.Spec.MatchingPrecedence), strings.Compare(a.Name, b.Name))
 		},
 		Default: func(s *flowcontrolv1.FlowSchema) {
 			fill.Zero(&s.Spec.MatchingPrecedence, 1000)

@@ -2,9 +2,8 @@ package flowcontrol
 
 import (
 	"context"
-
-	"strconv"
 	"strings"
+	"time"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,11 +23,8 @@ func PriorityLevelConfiguration() *object.Definition {
 		Columns: []object.TypedColumn[*flowcontrolv1.PriorityLevelConfiguration]{
 			object.NameColumn[*flowcontrolv1.PriorityLevelConfiguration](),
 			object.StringColumn("Type", flowcontrolv1.PriorityLevelConfigurationSpec{}.SwaggerDoc()["type"], func(p *flowcontrolv1.PriorityLevelConfiguration) string { return string(p.Spec.Type) }),
-			object.StringColumn("NominalConcurrencyShares", flowcontrolv1.LimitedPriorityLevelConfiguration{}.SwaggerDoc()["nominalConcurrencyShares"], func(p *flowcontrolv1.PriorityLevelConfiguration) string {
-				if p.Spec.Limited == nil || p.Spec.Limited.NominalConcurrencyShares == nil {
-					return "<none>"
-				}
-				return strconv.Itoa(int(*p.Spec.Limited.NominalConcurrencyShares))
+			numberColumn("NominalConcurrencyShares", flowcontrolv1.LimitedPriorityLevelConfiguration{}.SwaggerDoc(), func(l *flowcontrolv1.LimitedPriorityLevelConfiguration) *int32 {
+				return l.NominalConcurrencyShares
 			}),
 			queueColumn("Queues", func(q *flowcontrolv1.QueuingConfiguration) int32 { return q.Queues }),
 			queueColumn("HandSize", func(q *flowcontrolv1.QueuingConfiguration) int32 { return q.HandSize }),
@@ -44,14 +40,28 @@ func PriorityLevelConfiguration() *object.Definition {
 	}.Definition()
 }
 
+// numberColumn prints a number of a level with limits, if it has that.
+func numberColumn(name string, doc map[string]string, get func(*flowcontrolv1.LimitedPriorityLevelConfiguration) *int32) object.TypedColumn[*flowcontrolv1.PriorityLevelConfiguration] {
+	return object.TypedColumn[*flowcontrolv1.PriorityLevelConfiguration]{
+		Name: name, Type: "string", Description: doc[strings.ToLower(name[:1])+name[1:]],
+		Cell: func(p *flowcontrolv1.PriorityLevelConfiguration, _ time.Time) any {
+			if p.Spec.Limited != nil {
+				if n := get(p.Spec.Limited); n != nil {
+					return int64(*n)
+				}
+			}
+			return "<none>"
+		},
+	}
+}
+
 // queueColumn prints one number of a level that queues requests.
 func queueColumn(name string, get func(*flowcontrolv1.QueuingConfiguration) int32) object.TypedColumn[*flowcontrolv1.PriorityLevelConfiguration] {
-	doc := flowcontrolv1.QueuingConfiguration{}.SwaggerDoc()[strings.ToLower(name[:1])+name[1:]]
-	return object.StringColumn(name, doc, func(p *flowcontrolv1.PriorityLevelConfiguration) string {
-		if p.Spec.Limited == nil || p.Spec.Limited.LimitResponse.Queuing == nil {
-			return "<none>"
+	return numberColumn(name, flowcontrolv1.QueuingConfiguration{}.SwaggerDoc(), func(l *flowcontrolv1.LimitedPriorityLevelConfiguration) *int32 {
+		if l.LimitResponse.Queuing == nil {
+			return nil
 		}
-		return strconv.Itoa(int(get(p.Spec.Limited.LimitResponse.Queuing)))
+		return new(get(l.LimitResponse.Queuing))
 	})
 }
 

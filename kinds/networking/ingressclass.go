@@ -14,15 +14,19 @@ import (
 
 // IngressClass defines networking.k8s.io/v1 IngressClass.
 func IngressClass() *object.Definition {
-	spec := networkingv1.IngressClassSpec{}.SwaggerDoc()
 	return object.Kind[*networkingv1.IngressClass]{
 		Group: "networking.k8s.io", Version: "v1", Kind: "IngressClass", Resource: "ingressclasses", Generation: true,
 		New:     func() *networkingv1.IngressClass { return &networkingv1.IngressClass{} },
 		NewList: func() runtime.Object { return &networkingv1.IngressClassList{} },
 		Columns: []object.TypedColumn[*networkingv1.IngressClass]{
-			object.NameColumn[*networkingv1.IngressClass](),
-			object.StringColumn("Controller", spec["controller"], func(c *networkingv1.IngressClass) string { return c.Spec.Controller }),
-			object.StringColumn("Parameters", spec["parameters"], func(c *networkingv1.IngressClass) string {
+			object.NameColumnOf(func(c *networkingv1.IngressClass) string {
+				if c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true" {
+					return c.Name + " (default)"
+				}
+				return c.Name
+			}),
+			object.StringColumn("Controller", "Controller that is responsible for handling this class", func(c *networkingv1.IngressClass) string { return c.Spec.Controller }),
+			object.StringColumn("Parameters", "A reference to a resource with additional parameters", func(c *networkingv1.IngressClass) string {
 				p := c.Spec.Parameters
 				if p == nil {
 					return "<none>"

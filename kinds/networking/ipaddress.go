@@ -35,7 +35,6 @@ func IPAddress() *object.Definition {
 				}
 				return s + "/" + ref.Name
 			}),
-			object.AgeColumn[*networkingv1.IPAddress](),
 		},
 		NameRule:       nameIsIP,
 		Validate:       validateIPAddress,

@@ -23,7 +23,7 @@ func RuntimeClass() *object.Definition {
 		NewList: func() runtime.Object { return &nodev1.RuntimeClassList{} },
 		Columns: []object.TypedColumn[*nodev1.RuntimeClass]{
 			object.NameColumn[*nodev1.RuntimeClass](),
-			object.StringColumn("Handler", nodev1.RuntimeClass{}.SwaggerDoc()["handler"], func(c *nodev1.RuntimeClass) string { return c.Handler }),
+			object.StringColumn("Handler", "", func(c *nodev1.RuntimeClass) string { return c.Handler }),
 			object.AgeColumn[*nodev1.RuntimeClass](),
 		},
 		Validate:       validateRuntimeClass,

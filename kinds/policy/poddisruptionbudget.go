@@ -15,7 +15,6 @@ import (
 
 // PodDisruptionBudget defines policy/v1 PodDisruptionBudget.
 func PodDisruptionBudget() *object.Definition {
-	spec, status := policyv1.PodDisruptionBudgetSpec{}.SwaggerDoc(), policyv1.PodDisruptionBudgetStatus{}.SwaggerDoc()
 	orNA := func(v *intstr.IntOrString) string {
 		if v == nil {
 			return "N/A"
@@ -29,9 +28,9 @@ func PodDisruptionBudget() *object.Definition {
 		NewList: func() runtime.Object { return &policyv1.PodDisruptionBudgetList{} },
 		Columns: []object.TypedColumn[*policyv1.PodDisruptionBudget]{
 			object.NameColumn[*policyv1.PodDisruptionBudget](),
-			object.StringColumn("Min Available", spec["minAvailable"], func(b *policyv1.PodDisruptionBudget) string { return orNA(b.Spec.MinAvailable) }),
-			object.StringColumn("Max Unavailable", spec["maxUnavailable"], func(b *policyv1.PodDisruptionBudget) string { return orNA(b.Spec.MaxUnavailable) }),
-			object.IntColumn("Allowed Disruptions", status["disruptionsAllowed"], func(b *policyv1.PodDisruptionBudget) int64 { return int64(b.Status.DisruptionsAllowed) }),
+			object.StringColumn("Min Available", "The minimum number of pods that must be available.", func(b *policyv1.PodDisruptionBudget) string { return orNA(b.Spec.MinAvailable) }),
+			object.StringColumn("Max Unavailable", "The maximum number of pods that may be unavailable.", func(b *policyv1.PodDisruptionBudget) string { return orNA(b.Spec.MaxUnavailable) }),
+			object.IntColumn("Allowed Disruptions", "Calculated number of pods that may be disrupted at this time.", func(b *policyv1.PodDisruptionBudget) int64 { return int64(b.Status.DisruptionsAllowed) }),
 			object.AgeColumn[*policyv1.PodDisruptionBudget](),
 		},
 		Default: stripEmptyMatch,

@@ -10,7 +10,7 @@ import (
 )
 
 // bindingColumns are those of RoleBinding and ClusterRoleBinding alike.
-func bindingColumns[T object.Object](parts func(T) (rbacv1.RoleRef, []rbacv1.Subject), roleDoc string) []object.TypedColumn[T] {
+func bindingColumns[T object.Object](parts func(T) (rbacv1.RoleRef, []rbacv1.Subject), roleDoc, kind string) []object.TypedColumn[T] {
 	subjects := func(kind string) func(T) string {
 		return func(b T) string {
 			var all []string
@@ -34,9 +34,9 @@ func bindingColumns[T object.Object](parts func(T) (rbacv1.RoleRef, []rbacv1.Sub
 			return ref.Kind + "/" + ref.Name
 		}),
 		object.AgeColumn[T](),
-		object.StringColumn("Users", "Users in the roleBinding", subjects(rbacv1.UserKind)).Wide(),
-		object.StringColumn("Groups", "Groups in the roleBinding", subjects(rbacv1.GroupKind)).Wide(),
-		object.StringColumn("ServiceAccounts", "ServiceAccounts in the roleBinding", subjects(rbacv1.ServiceAccountKind)).Wide(),
+		object.StringColumn("Users", "Users in the "+kind, subjects(rbacv1.UserKind)).Wide(),
+		object.StringColumn("Groups", "Groups in the "+kind, subjects(rbacv1.GroupKind)).Wide(),
+		object.StringColumn("ServiceAccounts", "ServiceAccounts in the "+kind, subjects(rbacv1.ServiceAccountKind)).Wide(),
 	}
 }
 

@@ -17,7 +17,7 @@ func ClusterRoleBinding() *object.Definition {
 		New:                 func() *rbacv1.ClusterRoleBinding { return &rbacv1.ClusterRoleBinding{} },
 		NewList:             func() runtime.Object { return &rbacv1.ClusterRoleBindingList{} },
 		Columns: bindingColumns(func(b *rbacv1.ClusterRoleBinding) (rbacv1.RoleRef, []rbacv1.Subject) { return b.RoleRef, b.Subjects },
-			rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"]),
+			rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], "clusterRoleBinding"),
 		NameRule: path.ValidatePathSegmentName,
 		Default:  func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: validateClusterRoleBinding,

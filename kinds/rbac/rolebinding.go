@@ -17,7 +17,7 @@ func RoleBinding() *object.Definition {
 		New:                 func() *rbacv1.RoleBinding { return &rbacv1.RoleBinding{} },
 		NewList:             func() runtime.Object { return &rbacv1.RoleBindingList{} },
 		Columns: bindingColumns(func(b *rbacv1.RoleBinding) (rbacv1.RoleRef, []rbacv1.Subject) { return b.RoleRef, b.Subjects },
-			rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"]),
+			rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"], "roleBinding"),
 		NameRule: path.ValidatePathSegmentName,
 		Default:  func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 		Validate: validateRoleBinding,

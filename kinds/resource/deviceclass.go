@@ -15,7 +15,6 @@ func DeviceClass() *object.Definition {
 		NewList: func() runtime.Object { return &resourcev1.DeviceClassList{} },
 		Columns: []object.TypedColumn[*resourcev1.DeviceClass]{
 			object.NameColumn[*resourcev1.DeviceClass](),
-
 			object.AgeColumn[*resourcev1.DeviceClass](),
 		},
 		Validate:       validateClass,

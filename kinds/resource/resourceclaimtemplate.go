@@ -17,7 +17,6 @@ func ResourceClaimTemplate() *object.Definition {
 		NewList: func() runtime.Object { return &resourcev1.ResourceClaimTemplateList{} },
 		Columns: []object.TypedColumn[*resourcev1.ResourceClaimTemplate]{
 			object.NameColumn[*resourcev1.ResourceClaimTemplate](),
-
 			object.AgeColumn[*resourcev1.ResourceClaimTemplate](),
 		},
 		Default:        func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },

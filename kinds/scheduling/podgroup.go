@@ -4,6 +4,8 @@ import (
 	"context"
 
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"sagong/object"
@@ -17,7 +19,19 @@ func PodGroup() *object.Definition {
 		NewList: func() runtime.Object { return &schedulingv1beta1.PodGroupList{} },
 		Columns: []object.TypedColumn[*schedulingv1beta1.PodGroup]{
 			object.NameColumn[*schedulingv1beta1.PodGroup](),
-
+			object.StringColumn("Policy", schedulingv1beta1.PodGroupSpec{}.SwaggerDoc()["schedulingPolicy"], func(g *schedulingv1beta1.PodGroup) string {
+				if g.Spec.SchedulingPolicy.Gang != nil {
+					return "Gang"
+				}
+				return "Basic"
+			}),
+			object.StringColumn("Workload", "Name of the referenced Workload object", func(g *schedulingv1beta1.PodGroup) string {
+				if g.Spec.WorkloadRef == nil {
+					return "<none>"
+				}
+				return g.Spec.WorkloadRef.WorkloadName
+			}),
+			object.StringColumn("Status", "Status of the PodGroup", groupStatus),
 			object.AgeColumn[*schedulingv1beta1.PodGroup](),
 		},
 		Default: func(g *schedulingv1beta1.PodGroup) {
@@ -35,6 +49,19 @@ func PodGroup() *object.Definition {
 		ValidateUpdate:       validateGroupUpdate,
 		ValidateStatusUpdate: validateGroupStatus,
 	}.Definition()
+}
+
+func groupStatus(g *schedulingv1beta1.PodGroup) string {
+	if c := meta.FindStatusCondition(g.Status.Conditions, schedulingv1beta1.DisruptionTarget); c != nil {
+		return c.Reason
+	}
+	switch c := meta.FindStatusCondition(g.Status.Conditions, schedulingv1beta1.PodGroupInitiallyScheduled); {
+	case c == nil:
+		return "Pending"
+	case c.Status == metav1.ConditionTrue:
+		return "Scheduled"
+	}
+	return "Unschedulable"
 }
 
 // dropFromGroup takes away what belongs to features that are off, as upstream

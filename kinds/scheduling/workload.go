@@ -17,7 +17,6 @@ func Workload() *object.Definition {
 		NewList: func() runtime.Object { return &schedulingv1beta1.WorkloadList{} },
 		Columns: []object.TypedColumn[*schedulingv1beta1.Workload]{
 			object.NameColumn[*schedulingv1beta1.Workload](),
-
 			object.AgeColumn[*schedulingv1beta1.Workload](),
 		},
 		PrepareCreate:  func(_ context.Context, w *schedulingv1beta1.Workload) { dropFromWorkload(&w.Spec) },

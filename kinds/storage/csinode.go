@@ -20,7 +20,7 @@ func CSINode() *object.Definition {
 		NewList: func() runtime.Object { return &storagev1.CSINodeList{} },
 		Columns: []object.TypedColumn[*storagev1.CSINode]{
 			object.NameColumn[*storagev1.CSINode](),
-			object.IntColumn("Drivers", storagev1.CSINodeSpec{}.SwaggerDoc()["drivers"], func(n *storagev1.CSINode) int64 { return int64(len(n.Spec.Drivers)) }),
+			object.IntColumn("Drivers", "Drivers indicates the number of CSI drivers registered on the node", func(n *storagev1.CSINode) int64 { return int64(len(n.Spec.Drivers)) }),
 			object.AgeColumn[*storagev1.CSINode](),
 		},
 		Validate:       validateCSINode,

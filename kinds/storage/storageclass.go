@@ -12,19 +12,17 @@ import (
 // StorageClass defines storage.k8s.io/v1 StorageClass.
 func StorageClass() *object.Definition {
 	doc := storagev1.StorageClass{}.SwaggerDoc()
-	name := object.StringColumn("Name", "", func(c *storagev1.StorageClass) string {
-		if isDefault(c) {
-			return c.Name + " (default)"
-		}
-		return c.Name
-	})
-	name.Format = "name"
 	return object.Kind[*storagev1.StorageClass]{
 		Group: "storage.k8s.io", Version: "v1", Kind: "StorageClass", Resource: "storageclasses", ShortNames: []string{"sc"},
 		New:     func() *storagev1.StorageClass { return &storagev1.StorageClass{} },
 		NewList: func() runtime.Object { return &storagev1.StorageClassList{} },
 		Columns: []object.TypedColumn[*storagev1.StorageClass]{
-			name,
+			object.NameColumnOf(func(c *storagev1.StorageClass) string {
+				if isDefault(c) {
+					return c.Name + " (default)"
+				}
+				return c.Name
+			}),
 			object.StringColumn("Provisioner", doc["provisioner"], func(c *storagev1.StorageClass) string { return c.Provisioner }),
 			object.StringColumn("ReclaimPolicy", doc["reclaimPolicy"], func(c *storagev1.StorageClass) string {
 				if c.ReclaimPolicy == nil {
@@ -40,7 +38,7 @@ func StorageClass() *object.Definition {
 			}),
 			object.BoolColumn("AllowVolumeExpansion", doc["allowVolumeExpansion"], func(c *storagev1.StorageClass) bool {
 				return c.AllowVolumeExpansion != nil && *c.AllowVolumeExpansion
-			}),
+			}).Text(),
 			object.AgeColumn[*storagev1.StorageClass](),
 		},
 		Default:        defaultStorageClass,

@@ -17,6 +17,8 @@ import (
 // VolumeAttachment defines storage.k8s.io/v1 VolumeAttachment.
 func VolumeAttachment() *object.Definition {
 	spec := storagev1.VolumeAttachmentSpec{}.SwaggerDoc()
+	attacher := object.StringColumn("Attacher", spec["attacher"], func(a *storagev1.VolumeAttachment) string { return a.Spec.Attacher })
+	attacher.Format = "name"
 	return object.Kind[*storagev1.VolumeAttachment]{
 		Group: "storage.k8s.io", Version: "v1", Kind: "VolumeAttachment", Resource: "volumeattachments",
 		Status: true, RefuseUnconditionalUpdate: true,
@@ -24,7 +26,7 @@ func VolumeAttachment() *object.Definition {
 		NewList: func() runtime.Object { return &storagev1.VolumeAttachmentList{} },
 		Columns: []object.TypedColumn[*storagev1.VolumeAttachment]{
 			object.NameColumn[*storagev1.VolumeAttachment](),
-			object.StringColumn("Attacher", spec["attacher"], func(a *storagev1.VolumeAttachment) string { return a.Spec.Attacher }),
+			attacher,
 			object.StringColumn("PV", storagev1.VolumeAttachmentSource{}.SwaggerDoc()["persistentVolumeName"], func(a *storagev1.VolumeAttachment) string {
 				if a.Spec.Source.PersistentVolumeName == nil {
 					return ""
