@@ -59,6 +59,12 @@ type Definition struct {
 	// Generation is true when metadata.generation counts changes of the spec
 	// (everything but metadata and status).
 	Generation bool
+	// NewGeneration says whether an update is counted where that is not for the
+	// content alone; nil means that it is.
+	NewGeneration func(new, old Object, content bool) bool
+	// StatusKeepsMetadata is true when writes to status keep labels, annotations,
+	// finalizers and owners too.
+	StatusKeepsMetadata bool
 	// Scale is set when the kind has a scale subresource.
 	Scale *Scale
 	// Subresources lists the others, for discovery and RBAC; the API server
@@ -227,6 +233,8 @@ type Kind[T Object] struct {
 	NewList              func() runtime.Object
 	Served               []ServedVersion
 	Status, Generation   bool
+	NewGeneration        func(new, old T, content bool) bool
+	StatusKeepsMetadata  bool
 	Lazy                 bool
 	ScaleGet             func(T) *autoscalingv1.Scale
 	ScaleSet             func(T, int32)
@@ -270,7 +278,7 @@ func (k Kind[T]) Definition() *Definition {
 		Resource: k.Resource, Singular: k.Singular, ShortNames: k.ShortNames, Categories: k.Categories,
 		Namespaced: k.Namespaced, Verbs: k.Verbs, Virtual: k.Virtual, Deprecated: k.Deprecated,
 		New: func() Object { return k.New() }, NewList: k.NewList, Served: k.Served,
-		Status: k.Status, Generation: k.Generation, Lazy: k.Lazy,
+		Status: k.Status, StatusKeepsMetadata: k.StatusKeepsMetadata, Generation: k.Generation, Lazy: k.Lazy,
 		Subresources: k.Subresources, FieldLabels: k.FieldLabels,
 		Hooks: Hooks{
 			NameRule: k.NameRule, AllowCreateOnUpdate: k.AllowCreateOnUpdate,
@@ -293,6 +301,9 @@ func (k Kind[T]) Definition() *Definition {
 		d.Fields = func(o Object) fields.Set { return k.Fields(o.(T)) }
 	}
 	d.Columns = k.columns()
+	if k.NewGeneration != nil {
+		d.NewGeneration = func(n, o Object, content bool) bool { return k.NewGeneration(n.(T), o.(T), content) }
+	}
 	if k.RowConditions != nil {
 		d.RowConditions = func(o Object) []metav1.TableRowCondition { return k.RowConditions(o.(T)) }
 	}

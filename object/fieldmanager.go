@@ -137,6 +137,9 @@ func resetFields(c *Codec, v *Version, subresource string) map[fieldpath.APIVers
 				set.Insert(fieldpath.MakePathOrDie(name))
 			}
 		}
+		if c.def.StatusKeepsMetadata {
+			set.Insert(fieldpath.MakePathOrDie("metadata"))
+		}
 	}
 	return map[fieldpath.APIVersion]fieldpath.Filter{
 		fieldpath.APIVersion(v.GroupVersion().String()): fieldpath.NewExcludeSetFilter(set),

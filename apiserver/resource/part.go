@@ -5,6 +5,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/certificates"
@@ -33,6 +34,9 @@ func parts() map[string]part {
 		"status": {
 			prepare: func(ctx context.Context, t Target, obj, old object.Object) {
 				object.KeepAllButStatus(obj, old)
+				if t.Definition.StatusKeepsMetadata {
+					metav1.ResetObjectMetaForStatus(obj, old)
+				}
 				if t.PrepareStatusUpdate != nil {
 					t.PrepareStatusUpdate(ctx, obj, old)
 				}

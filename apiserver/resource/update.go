@@ -337,13 +337,19 @@ func keepSystemFields(obj, old object.Object) {
 	}
 }
 
-// encodeUpdate encodes obj and counts the generation up when the spec changed.
+// encodeUpdate encodes obj and counts the generation up when what it counts changed.
 func (e *Engine) encodeUpdate(t Target, obj, old object.Object, rec *store.Record) ([]byte, error) {
 	value, err := t.Encode(obj)
 	if err != nil {
 		return nil, encodeError(t, err)
 	}
-	if t.Definition.Generation && t.Subresource != "status" && !t.SpecEqual(value, rec.Value()) {
+	counts := false
+	if d := t.Definition; d.Generation && t.Subresource != "status" {
+		if counts = !t.SpecEqual(value, rec.Value()); d.NewGeneration != nil {
+			counts = d.NewGeneration(obj, old, counts)
+		}
+	}
+	if counts {
 		obj.SetGeneration(old.GetGeneration() + 1)
 		if value, err = t.Encode(obj); err != nil {
 			return nil, encodeError(t, err)

@@ -15,7 +15,7 @@ import (
 func ValidatingAdmissionPolicy() *object.Definition {
 	return object.Kind[*admissionregistrationv1.ValidatingAdmissionPolicy]{
 		Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingAdmissionPolicy",
-		Resource: "validatingadmissionpolicies", Categories: []string{"api-extensions"}, Generation: true, Status: true, RefuseUnconditionalUpdate: true,
+		Resource: "validatingadmissionpolicies", Categories: []string{"api-extensions"}, Generation: true, Status: true, StatusKeepsMetadata: true, RefuseUnconditionalUpdate: true,
 		New: func() *admissionregistrationv1.ValidatingAdmissionPolicy {
 			return &admissionregistrationv1.ValidatingAdmissionPolicy{}
 		},

@@ -23,6 +23,10 @@ func Deployment() *object.Definition {
 		Group: "apps", Version: "v1", Kind: "Deployment", Resource: "deployments",
 		ShortNames: []string{"deploy"}, Categories: []string{"all"},
 		Namespaced: true, Status: true, Generation: true,
+		// Annotations count: they are copied to the replica sets.
+		NewGeneration: func(d, old *appsv1.Deployment, content bool) bool {
+			return content || !maps.Equal(d.Annotations, old.Annotations)
+		},
 		New:     func() *appsv1.Deployment { return &appsv1.Deployment{} },
 		NewList: func() runtime.Object { return &appsv1.DeploymentList{} },
 		ScaleGet: func(d *appsv1.Deployment) *autoscalingv1.Scale {

@@ -17,7 +17,7 @@ func PodCertificateRequest() *object.Definition {
 	spec := certificatesv1.PodCertificateRequestSpec{}.SwaggerDoc()
 	return object.Kind[*certificatesv1.PodCertificateRequest]{
 		Group: "certificates.k8s.io", Version: "v1", Kind: "PodCertificateRequest",
-		Resource: "podcertificaterequests", Namespaced: true, Status: true, RefuseUnconditionalUpdate: true,
+		Resource: "podcertificaterequests", Namespaced: true, Status: true, StatusKeepsMetadata: true, RefuseUnconditionalUpdate: true,
 		New:     func() *certificatesv1.PodCertificateRequest { return &certificatesv1.PodCertificateRequest{} },
 		NewList: func() runtime.Object { return &certificatesv1.PodCertificateRequestList{} },
 		Fields: func(r *certificatesv1.PodCertificateRequest) fields.Set {

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,9 @@ func EndpointSlice() *object.Definition {
 	return object.Kind[*discoveryv1.EndpointSlice]{
 		Group: "discovery.k8s.io", Version: "v1", Kind: "EndpointSlice", Resource: "endpointslices",
 		Namespaced: true, Generation: true,
+		NewGeneration: func(e, old *discoveryv1.EndpointSlice, content bool) bool {
+			return content || !maps.Equal(e.Labels, old.Labels)
+		},
 		New:     func() *discoveryv1.EndpointSlice { return &discoveryv1.EndpointSlice{} },
 		NewList: func() runtime.Object { return &discoveryv1.EndpointSliceList{} },
 		Columns: []object.TypedColumn[*discoveryv1.EndpointSlice]{

@@ -17,7 +17,7 @@ import (
 func FlowSchema() *object.Definition {
 	return object.Kind[*flowcontrolv1.FlowSchema]{
 		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Kind: "FlowSchema",
-		Resource: "flowschemas", Generation: true, Status: true, RefuseUnconditionalUpdate: true,
+		Resource: "flowschemas", Generation: true, Status: true, StatusKeepsMetadata: true, RefuseUnconditionalUpdate: true,
 		New:     func() *flowcontrolv1.FlowSchema { return &flowcontrolv1.FlowSchema{} },
 		NewList: func() runtime.Object { return &flowcontrolv1.FlowSchemaList{} },
 		Columns: []object.TypedColumn[*flowcontrolv1.FlowSchema]{

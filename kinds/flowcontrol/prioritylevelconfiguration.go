@@ -17,7 +17,7 @@ import (
 func PriorityLevelConfiguration() *object.Definition {
 	return object.Kind[*flowcontrolv1.PriorityLevelConfiguration]{
 		Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Kind: "PriorityLevelConfiguration",
-		Resource: "prioritylevelconfigurations", Generation: true, Status: true, RefuseUnconditionalUpdate: true,
+		Resource: "prioritylevelconfigurations", Generation: true, Status: true, StatusKeepsMetadata: true, RefuseUnconditionalUpdate: true,
 		New:     func() *flowcontrolv1.PriorityLevelConfiguration { return &flowcontrolv1.PriorityLevelConfiguration{} },
 		NewList: func() runtime.Object { return &flowcontrolv1.PriorityLevelConfigurationList{} },
 		Columns: []object.TypedColumn[*flowcontrolv1.PriorityLevelConfiguration]{

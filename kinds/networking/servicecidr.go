@@ -17,7 +17,7 @@ import (
 // ServiceCIDR defines networking.k8s.io/v1 ServiceCIDR.
 func ServiceCIDR() *object.Definition {
 	return object.Kind[*networkingv1.ServiceCIDR]{
-		Group: "networking.k8s.io", Version: "v1", Kind: "ServiceCIDR", Resource: "servicecidrs", Status: true,
+		Group: "networking.k8s.io", Version: "v1", Kind: "ServiceCIDR", Resource: "servicecidrs", Status: true, StatusKeepsMetadata: true,
 		New:     func() *networkingv1.ServiceCIDR { return &networkingv1.ServiceCIDR{} },
 		NewList: func() runtime.Object { return &networkingv1.ServiceCIDRList{} },
 		Columns: []object.TypedColumn[*networkingv1.ServiceCIDR]{

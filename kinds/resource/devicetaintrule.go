@@ -14,7 +14,7 @@ import (
 func DeviceTaintRule() *object.Definition {
 	taint := resourcev1.DeviceTaint{}.SwaggerDoc()
 	return object.Kind[*resourcev1.DeviceTaintRule]{
-		Group: "resource.k8s.io", Version: "v1", Kind: "DeviceTaintRule", Resource: "devicetaintrules", Generation: true, Status: true,
+		Group: "resource.k8s.io", Version: "v1", Kind: "DeviceTaintRule", Resource: "devicetaintrules", Generation: true, Status: true, StatusKeepsMetadata: true, RefuseUnconditionalUpdate: true,
 		New:     func() *resourcev1.DeviceTaintRule { return &resourcev1.DeviceTaintRule{} },
 		NewList: func() runtime.Object { return &resourcev1.DeviceTaintRuleList{} },
 		Columns: []object.TypedColumn[*resourcev1.DeviceTaintRule]{

@@ -12,7 +12,7 @@ import (
 // ResourceClaim defines resource.k8s.io/v1 ResourceClaim.
 func ResourceClaim() *object.Definition {
 	return object.Kind[*resourcev1.ResourceClaim]{
-		Group: "resource.k8s.io", Version: "v1", Kind: "ResourceClaim", Resource: "resourceclaims", Namespaced: true, Status: true,
+		Group: "resource.k8s.io", Version: "v1", Kind: "ResourceClaim", Resource: "resourceclaims", Namespaced: true, Status: true, StatusKeepsMetadata: true,
 		New:     func() *resourcev1.ResourceClaim { return &resourcev1.ResourceClaim{} },
 		NewList: func() runtime.Object { return &resourcev1.ResourceClaimList{} },
 		Columns: []object.TypedColumn[*resourcev1.ResourceClaim]{

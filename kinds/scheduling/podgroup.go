@@ -14,7 +14,7 @@ import (
 // PodGroup defines scheduling.k8s.io/v1beta1 PodGroup.
 func PodGroup() *object.Definition {
 	return object.Kind[*schedulingv1beta1.PodGroup]{
-		Group: "scheduling.k8s.io", Version: "v1beta1", Kind: "PodGroup", Resource: "podgroups", Namespaced: true, Status: true,
+		Group: "scheduling.k8s.io", Version: "v1beta1", Kind: "PodGroup", Resource: "podgroups", Namespaced: true, Status: true, StatusKeepsMetadata: true,
 		New:     func() *schedulingv1beta1.PodGroup { return &schedulingv1beta1.PodGroup{} },
 		NewList: func() runtime.Object { return &schedulingv1beta1.PodGroupList{} },
 		Columns: []object.TypedColumn[*schedulingv1beta1.PodGroup]{

@@ -14,9 +14,9 @@ func PriorityClass() *object.Definition {
 	doc := schedulingv1.PriorityClass{}.SwaggerDoc()
 	return object.Kind[*schedulingv1.PriorityClass]{
 		Group: "scheduling.k8s.io", Version: "v1", Kind: "PriorityClass", Resource: "priorityclasses", ShortNames: []string{"pc"},
-		Generation: true,
-		New:        func() *schedulingv1.PriorityClass { return &schedulingv1.PriorityClass{} },
-		NewList:    func() runtime.Object { return &schedulingv1.PriorityClassList{} },
+		Generation: true, NewGeneration: func(_, _ *schedulingv1.PriorityClass, _ bool) bool { return false },
+		New:     func() *schedulingv1.PriorityClass { return &schedulingv1.PriorityClass{} },
+		NewList: func() runtime.Object { return &schedulingv1.PriorityClassList{} },
 		Columns: []object.TypedColumn[*schedulingv1.PriorityClass]{
 			object.NameColumn[*schedulingv1.PriorityClass](),
 			object.IntColumn("Value", doc["value"], func(c *schedulingv1.PriorityClass) int64 { return int64(c.Value) }),

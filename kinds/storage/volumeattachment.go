@@ -21,7 +21,7 @@ func VolumeAttachment() *object.Definition {
 	attacher.Format = "name"
 	return object.Kind[*storagev1.VolumeAttachment]{
 		Group: "storage.k8s.io", Version: "v1", Kind: "VolumeAttachment", Resource: "volumeattachments",
-		Status: true, RefuseUnconditionalUpdate: true,
+		Status: true, StatusKeepsMetadata: true, RefuseUnconditionalUpdate: true,
 		New:     func() *storagev1.VolumeAttachment { return &storagev1.VolumeAttachment{} },
 		NewList: func() runtime.Object { return &storagev1.VolumeAttachmentList{} },
 		Columns: []object.TypedColumn[*storagev1.VolumeAttachment]{

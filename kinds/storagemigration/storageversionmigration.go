@@ -18,7 +18,7 @@ func StorageVersionMigration() *object.Definition {
 	name.Format = "" // as upstream has it
 	return object.Kind[*storagemigrationv1.StorageVersionMigration]{
 		Group: "storagemigration.k8s.io", Version: "v1", Kind: "StorageVersionMigration",
-		Resource: "storageversionmigrations", Status: true,
+		Resource: "storageversionmigrations", Status: true, StatusKeepsMetadata: true,
 		New: func() *storagemigrationv1.StorageVersionMigration {
 			return &storagemigrationv1.StorageVersionMigration{}
 		},
