@@ -107,3 +107,61 @@ func TestDisruptionThatDoesNotCome(t *testing.T) {
 		}
 	})
 }
+
+// TestBudgetCountsFinishedPods is about pods that have ended but are still there: they
+// are expected, and nobody counts them as healthy.
+func TestBudgetCountsFinishedPods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t)
+		for name, phase := range map[string]corev1.PodPhase{"on": corev1.PodRunning, "done": corev1.PodSucceeded, "failed": corev1.PodFailed} {
+			if err := c.c.Seed(lone(name, "broken", func(p *corev1.Pod) { // nobody changes what it says
+				p.Labels, p.Spec.NodeName, p.Status.Phase = map[string]string{"app": "x"}, "n1", phase
+				if phase == corev1.PodRunning {
+					p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+				}
+			})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := c.budget("x", "x", "1", "").Status; s.ExpectedPods != 3 || s.CurrentHealthy != 1 || s.DesiredHealthy != 1 || s.DisruptionsAllowed != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestPodOfSeveralBudgets warns of pods that cannot be evicted, as two budgets cover
+// them: whichever came last.
+func TestPodOfSeveralBudgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t)
+		pod := func(name string) {
+			must(client.Create(t.Context(), c.c, lone(name, "v1", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "x"} })))
+			synctest.Wait()
+		}
+		text := func(pod string) string {
+			return `Pod "default"/"` + pod + `" matches multiple PodDisruptionBudgets.  Chose "a" arbitrarily.`
+		}
+		pod("before")
+		c.budget("b", "x", "1", "")
+		if c.told("MultiplePodDisruptionBudgets", "") {
+			t.Error("a warning of several budgets where there is one")
+		}
+		c.budget("a", "x", "1", "")
+		if !c.told("MultiplePodDisruptionBudgets", text("before")) {
+			t.Error("nothing is told of the pod that was there")
+		}
+		pod("after")
+		if !c.told("MultiplePodDisruptionBudgets", text("after")) {
+			t.Error("nothing is told of the pod that came later")
+		}
+		c.budget("none", "y", "1", "")
+		must(client.Create(t.Context(), c.c, lone("alone", "v1", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "y"} })))
+		synctest.Wait()
+		if c.told("MultiplePodDisruptionBudgets", "alone") {
+			t.Error("a warning of a pod of one budget")
+		}
+		if !c.told("NoPods", "No matching pods found") {
+			t.Error("nothing is told of the budget without pods")
+		}
+	})
+}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -67,10 +69,12 @@ func (c *disruptionController) Inputs() []reconcile.Input {
 				if p == nil {
 					continue
 				}
-				for _, b := range c.budgets.By("namespace", p.Namespace) {
-					if s, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err == nil && s.Matches(labels.Set(p.Labels)) {
-						enqueue(object.KeyOf(b))
-					}
+				mine := c.of(p)
+				for _, b := range mine {
+					enqueue(object.KeyOf(b))
+				}
+				if p == new && (old == nil || !maps.Equal(old.Labels, new.Labels)) {
+					c.tellSeveral(p, mine)
 				}
 			}
 		}),
@@ -79,6 +83,26 @@ func (c *disruptionController) Inputs() []reconcile.Input {
 		scaled(c, c.stateful, func(s *appsv1.StatefulSet) *int32 { return s.Spec.Replicas }),
 		scaled(c, c.controllers, func(s *corev1.ReplicationController) *int32 { return s.Spec.Replicas }),
 	}
+}
+
+// of are the budgets that cover a pod.
+func (c *disruptionController) of(p *corev1.Pod) []*policyv1.PodDisruptionBudget {
+	var mine []*policyv1.PodDisruptionBudget
+	for _, b := range c.budgets.By("namespace", p.Namespace) {
+		if s, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err == nil && s.Matches(labels.Set(p.Labels)) {
+			mine = append(mine, b)
+		}
+	}
+	return mine
+}
+
+// tellSeveral warns of a pod that several budgets cover: it cannot be evicted.
+func (c *disruptionController) tellSeveral(p *corev1.Pod, mine []*policyv1.PodDisruptionBudget) {
+	if len(mine) < 2 {
+		return
+	}
+	first := slices.MinFunc(mine, func(a, b *policyv1.PodDisruptionBudget) int { return strings.Compare(a.Name, b.Name) })
+	c.events.Eventf(p, corev1.EventTypeWarning, "MultiplePodDisruptionBudgets", "Pod %q/%q matches multiple PodDisruptionBudgets.  Chose %q arbitrarily.", p.Namespace, p.Name, first.Name)
 }
 
 // scaled is the input that has a namespace's budgets looked at when the size of
@@ -114,12 +138,14 @@ func (c *disruptionController) Reconcile(ctx context.Context, w client.Client, k
 	}
 	var pods []*corev1.Pod
 	for _, p := range c.seen.By("namespace", b.Namespace) {
-		if selector.Matches(labels.Set(p.Digest.Labels)) && !p.Digest.Finished {
+		if selector.Matches(labels.Set(p.Digest.Labels)) { // those that have finished too
 			pods = append(pods, p.Object())
 		}
 	}
-	if len(pods) == 0 && b.Status.ObservedGeneration < b.Generation {
-		c.events.Eventf(b, corev1.EventTypeNormal, "NoPods", "No matching pods found")
+	if b.Status.ObservedGeneration < b.Generation && len(c.budgets.By("namespace", b.Namespace)) > 1 {
+		for _, p := range pods {
+			c.tellSeveral(p, c.of(p))
+		}
 	}
 	now := time.Now()
 	next := b.DeepCopy()
@@ -134,9 +160,6 @@ func (c *disruptionController) Reconcile(ctx context.Context, w client.Client, k
 	if b.Spec.MaxUnavailable != nil || b.Spec.MinAvailable != nil && b.Spec.MinAvailable.Type == intstr.String {
 		scale, unmanaged, scaleErr = c.scale(ctx, w, pods) // whose pods they are counts for nothing else
 	}
-	if unmanaged > 0 && b.Status.ObservedGeneration < b.Generation {
-		c.events.Eventf(b, corev1.EventTypeWarning, "UnmanagedPods", "Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", b.Spec.Selector)
-	}
 	var after time.Duration
 	if scaleErr == nil {
 		after, scaleErr = planBudget(next, pods, scale, now)
@@ -150,6 +173,12 @@ func (c *disruptionController) Reconcile(ctx context.Context, w client.Client, k
 		})
 	}
 	if !equality.Semantic.DeepEqual(b.Status, next.Status) {
+		if len(pods) == 0 {
+			c.events.Eventf(b, corev1.EventTypeNormal, "NoPods", "No matching pods found")
+		}
+		if unmanaged > 0 {
+			c.events.Eventf(b, corev1.EventTypeWarning, "UnmanagedPods", "Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", b.Spec.Selector)
+		}
 		if _, err := client.UpdateStatus(ctx, w, next); err != nil && !apierrors.IsNotFound(err) {
 			return reconcile.Result{}, errors.Join(scaleErr, fmt.Errorf("cannot update status: %w", err))
 		}
