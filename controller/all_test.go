@@ -48,6 +48,12 @@ func start(t *testing.T, extra ...reconcile.Controller) *cluster {
 // startWith fills in what the cluster knows of the controllers' dependencies.
 func startWith(t *testing.T, d controller.Deps, extra ...reconcile.Controller) *cluster {
 	t.Helper()
+	return startSeen(t, d, nil, extra...)
+}
+
+// startSeen has the controllers' views see the cluster by another client.
+func startSeen(t *testing.T, d controller.Deps, by func(client.Client) client.Client, extra ...reconcile.Controller) *cluster {
+	t.Helper()
 	now := metav1.Now()
 	served := kinds.All()
 	if d.Workloads {
@@ -61,7 +67,11 @@ func startWith(t *testing.T, d controller.Deps, extra ...reconcile.Controller) *
 				{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now},
 			}},
 		})
-	hub := reconcile.NewHub(c, quiet)
+	var seen client.Client = c
+	if by != nil {
+		seen = by(c)
+	}
+	hub := reconcile.NewHub(seen, quiet)
 	rec := reconcile.NewRecorder(c, quiet)
 	d.Hub, d.Events, d.Log, d.RootCA = hub, rec, quiet, []byte("PEM")
 	d.ClusterCIDR, d.NodeCIDRBits = netip.MustParsePrefix("10.244.0.0/16"), 24

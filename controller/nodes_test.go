@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
+	"sagong/controller/podstate"
 	"sagong/object"
 	"sagong/reconcile"
 )
@@ -177,5 +179,186 @@ func TestNodesAreToldTheirTTL(t *testing.T) {
 		if got := ttl(); got != "15" {
 			t.Fatalf("among 101: %q", got)
 		}
+	})
+}
+
+// TestNodeIsNotSilentUnheard has the controllers see renewals late, for longer than
+// a node may be silent.
+func TestNodeIsNotSilentUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, b := startBlinded(t)
+		var deaf sync.Map
+		defer c.keep(&keeper{quiet: func(node string) bool { _, ok := deaf.Load(node); return ok }})()
+		settle(time.Minute)
+		ready := func() corev1.ConditionStatus {
+			return must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")).Status.Conditions[0].Status
+		}
+		show := b.hold("Lease")
+		settle(3 * time.Minute)
+		if got := ready(); got != corev1.ConditionTrue {
+			t.Fatalf("a node that renews its lease is %s", got)
+		}
+		deaf.Store("n1", true)
+		settle(2 * time.Minute)
+		if got := ready(); got != corev1.ConditionUnknown {
+			t.Errorf("a node that does not renew its lease is %s", got)
+		}
+		show()
+		synctest.Wait()
+	})
+}
+
+// TestNodesKeepOldLabels has the labels that were stable later followed by those of
+// before.
+func TestNodesKeepOldLabels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t)
+		for name, labels := range map[string]map[string]string{
+			"new":   {corev1.LabelOSStable: "linux", corev1.LabelArchStable: "arm64"},
+			"other": {corev1.LabelOSStable: "linux", "beta.kubernetes.io/os": "windows"},
+			"old":   {"beta.kubernetes.io/os": "linux"},
+		} {
+			must(client.Create(t.Context(), c.c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}))
+		}
+		synctest.Wait()
+		for name, want := range map[string]string{
+			"new":   "map[beta.kubernetes.io/arch:arm64 beta.kubernetes.io/os:linux kubernetes.io/arch:arm64 kubernetes.io/os:linux]",
+			"other": "map[beta.kubernetes.io/os:linux kubernetes.io/os:linux]",
+			"old":   "map[beta.kubernetes.io/os:linux]",
+		} {
+			if got := fmt.Sprint(must(client.Get[*corev1.Node](t.Context(), c.c, "", name)).Labels); got != want {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+	})
+}
+
+// tainted makes a pod on n1 that tolerates a taint there for so many seconds.
+func (c *cluster) tainted(name string, seconds int64) {
+	p := lone(name, "broken", func(p *corev1.Pod) {
+		p.Spec.NodeName = "n1"
+		p.Spec.Tolerations = []corev1.Toleration{{Key: "k", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds}}
+	})
+	if err := c.c.Seed(p); err != nil {
+		c.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// TestTaintEvictionIsCancelled is about pods whose eviction is ahead: it does not
+// come, comes sooner, or comes to a pod that has finished; what is told of it.
+func TestTaintEvictionIsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t)
+		defer c.keep(&keeper{quiet: func(string) bool { return false }})()
+		taint := func(taints ...corev1.Taint) {
+			n := must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")).DeepCopy()
+			n.Spec.Taints = taints
+			must(client.Update(t.Context(), c.c, n))
+			synctest.Wait()
+		}
+		there := func(name string) bool {
+			p, err := client.Get[*corev1.Pod](t.Context(), c.c, "default", name)
+			return err == nil && p.DeletionTimestamp == nil
+		}
+		const cancelled, marked = "Cancelling deletion of Pod default/", "Marking for deletion Pod default/"
+		at := metav1.Now()
+		k := corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoExecute, TimeAdded: &at}
+		c.tainted("stays", 60)
+		taint(k)
+		taint()
+		if !c.told("TaintManagerEviction", cancelled+"stays") {
+			t.Error("nothing is told of the taint that went")
+		}
+		settle(2 * time.Minute)
+		if !there("stays") {
+			t.Fatal("evicted although the taint had gone")
+		}
+
+		at = metav1.Now()
+		taint(k)
+		c.tainted("sooner", 600)
+		c.tainted("leaves", 600)
+		c.tainted("done", 60)
+		done := must(client.Get[*corev1.Pod](t.Context(), c.c, "default", "done")).DeepCopy()
+		done.Status.Phase = corev1.PodSucceeded
+		must(client.UpdateStatus(t.Context(), client.Client(c.c), done))
+		edit(c, "sooner", func(p *corev1.Pod) { p.Spec.Tolerations[0].TolerationSeconds = new(int64(90)) })
+		if err := client.Delete[*corev1.Pod](t.Context(), c.c, "default", "leaves", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		settle(61 * time.Second)
+		if !c.told("TaintManagerEviction", cancelled+"leaves") {
+			t.Error("nothing is told of the pod that went by itself")
+		}
+		if there("stays") || there("done") || !there("sooner") {
+			t.Errorf("after a minute: %t %t %t", there("stays"), there("done"), there("sooner"))
+		}
+		settle(30 * time.Second)
+		if there("sooner") {
+			t.Error("a pod that is to tolerate its taint for less time stays")
+		}
+		for _, name := range []string{"sooner", "done", "stays"} {
+			if !c.told("TaintManagerEviction", marked+name) || name != "stays" && c.told("TaintManagerEviction", cancelled+name) {
+				t.Errorf("what is told of %s", name)
+			}
+		}
+	})
+}
+
+// TestPodsOfLostNodes is about pods on nodes out of service, or that are no more.
+func TestPodsOfLostNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t)
+		for _, name := range []string{"n2", "n3"} {
+			must(client.Create(t.Context(), c.c, &corev1.Node{
+				ObjectMeta: metav1.ObjectMeta{Name: name},
+				Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+			}))
+		}
+		for name, node := range map[string]string{"stuck": "n2", "other": "n2", "done": "n3", "runs": "n3"} {
+			if err := c.c.Seed(lone(name, "broken", func(p *corev1.Pod) {
+				p.Spec.NodeName, p.Finalizers, p.Status.Phase = node, []string{"test/keep"}, corev1.PodRunning
+				if name == "done" {
+					p.Status.Phase = corev1.PodSucceeded
+				}
+			})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		state := func(name string) string {
+			synctest.Wait()
+			p := must(client.Get[*corev1.Pod](t.Context(), c.c, "default", name))
+			text := fmt.Sprint(p.Status.Phase, " ", p.DeletionTimestamp != nil)
+			if x := podstate.Condition(p, corev1.DisruptionTarget); x != nil {
+				text += fmt.Sprintf(" %s %s: %s", x.Status, x.Reason, x.Message)
+			}
+			return text
+		}
+		expect := func(when string, want map[string]string) {
+			t.Helper()
+			for name, want := range want {
+				if got := state(name); got != want {
+					t.Errorf("%s, %s: %s", when, name, got)
+				}
+			}
+		}
+		if err := client.Delete[*corev1.Pod](t.Context(), c.c, "default", "stuck", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		n := must(client.Get[*corev1.Node](t.Context(), c.c, "", "n2")).DeepCopy()
+		n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoSchedule}}
+		must(client.Update(t.Context(), c.c, n))
+		expect("out of service, and ready", map[string]string{"stuck": "Running true", "other": "Running false"})
+		n = must(client.Get[*corev1.Node](t.Context(), c.c, "", "n2")).DeepCopy()
+		n.Status.Conditions[0].Status = corev1.ConditionFalse
+		must(client.UpdateStatus(t.Context(), client.Client(c.c), n))
+		expect("out of service", map[string]string{"stuck": "Failed true", "other": "Running false"})
+		if err := client.Delete[*corev1.Node](t.Context(), c.c, "", "n3", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		settle(41 * time.Second)
+		const lost = " true True DeletionByPodGC: PodGC: node no longer exists"
+		expect("gone", map[string]string{"done": "Succeeded" + lost, "runs": "Failed" + lost})
 	})
 }

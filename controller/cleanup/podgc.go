@@ -83,7 +83,7 @@ func (c *podCollector) Inputs() []reconcile.Input {
 				if !outOfService(new) {
 					return
 				}
-			case outOfService(old) == outOfService(new):
+			case !outOfService(new) || nodeReady(new) || outOfService(old) && !nodeReady(old):
 				return
 			}
 			n := new
@@ -203,17 +203,18 @@ func (c *podCollector) thinOut(ctx context.Context, w client.Client) error {
 }
 
 // giveUp deletes a pod at once. One that is not known to have finished is marked
-// as failed first; reason, when not empty, is told as its disruption.
+// as failed first; disruption, when not empty, is told as the reason, also of one
+// that has finished.
 func giveUp(ctx context.Context, w client.Client, p *corev1.Pod, disruption string) error {
+	next := p.DeepCopy()
+	changed := disruption != "" && podstate.SetCondition(&next.Status, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation,
+		Reason: "DeletionByPodGC", Message: disruption, LastTransitionTime: metav1.Now(),
+	})
 	if !podstate.Finished(p) {
-		next := p.DeepCopy()
-		next.Status.Phase = corev1.PodFailed
-		if disruption != "" {
-			podstate.SetCondition(&next.Status, corev1.PodCondition{
-				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation,
-				Reason: "DeletionByPodGC", Message: disruption, LastTransitionTime: metav1.Now(),
-			})
-		}
+		next.Status.Phase, changed = corev1.PodFailed, true
+	}
+	if changed {
 		if _, err := client.UpdateStatus(ctx, w, next); err != nil {
 			return ignoreMissing(err)
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/klog/v2"
 
 	"sagong/client"
 	"sagong/controller/podstate"
@@ -62,12 +64,12 @@ func (c *evictionController) Inputs() []reconcile.Input {
 		}),
 		reconcile.On(c.pods, func(old, new *corev1.Pod, enqueue func(object.Key)) {
 			if new == nil {
-				c.mu.Lock()
-				delete(c.due, object.KeyOf(old))
-				c.mu.Unlock()
+				if c.announce(object.KeyOf(old), false) {
+					c.cancelled(old)
+				}
 				return
 			}
-			if new.Spec.NodeName == "" || (old != nil && old.Spec.NodeName == new.Spec.NodeName && len(old.Spec.Tolerations) == len(new.Spec.Tolerations)) {
+			if new.Spec.NodeName == "" || (old != nil && old.Spec.NodeName == new.Spec.NodeName && sameTolerations(old, new)) {
 				return
 			}
 			if n, ok := c.nodes.Get("", new.Spec.NodeName); ok && len(noExecute(n)) > 0 {
@@ -88,6 +90,16 @@ func noExecute(n *corev1.Node) (out []corev1.Taint) {
 		}
 	}
 	return out
+}
+
+// sameTolerations is asked of every change of a pod; the seconds of those that are
+// there may change.
+func sameTolerations(old, new *corev1.Pod) bool {
+	a, b := old.Spec.Tolerations, new.Spec.Tolerations
+	if len(a) != len(b) || len(a) == 0 || &a[0] == &b[0] {
+		return len(a) == len(b)
+	}
+	return equality.Semantic.DeepEqual(a, b)
 }
 
 func sameTaint(a, b corev1.Taint) bool { return a.Key == b.Key && a.Value == b.Value }
@@ -114,7 +126,7 @@ func (c *evictionController) remember(node string, taints []corev1.Taint) {
 
 func (c *evictionController) Reconcile(ctx context.Context, w client.Client, key object.Key) (reconcile.Result, error) {
 	p, ok := c.pods.Get(key.Namespace, key.Name)
-	if !ok || p.Spec.NodeName == "" || p.DeletionTimestamp != nil || podstate.Finished(p) {
+	if !ok || p.Spec.NodeName == "" || p.DeletionTimestamp != nil {
 		c.announce(key, false)
 		return reconcile.Result{}, nil
 	}
@@ -126,7 +138,7 @@ func (c *evictionController) Reconcile(ctx context.Context, w client.Client, key
 	wait, leave := leavesIn(p, noExecute(n), func(t corev1.Taint) time.Time { return c.seen(n.Name, t, now) }, now)
 	if !leave {
 		if c.announce(key, false) {
-			c.events.Eventf(p, corev1.EventTypeNormal, "TaintManagerEviction", "Cancelling deletion of Pod %s", key)
+			c.cancelled(p)
 		}
 		return reconcile.Result{}, nil
 	}
@@ -135,12 +147,17 @@ func (c *evictionController) Reconcile(ctx context.Context, w client.Client, key
 		return reconcile.Result{After: wait}, nil
 	}
 	c.events.Eventf(p, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", key)
+	c.announce(key, false) // before it goes, which is no cancellation
 	if err := podstate.Evict(ctx, w, p, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"); err != nil {
+		c.announce(key, true)
 		return reconcile.Result{}, err
 	}
 	c.m.evicted(time.Since(now))
-	c.announce(key, false)
 	return reconcile.Result{}, nil
+}
+
+func (c *evictionController) cancelled(p *corev1.Pod) {
+	c.events.Eventf(p, corev1.EventTypeNormal, "TaintManagerEviction", "Cancelling deletion of Pod %s", object.KeyOf(p))
 }
 
 // announce notes whether a pod's eviction is ahead and says whether it was.
@@ -175,21 +192,12 @@ func (c *evictionController) seen(node string, t corev1.Taint, now time.Time) ti
 func leavesIn(p *corev1.Pod, taints []corev1.Taint, added func(corev1.Taint) time.Time, now time.Time) (wait time.Duration, leaves bool) {
 	for i := range taints {
 		t := &taints[i]
-		tolerated, seconds := false, (*int64)(nil)
-		for j := range p.Spec.Tolerations {
-			tol := &p.Spec.Tolerations[j]
-			if !tolerates(tol, t) {
-				continue
-			}
-			// Of several that match, the shortest counts, as upstream has it.
-			if !tolerated || shorter(tol.TolerationSeconds, seconds) {
-				seconds = tol.TolerationSeconds
-			}
-			tolerated = true
-		}
-		if !tolerated {
+		// Of several that match, the first counts, as upstream has it.
+		j := slices.IndexFunc(p.Spec.Tolerations, func(tol corev1.Toleration) bool { return tol.ToleratesTaint(klog.Logger{}, t, true) })
+		if j < 0 {
 			return 0, true
 		}
+		seconds := p.Spec.Tolerations[j].TolerationSeconds
 		if seconds == nil {
 			continue
 		}
@@ -212,25 +220,4 @@ func placedAt(p *corev1.Pod) time.Time {
 		return c.LastTransitionTime.Time
 	}
 	return p.CreationTimestamp.Time
-}
-
-func shorter(a, b *int64) bool { return a != nil && (b == nil || *a < *b) }
-
-func tolerates(tol *corev1.Toleration, t *corev1.Taint) bool {
-	if tol.Effect != "" && tol.Effect != t.Effect {
-		return false
-	}
-	if tol.Key == "" {
-		return tol.Operator == corev1.TolerationOpExists
-	}
-	if tol.Key != t.Key {
-		return false
-	}
-	switch tol.Operator {
-	case corev1.TolerationOpExists:
-		return true
-	case corev1.TolerationOpEqual, "":
-		return tol.Value == t.Value
-	}
-	return false
 }

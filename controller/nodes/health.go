@@ -10,6 +10,8 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/object"
 )
 
 const (
@@ -25,6 +27,7 @@ const (
 // node's own, so what counts is when they were seen to change.
 type heartbeat struct {
 	renewed time.Time // of the lease
+	lease   object.Revision
 	posted  time.Time // heartbeat of the Ready condition
 	status  corev1.ConditionStatus
 	seen    time.Time
@@ -35,8 +38,9 @@ type heartbeat struct {
 // beat takes in what is to be seen of a node now.
 func (h heartbeat) beat(n *corev1.Node, lease *coordinationv1.Lease, now time.Time) heartbeat {
 	next := h
-	if lease != nil && lease.Spec.RenewTime != nil {
-		next.renewed = lease.Spec.RenewTime.Time
+	// The view may show one that is older than what was read.
+	if lease != nil && lease.Spec.RenewTime != nil && object.RevisionOf(lease) >= h.lease {
+		next.renewed, next.lease = lease.Spec.RenewTime.Time, object.RevisionOf(lease)
 	}
 	if c := nodeCondition(n, corev1.NodeReady); c != nil {
 		// Our own verdict is not a sign of life.

@@ -159,15 +159,19 @@ func TestLeavesIn(t *testing.T) {
 		wait   time.Duration
 		leaves bool
 	}{
-		"none":              {nil, nil, 0, false},
-		"not tolerated":     {[]corev1.Taint{taint("a", 0)}, nil, 0, true},
-		"tolerated":         {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", nil)}, 0, false},
-		"everything":        {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}, 0, false},
-		"for a time":        {[]corev1.Taint{taint("a", 100*time.Second)}, []corev1.Toleration{exists("a", seconds(300))}, 200 * time.Second, true},
-		"over":              {[]corev1.Taint{taint("a", 400*time.Second)}, []corev1.Toleration{exists("a", seconds(300))}, 0, true},
-		"the sooner of two": {[]corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", seconds(300)), exists("b", seconds(20))}, 20 * time.Second, true},
-		"one not tolerated": {[]corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", nil)}, 0, true},
-		"other value":       {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Key: "a", Operator: corev1.TolerationOpEqual, Value: "x"}}, 0, true},
+		"none":                   {nil, nil, 0, false},
+		"not tolerated":          {[]corev1.Taint{taint("a", 0)}, nil, 0, true},
+		"tolerated":              {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", nil)}, 0, false},
+		"everything":             {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}, 0, false},
+		"for a time":             {[]corev1.Taint{taint("a", 100*time.Second)}, []corev1.Toleration{exists("a", seconds(300))}, 200 * time.Second, true},
+		"over":                   {[]corev1.Taint{taint("a", 400*time.Second)}, []corev1.Toleration{exists("a", seconds(300))}, 0, true},
+		"the sooner of two":      {[]corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", seconds(300)), exists("b", seconds(20))}, 20 * time.Second, true},
+		"one not tolerated":      {[]corev1.Taint{taint("a", 0), taint("b", 0)}, []corev1.Toleration{exists("a", nil)}, 0, true},
+		"the first that matches": {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", seconds(300)), exists("a", seconds(20))}, 300 * time.Second, true},
+		"the first, for good":    {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Operator: corev1.TolerationOpExists}, exists("a", seconds(20))}, 0, false},
+		"not at all":             {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{exists("a", seconds(-5))}, 0, true},
+		"a number greater":       {[]corev1.Taint{{Key: "a", Value: "7", Effect: corev1.TaintEffectNoExecute, TimeAdded: &metav1.Time{Time: start}}}, []corev1.Toleration{{Key: "a", Operator: corev1.TolerationOpGt, Value: "5"}}, 0, false},
+		"other value":            {[]corev1.Taint{taint("a", 0)}, []corev1.Toleration{{Key: "a", Operator: corev1.TolerationOpEqual, Value: "x"}}, 0, true},
 	} {
 		p := &corev1.Pod{Spec: corev1.PodSpec{Tolerations: c.tols}}
 		p.CreationTimestamp = metav1.NewTime(start.Add(-1000 * time.Second))

@@ -111,7 +111,7 @@ func (c *lifecycleController) all(enqueue func(object.Key)) {
 
 func (c *lifecycleController) Outputs() []reconcile.Output {
 	kind := c.nodes.Definition().GVK().GroupKind()
-	return []reconcile.Output{{Kind: kind, Field: "conditions of silent nodes"}, {Kind: kind, Field: "taints by condition"}}
+	return []reconcile.Output{{Kind: kind, Field: "conditions of silent nodes"}, {Kind: kind, Field: "taints by condition"}, {Kind: kind, Field: "labels of old names"}}
 }
 
 func (c *lifecycleController) Reconcile(ctx context.Context, w client.Client, key object.Key) (reconcile.Result, error) {
@@ -119,17 +119,26 @@ func (c *lifecycleController) Reconcile(ctx context.Context, w client.Client, ke
 	if !ok {
 		return reconcile.Result{}, nil
 	}
+	n, err := c.label(ctx, w, n)
+	if err != nil {
+		return reconcile.Result{}, ignoreMissing(err)
+	}
 	now := time.Now()
 	lease, _ := c.leases.Get(leaseNamespace, key.Name)
-	c.mu.Lock()
-	h := c.beats[n.Name].beat(n, lease, now)
-	c.beats[n.Name] = h
-	c.mu.Unlock()
-
-	after := h.silentIn(now)
+	after := c.listen(n, lease, now)
 	silent := after == 0
 	if silent {
 		if conditions, changed := unknownConditions(n, now); changed {
+			// The view may be what is late, and not the node.
+			live, err := client.Get[*coordinationv1.Lease](ctx, w, leaseNamespace, key.Name)
+			switch {
+			case err == nil:
+				if after = c.listen(n, live, now); after > 0 {
+					return reconcile.Result{After: after}, nil
+				}
+			case !apierrors.IsNotFound(err):
+				return reconcile.Result{}, fmt.Errorf("cannot read lease of node: %w", err)
+			}
 			written, err := c.declareSilent(ctx, w, n, conditions)
 			if err != nil {
 				return reconcile.Result{}, ignoreMissing(err)
@@ -152,6 +161,43 @@ func (c *lifecycleController) Reconcile(ctx context.Context, w client.Client, ke
 		after = wait
 	}
 	return reconcile.Result{After: after}, nil
+}
+
+// listen takes in a node's signs of life and says how long until it counts as
+// silent, zero when it does.
+func (c *lifecycleController) listen(n *corev1.Node, lease *coordinationv1.Lease, now time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.beats[n.Name].beat(n, lease, now)
+	c.beats[n.Name] = h
+	return h.silentIn(now)
+}
+
+// oldLabels are the names that labels of nodes had before they were stable.
+var oldLabels = map[string]string{corev1.LabelOSStable: "beta.kubernetes.io/os", corev1.LabelArchStable: "beta.kubernetes.io/arch"}
+
+// label keeps the old names of labels in line with the stable ones, which agents
+// set.
+func (c *lifecycleController) label(ctx context.Context, w client.Client, n *corev1.Node) (*corev1.Node, error) {
+	labels := map[string]string{}
+	for name, old := range oldLabels {
+		want, ok := n.Labels[name]
+		if has, there := n.Labels[old]; ok && (!there || has != want) {
+			labels[old] = want
+		}
+	}
+	if len(labels) == 0 {
+		return n, nil
+	}
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": n.ResourceVersion, "labels": labels}})
+	if err != nil {
+		return nil, err
+	}
+	written, err := client.PatchOf[*corev1.Node](ctx, w, "", n.Name, client.Patch{Type: types.MergePatchType, Data: body})
+	if err != nil {
+		return nil, fmt.Errorf("cannot label node: %w", err)
+	}
+	return written, nil
 }
 
 func (c *lifecycleController) declareSilent(ctx context.Context, w client.Client, n *corev1.Node, conditions []corev1.NodeCondition) (*corev1.Node, error) {

@@ -94,13 +94,15 @@ func (e *ephemeralController) Reconcile(ctx context.Context, w client.Client, ke
 	for i := range p.Spec.Volumes {
 		if v := &p.Spec.Volumes[i]; v.Ephemeral != nil {
 			if err := e.claim(ctx, w, p, v); err != nil {
-				return reconcile.Result{}, err
+				e.events.Eventf(p, corev1.EventTypeWarning, "FailedBinding", "ephemeral volume %s: %v", v.Name, err)
+				return reconcile.Result{}, fmt.Errorf("ephemeral volume %s: %w", v.Name, err)
 			}
 		}
 	}
 	return reconcile.Result{}, nil
 }
 
+// claim sees to it that the claim of an ephemeral volume is there and the pod's.
 func (e *ephemeralController) claim(ctx context.Context, w client.Client, p *corev1.Pod, v *corev1.Volume) error {
 	name := helper.VolumeClaimName(p, v)
 	c, ok := e.claims.Get(p.Namespace, name)
@@ -122,14 +124,9 @@ func (e *ephemeralController) claim(ctx context.Context, w client.Client, p *cor
 		case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 			return nil
 		case err != nil:
-			e.events.Eventf(p, corev1.EventTypeWarning, "FailedBinding", "ephemeral volume controller: create PVC %s: %v", name, err)
-			return fmt.Errorf("cannot create claim %s/%s: %w", p.Namespace, name, err)
+			return fmt.Errorf("create PVC %s: %w", name, err)
 		}
 		c = made
 	}
-	if err := helper.VolumeIsForPod(p, c); err != nil {
-		e.events.Eventf(p, corev1.EventTypeWarning, "FailedBinding", "ephemeral volume: %v", err)
-		return err // another of that name has to go first
-	}
-	return nil
+	return helper.VolumeIsForPod(p, c) // another of that name has to go first
 }

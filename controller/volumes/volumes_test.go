@@ -393,7 +393,7 @@ func TestEphemeralClaims(t *testing.T) {
 		if !metav1.IsControlledBy(got, p) || got.Labels["a"] != "b" {
 			t.Errorf("claim %+v", got.ObjectMeta)
 		}
-		if want := "web FailedBinding: ephemeral volume: PVC default/web-taken was not created for pod default/web (pod is not owner)"; !c.has(want) {
+		if want := "web FailedBinding: ephemeral volume taken: PVC default/web-taken was not created for pod default/web (pod is not owner)"; !c.has(want) {
 			t.Errorf("no event %q in %q", want, c.said)
 		}
 	})
