@@ -54,12 +54,22 @@ type cluster struct {
 
 // inCluster runs f beside the controllers of this package, in virtual time.
 func inCluster(t *testing.T, f func(*cluster)) {
+	t.Helper()
+	among(t, func(hub *reconcile.Hub, c *cluster) []reconcile.Controller {
+		return []reconcile.Controller{
+			volumes.NewBinder(hub, c), volumes.NewClaimProtection(hub), volumes.NewVolumeProtection(hub), volumes.NewAttributesClassProtection(hub), volumes.NewUnused(hub),
+			volumes.NewEphemeral(hub, c, nil), volumes.NewLocal(hub, c), volumes.NewExpand(hub, c),
+		}
+	}, f)
+}
+
+// among runs f beside some controllers.
+func among(t *testing.T, which func(*reconcile.Hub, *cluster) []reconcile.Controller, f func(*cluster)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{t, &spoken{}, fake.New(object.NewScheme(kinds.All()...))}
 		log := slog.New(slog.DiscardHandler)
 		hub, e := reconcile.NewHub(c.c, log), reconcile.NewEngine(c.c, log, nil)
-		if err := e.Add(volumes.NewBinder(hub, c), volumes.NewClaimProtection(hub), volumes.NewVolumeProtection(hub), volumes.NewAttributesClassProtection(hub), volumes.NewUnused(hub),
-			volumes.NewEphemeral(hub, c, nil), volumes.NewLocal(hub, c), volumes.NewExpand(hub, c)); err != nil {
+		if err := e.Add(which(hub, c)...); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -481,6 +491,45 @@ func TestExpansion(t *testing.T) {
 				return x.Type == corev1.PersistentVolumeClaimFileSystemResizePending
 			}) {
 			t.Errorf("volume has %s, claim says %+v", q.String(), got.Status)
+		}
+	})
+}
+
+// TestExpansionOfWhatIsTheClaims has volumes grow only if they are their claim's, never
+// shrink, and grow also when they come after the claim asked.
+func TestExpansionOfWhatIsTheClaims(t *testing.T) {
+	growing := func(name string) *corev1.PersistentVolumeClaim {
+		return claim(name, "2Gi", func(c *corev1.PersistentVolumeClaim) {
+			c.UID, c.Spec.VolumeName = types.UID(name), "v-"+name
+			c.Status.Phase, c.Status.Capacity = corev1.ClaimBound, corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+		})
+	}
+	volume := func(name, size string, uid types.UID) *corev1.PersistentVolume {
+		return vol("v-"+name, size, func(v *corev1.PersistentVolume) {
+			v.Spec.HostPath, v.Spec.CSI = nil, &corev1.CSIPersistentVolumeSource{Driver: storage.LocalDriver, VolumeHandle: name}
+			v.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: "default", Name: name, UID: uid}
+		})
+	}
+	only := func(hub *reconcile.Hub, c *cluster) []reconcile.Controller {
+		return []reconcile.Controller{volumes.NewExpand(hub, c)}
+	}
+	among(t, only, func(c *cluster) {
+		for _, o := range []object.Object{
+			growing("other"), volume("other", "1Gi", "another"), growing("large"), volume("large", "5Gi", "large"), growing("late"), volume("late", "1Gi", "late"),
+		} {
+			if err := c.c.Seed(o); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		for name, want := range map[string]string{"other": "1Gi", "large": "5Gi", "late": "2Gi"} {
+			if q := read[*corev1.PersistentVolume](c, "", "v-"+name).Spec.Capacity[corev1.ResourceStorage]; q.String() != want {
+				t.Errorf("%s has %s", name, q.String())
+			}
+			asks := read[*corev1.PersistentVolumeClaim](c, "default", name).Status.AllocatedResourceStatuses
+			if pending := asks[corev1.ResourceStorage] == corev1.PersistentVolumeClaimNodeResizePending; pending != (name != "other") {
+				t.Errorf("%s waits for its node: %t", name, pending)
+			}
 		}
 	})
 }

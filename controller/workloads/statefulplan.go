@@ -215,10 +215,11 @@ func (plan *statefulPlan) roll(set *appsv1.StatefulSet, replicas []*corev1.Pod, 
 	}
 }
 
-// completeUpdate makes the new revision the current one once all pods have it.
+// completeUpdate makes the new revision the current one once all pods have it,
+// whoever replaced them.
 func (plan *statefulPlan) completeUpdate(set *appsv1.StatefulSet) {
 	s, want := &plan.status, orOne(set.Spec.Replicas)
-	if set.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && s.UpdatedReplicas == want && s.ReadyReplicas == want && s.Replicas == want {
+	if s.UpdatedReplicas == want && s.ReadyReplicas == want && s.Replicas == want {
 		s.CurrentReplicas, s.CurrentRevision = s.UpdatedReplicas, s.UpdateRevision
 	}
 }

@@ -176,6 +176,27 @@ func TestStatefulPartition(t *testing.T) {
 	}
 }
 
+// TestStatefulOnDelete has pods replaced only as somebody deletes them; once all of
+// them are, the new revision is the current one.
+func TestStatefulOnDelete(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 8))
+	w := newStateful(t, 3)
+	w.set.Spec.UpdateStrategy.Type = appsv1.OnDeleteStatefulSetStrategyType
+	w.settle(rng)
+	w.update = "r2"
+	for i, want := range []struct {
+		current          string
+		replicas, update int32
+	}{{"r1", 2, 1}, {"r1", 1, 2}, {"r2", 3, 3}} {
+		w.settle(rng)
+		delete(w.pods, fmt.Sprint("db-", i))
+		w.settle(rng)
+		if s := w.set.Status; s.CurrentRevision != want.current || s.CurrentReplicas != want.replicas || s.UpdatedReplicas != want.update {
+			t.Fatalf("%d deleted: %+v", i+1, s)
+		}
+	}
+}
+
 // TestStatefulBadUpdateCanBeUndone has an update whose first pod never becomes
 // ready: the next template, the old one or another, replaces it without waiting
 // for it, in ordered sets too.
