@@ -168,6 +168,22 @@ func TestAutoscalerFollowsProcessorUse(t *testing.T) {
 	})
 }
 
+// TestAutoscalerBeginsWithTheSizeThere has an autoscaler that remembers nothing, as
+// after a restart, hold the size it finds for as long as it holds any: the load may
+// only dip for a moment.
+func TestAutoscalerBeginsWithTheSizeThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := scaled(t, controller.Deps{}, 4, autoscalingv2.HorizontalPodAutoscalerSpec{MinReplicas: new(int32(1)), MaxReplicas: 6, Metrics: []autoscalingv2.MetricSpec{{
+			Type:     autoscalingv2.ResourceMetricSourceType,
+			Resource: &autoscalingv2.ResourceMetricSource{Name: corev1.ResourceCPU, Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(int32(100))}},
+		}}})
+		c.rounds(19) // 4 min 46 s
+		c.expectSize(4)
+		c.rounds(2)
+		c.expectSize(2)
+	})
+}
+
 func TestAutoscalersOfTheSamePods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := scaled(t, controller.Deps{}, 1, autoscalingv2.HorizontalPodAutoscalerSpec{MaxReplicas: 3})

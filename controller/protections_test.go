@@ -77,6 +77,19 @@ func TestCronJobKnowsItsJobs(t *testing.T) {
 	})
 }
 
+// A Job that a CronJob noted and does not see is still at work.
+func TestCronJobForgetsNoUnseenJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, b := startBlinded(t)
+		defer b.hold("Job")()
+		c.cron("tick", "* * * * *", func(s *batchv1.CronJobSpec) { s.ConcurrencyPolicy = batchv1.ForbidConcurrent })
+		settle(6 * time.Minute) // an own write holds its key back for a minute at most
+		if n, all := len(there[*batchv1.CronJob](c, "tick").Status.Active), c.jobs("tick"); n != 1 || len(all) != 1 || c.told("MissingJob", "") {
+			t.Errorf("%d active of %v", n, all)
+		}
+	})
+}
+
 // stateful makes a set of n pods, each with a claim that goes when its pod is scaled
 // away.
 func (c *cluster) stateful(n int32) {

@@ -191,7 +191,7 @@ func TestJob(t *testing.T) {
 		got = c.job("life")
 		got.Annotations = map[string]string{"updated": "true"}
 		got.Spec.Suspend = new(bool)
-		must(jobs.Update(c.ctx, got, metav1.UpdateOptions{}))
+		c.want(must(jobs.Update(c.ctx, got, metav1.UpdateOptions{})).Annotations["updated"] == "true", "the annotation is lost")
 		c.eventually("a pod", func() bool { return c.readyPods("batch.kubernetes.io/job-name=life") == 1 })
 		o := metav1.ListOptions{LabelSelector: "e2e=patched"}
 		c.want(len(must(c.BatchV1().Jobs("").List(c.ctx, o)).Items) == 1, "not listed")
@@ -202,10 +202,11 @@ func TestJob(t *testing.T) {
 	// Success policies: the pods that are left are taken away when a rule holds.
 	conform(t, group+"with successPolicy should succeeded when all indexes succeeded [Conformance]", func(c *cluster) {
 		c.createJob(job("all", "exit:0", 2, 2, indexed, func(s *batchv1.JobSpec) {
-			s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededCount: new(int32(1)), SucceededIndexes: new("0-1")}}}
+			s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: new("0-1")}}}
 		}))
-		got := c.ended("all", batchv1.JobComplete, "")
-		c.want(got.Status.Succeeded >= 1, "%+v", got.Status)
+		c.ended("all", batchv1.JobSuccessCriteriaMet, "SuccessPolicy")
+		got := c.ended("all", batchv1.JobComplete, "SuccessPolicy")
+		c.want(got.Status.CompletedIndexes == "0,1" && got.Status.Succeeded == 2, "%+v", got.Status)
 	})
 	conform(t, group+"with successPolicy succeededIndexes rule should succeeded even when some indexes remain pending [Conformance]", func(c *cluster) {
 		c.createJob(job("some", "exit:0", 2, 5, indexed, func(s *batchv1.JobSpec) {
@@ -220,6 +221,7 @@ func TestJob(t *testing.T) {
 		c.createJob(job("count", "exit:0", 1, 5, indexed, func(s *batchv1.JobSpec) {
 			s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededCount: new(int32(1))}}}
 		}))
+		c.ended("count", batchv1.JobSuccessCriteriaMet, "SuccessPolicy")
 		got := c.ended("count", batchv1.JobComplete, "SuccessPolicy")
 		c.want(got.Status.Succeeded == 1 && got.Status.CompletedIndexes == "0", "%+v", got.Status)
 	})
