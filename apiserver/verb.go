@@ -240,7 +240,7 @@ func (q *request) delete(t resource.Target) error {
 	if !gone && o.OrphanDependents != nil && !*o.OrphanDependents {
 		code = http.StatusAccepted // upstream says so of no other way to ask
 	}
-	if gone && !returnsDeleted(t.Definition) {
+	if gone && !t.Definition.DeleteReturnsObject() {
 		m, err := it.Meta()
 		if err != nil {
 			return apierrors.NewInternalError(err)
@@ -253,26 +253,6 @@ func (q *request) delete(t resource.Target) error {
 		return nil
 	}
 	return q.item(a, code, t, it)
-}
-
-// returnsDeleted says for which kinds a delete answers with the object rather
-// than with a Status, as upstream's published API does.
-func returnsDeleted(d *object.Definition) bool {
-	switch d.Group {
-	case "":
-		switch d.Resource {
-		case "pods", "podtemplates", "persistentvolumes", "persistentvolumeclaims", "resourcequotas", "services", "serviceaccounts":
-			return true
-		}
-	case "storage.k8s.io":
-		switch d.Resource {
-		case "csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses":
-			return true
-		}
-	case "resource.k8s.io":
-		return true
-	}
-	return false
 }
 
 func (q *request) deleteCollection(t resource.Target) error {

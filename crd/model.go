@@ -13,6 +13,8 @@ import (
 	openapiv2 "k8s.io/apiextensions-apiserver/pkg/controller/openapi/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/kube-openapi/pkg/builder3/util"
+	"k8s.io/kube-openapi/pkg/schemamutation"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"sagong/object"
@@ -53,10 +55,11 @@ func (r *revision) model() (object.Model, error) {
 			return m, failed
 		}
 		list := r.listSchema()
+		r.addSelectable(list)
 		if v2 {
-			m.V2, m.ListV2 = marshal(whole), marshal(list)
+			m.V2, m.ListV2 = marshal(withoutDefaults(whole)), marshal(list)
 		} else {
-			m.V3, m.ListV3 = marshal(whole), marshal(list)
+			m.V3, m.ListV3 = marshal(util.WrapRefs(whole)), marshal(util.WrapRefs(list))
 		}
 	}
 	return m, err
@@ -83,13 +86,26 @@ func (r *revision) openAPI(v2 bool) (*spec.Schema, error) {
 		}
 	}
 	out.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": r.gvk.Group, "version": r.gvk.Version, "kind": r.gvk.Kind}})
-	r.addSelectable(out, v2)
+	r.addSelectable(out)
 	return out, nil
 }
 
-// addSelectable tells clients, of v3, by which fields they may select.
-func (r *revision) addSelectable(s *spec.Schema, v2 bool) {
-	if v2 || len(r.spec.SelectableFields) == 0 {
+// withoutDefaults is the form of a schema for clients of v2, which do not expect them.
+func withoutDefaults(s *spec.Schema) *spec.Schema {
+	w := schemamutation.Walker{RefCallback: schemamutation.RefCallbackNoop, SchemaCallback: func(s *spec.Schema) *spec.Schema {
+		if s.Default == nil {
+			return s
+		}
+		plain := *s
+		plain.Default = nil
+		return &plain
+	}}
+	return w.WalkSchema(s)
+}
+
+// addSelectable tells clients by which fields they may select.
+func (r *revision) addSelectable(s *spec.Schema) {
+	if len(r.spec.SelectableFields) == 0 {
 		return
 	}
 	all := make([]any, len(r.spec.SelectableFields))

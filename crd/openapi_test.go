@@ -149,6 +149,10 @@ func TestMetadataSchemas(t *testing.T) {
 func plain(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
+		// With a description beside it a reference is wrapped.
+		if all, ok := v["allOf"].([]any); ok && len(all) == 1 {
+			return plain(all[0])
+		}
 		out := map[string]any{}
 		for k, e := range v {
 			if _, text := e.(string); k != "description" || !text {

@@ -218,6 +218,26 @@ func (d *Definition) GR() schema.GroupResource {
 	return schema.GroupResource{Group: d.Group, Resource: d.Resource}
 }
 
+// DeleteReturnsObject says whether a delete answers with the object rather than
+// with a Status, as upstream's published API does.
+func (d *Definition) DeleteReturnsObject() bool {
+	switch d.Group {
+	case "":
+		switch d.Resource {
+		case "pods", "podtemplates", "persistentvolumes", "persistentvolumeclaims", "resourcequotas", "services", "serviceaccounts":
+			return true
+		}
+	case "storage.k8s.io":
+		switch d.Resource {
+		case "csidrivers", "csinodes", "storageclasses", "volumeattachments", "volumeattributesclasses":
+			return true
+		}
+	case "resource.k8s.io":
+		return true
+	}
+	return false
+}
+
 // Kind is a Definition whose hooks are written for the kind's own type T, a
 // pointer such as *corev1.Pod.
 type Kind[T Object] struct {

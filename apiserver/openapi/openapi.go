@@ -11,7 +11,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -37,6 +37,7 @@ type Handler struct {
 
 	mu      sync.Mutex
 	schemas map[string]json.RawMessage // by model name; nil until needed
+	v2Fixed *part                      // of what is not custom; nil until needed
 	docs    map[string][]byte          // rendered, by path
 }
 
@@ -75,7 +76,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/openapi/v3":
 		body, err = h.cached(path, h.index)
 	case strings.HasPrefix(path, "/openapi/v3/"):
-		gv, ok := h.groupVersion(strings.TrimPrefix(path, "/openapi/v3/"))
+		d, ok := h.document(strings.TrimPrefix(path, "/openapi/v3/"))
 		if !ok {
 			http.NotFound(w, r)
 			return
@@ -83,8 +84,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if wantProto {
 			contentType = v3Proto
 		}
-		body, err = h.cached(path+contentType, func() ([]byte, error) { return h.v3(gv, wantProto) })
-		if r.URL.Query().Get("hash") == h.hash(gv) {
+		body, err = h.cached(path+contentType, func() ([]byte, error) { return h.v3(d, wantProto) })
+		if r.URL.Query().Get("hash") == h.hash(d) {
 			// A document under its hash never changes.
 			w.Header().Set("Cache-Control", "public, immutable")
 			w.Header().Set("Expires", "Fri, 31 Dec 2100 23:59:59 GMT")
@@ -158,67 +159,6 @@ func (h *Handler) cached(key string, make func() ([]byte, error)) ([]byte, error
 	return doc, err
 }
 
-// served lists the group versions in the scheme, sorted.
-func (h *Handler) served() []schema.GroupVersion {
-	var all []schema.GroupVersion
-	add := func(gv schema.GroupVersion) {
-		if !slices.Contains(all, gv) {
-			all = append(all, gv)
-		}
-	}
-	for _, d := range h.scheme.All() {
-		for _, v := range d.Versions() {
-			add(v.GVK().GroupVersion())
-		}
-		for _, v := range d.Served {
-			add(schema.GroupVersion{Group: v.Group, Version: v.Version})
-		}
-	}
-	slices.SortFunc(all, func(a, b schema.GroupVersion) int { return strings.Compare(a.String(), b.String()) })
-	return all
-}
-
-func docPath(gv schema.GroupVersion) string {
-	if gv.Group == "" {
-		return "api/" + gv.Version
-	}
-	return "apis/" + gv.String()
-}
-
-func (h *Handler) groupVersion(path string) (schema.GroupVersion, bool) {
-	for _, gv := range h.served() {
-		if docPath(gv) == path {
-			return gv, true
-		}
-	}
-	return schema.GroupVersion{}, false
-}
-
-// hash changes with what the document of a group version would say.
-func (h *Handler) hash(gv schema.GroupVersion) string {
-	sum := sha512.New()
-	sum.Write(definitions)
-	fmt.Fprint(sum, h.version, gv)
-	for _, k := range h.kinds(gv) {
-		fmt.Fprint(sum, k.gvk, k.def.Resource, k.def.Subresources, k.def.Status)
-		if d := k.def.Dynamic; d != nil {
-			fmt.Fprint(sum, d.Digest)
-		}
-	}
-	return fmt.Sprintf("%X", sum.Sum(nil)[:32])
-}
-
-func (h *Handler) index() ([]byte, error) {
-	type entry struct {
-		URL string `json:"serverRelativeURL"`
-	}
-	paths := map[string]entry{}
-	for _, gv := range h.served() {
-		paths[docPath(gv)] = entry{"/openapi/v3/" + docPath(gv) + "?hash=" + h.hash(gv)}
-	}
-	return json.Marshal(map[string]any{"paths": paths})
-}
-
 // kind is a kind as served in one version.
 type kind struct {
 	def      *object.Definition
@@ -283,22 +223,6 @@ func modelName(o any) string {
 	return strings.Join(parts, ".") + "." + strings.ReplaceAll(rest, "/", ".") + "." + t.Name()
 }
 
-// load reads the schemas; it is called with the lock held.
-func (h *Handler) load() error {
-	if h.schemas != nil {
-		return nil
-	}
-	z, err := gzip.NewReader(bytes.NewReader(definitions))
-	if err != nil {
-		return fmt.Errorf("cannot read the schemas: %w", err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		return fmt.Errorf("cannot read the schemas: %w", err)
-	}
-	return json.Unmarshal(data, &h.schemas)
-}
-
 const refPrefix = "#/components/schemas/"
 
 var refPattern = regexp.MustCompile(`"\$ref":"#/components/schemas/([^"]+)"`)
@@ -319,81 +243,14 @@ func (h *Handler) closure(names []string, into map[string]json.RawMessage) {
 	}
 }
 
-// withKinds adds x-kubernetes-group-version-kind to the schema of a kind.
-func withKinds(s json.RawMessage, gvks []schema.GroupVersionKind) (json.RawMessage, error) {
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(s, &m); err != nil {
-		return nil, err
-	}
-	ext, err := json.Marshal(kindsExtension(gvks...))
-	if err != nil {
-		return nil, err
-	}
-	m["x-kubernetes-group-version-kind"] = ext
-	return json.Marshal(m)
-}
+const kindsKey = "x-kubernetes-group-version-kind"
 
-func kindsExtension(gvks ...schema.GroupVersionKind) []map[string]string {
-	out := make([]map[string]string, len(gvks))
+func kindsExtension(gvks ...schema.GroupVersionKind) []any {
+	out := make([]any, len(gvks))
 	for i, k := range gvks {
-		out[i] = map[string]string{"group": k.Group, "version": k.Version, "kind": k.Kind}
+		out[i] = map[string]any{"group": k.Group, "version": k.Version, "kind": k.Kind}
 	}
 	return out
-}
-
-// collect gathers the schemas and paths of a group version.
-func (h *Handler) collect(gv schema.GroupVersion, schemas map[string]json.RawMessage, paths map[string]any, v3 bool) error {
-	if err := h.load(); err != nil {
-		return err
-	}
-	roots := []string{metaPrefix + "Status", metaPrefix + "DeleteOptions", metaPrefix + "Patch"}
-	kinds := h.kinds(gv)
-	for i := range kinds {
-		if d := kinds[i].def.Dynamic; d != nil && d.Model != nil {
-			if err := kinds[i].describe(schemas, v3); err != nil {
-				return err
-			}
-			roots = append(roots, metaPrefix+"ObjectMeta", metaPrefix+"ListMeta")
-		}
-	}
-	for _, k := range kinds {
-		roots = append(roots, k.model)
-		if k.list != "" {
-			roots = append(roots, k.list)
-		}
-		if k.def.Scale != nil {
-			roots = append(roots, scaleModel)
-		}
-		for _, s := range k.def.Subresources {
-			if m := subresourceModel(s); m != "" {
-				roots = append(roots, m)
-			}
-		}
-	}
-	h.closure(roots, schemas)
-	for _, k := range kinds {
-		if k.def.Dynamic != nil {
-			addPaths(paths, k, gv, v3)
-			continue
-		}
-		tags := map[string]schema.GroupVersionKind{k.model: k.gvk}
-		if k.list != "" {
-			tags[k.list] = gv.WithKind(k.listKind)
-		}
-		for model, gvk := range tags {
-			s, ok := schemas[model]
-			if !ok {
-				return fmt.Errorf("cannot describe %s: there is no schema %s", gvk, model)
-			}
-			tagged, err := withKinds(s, []schema.GroupVersionKind{gvk})
-			if err != nil {
-				return fmt.Errorf("cannot describe %s: %w", gvk, err)
-			}
-			schemas[model] = tagged
-		}
-		addPaths(paths, k, gv, v3)
-	}
-	return nil
 }
 
 // describe adds the schemas of a kind made at run time.
@@ -410,36 +267,29 @@ func (k *kind) describe(schemas map[string]json.RawMessage, v3 bool) error {
 	return nil
 }
 
-// withoutOneOf is the v2 form of a value that may be a string or a number: v2
-// has no oneOf, and upstream says "string".
-func withoutOneOf(raw json.RawMessage) (json.RawMessage, error) {
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &m); err != nil {
+// bearer is how clients identify themselves.
+var bearer = map[string]any{"BearerToken": map[string]string{
+	"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
+}}
+
+func (h *Handler) v3(d document, asProto bool) ([]byte, error) {
+	if err := h.load(); err != nil {
 		return nil, err
 	}
-	delete(m, "oneOf")
-	m["type"] = json.RawMessage(`"string"`)
-	return json.Marshal(m)
-}
-
-func (h *Handler) info() map[string]string {
-	return map[string]string{"title": "Kubernetes", "version": h.version}
-}
-
-func (h *Handler) v3(gv schema.GroupVersion, asProto bool) ([]byte, error) {
-	schemas, paths := map[string]json.RawMessage{}, map[string]any{}
-	if err := h.collect(gv, schemas, paths, true); err != nil {
+	schemas := map[string]json.RawMessage{}
+	routes, err := h.operations(d, schemas, true)
+	if err != nil {
 		return nil, err
 	}
-	doc, err := json.Marshal(map[string]any{
-		"openapi": "3.0.0", "info": h.info(), "paths": paths,
-		"components": map[string]any{
-			"schemas": schemas,
-			"securitySchemes": map[string]any{"BearerToken": map[string]string{
-				"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
-			}},
-		},
-	})
+	if err := h.collect(routes, d.custom, schemas); err != nil {
+		return nil, err
+	}
+	info, components := h.info(), map[string]any{"schemas": schemas, "securitySchemes": bearer}
+	if d.custom {
+		info = map[string]string{"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}
+		delete(components, "securitySchemes")
+	}
+	doc, err := json.Marshal(map[string]any{"openapi": "3.0.0", "info": info, "paths": pathsV3(routes), "components": components})
 	if err != nil || !asProto {
 		return doc, err
 	}
@@ -450,36 +300,79 @@ func (h *Handler) v3(gv schema.GroupVersion, asProto bool) ([]byte, error) {
 	return proto.Marshal(parsed)
 }
 
+func (h *Handler) info() map[string]string {
+	return map[string]string{"title": "Kubernetes", "version": h.version}
+}
+
+// part is some of a v2 document.
+type part struct {
+	Swagger     string                     `json:"swagger"`
+	Info        map[string]string          `json:"info"`
+	Paths       map[string]json.RawMessage `json:"paths"`
+	Parameters  map[string]json.RawMessage `json:"parameters"`
+	Definitions map[string]json.RawMessage `json:"definitions"`
+	Security    []any                      `json:"security"`
+	Bearer      map[string]any             `json:"securityDefinitions"`
+}
+
+// v2 puts what custom kinds say beside the rest, which never changes.
 func (h *Handler) v2(asProto bool) ([]byte, error) {
-	schemas, paths := map[string]json.RawMessage{}, map[string]any{}
-	for _, gv := range h.served() {
-		if err := h.collect(gv, schemas, paths, false); err != nil {
+	if err := h.load(); err != nil {
+		return nil, err
+	}
+	if h.v2Fixed == nil {
+		fixed, err := h.v2Part(false)
+		if err != nil {
 			return nil, err
 		}
+		h.v2Fixed = fixed
 	}
-	for name, raw := range schemas {
-		if bytes.Contains(raw, []byte(`"oneOf":`)) {
-			plain, err := withoutOneOf(raw)
-			if err != nil {
-				return nil, fmt.Errorf("cannot describe %s: %w", name, err)
-			}
-			schemas[name] = plain
-		}
-	}
-	doc, err := json.Marshal(map[string]any{
-		"swagger": "2.0", "info": h.info(), "paths": paths, "definitions": schemas,
-		"securityDefinitions": map[string]any{"BearerToken": map[string]string{
-			"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header",
-		}},
-	})
+	all, err := h.v2Part(true)
 	if err != nil {
 		return nil, err
 	}
-	doc = bytes.ReplaceAll(doc, []byte(refPrefix), []byte("#/definitions/"))
-	if !asProto {
-		return doc, nil
+	maps.Copy(all.Paths, h.v2Fixed.Paths)
+	maps.Copy(all.Parameters, h.v2Fixed.Parameters)
+	maps.Copy(all.Definitions, h.v2Fixed.Definitions)
+	all.Swagger, all.Info, all.Bearer = "2.0", h.info(), bearer
+	all.Security = []any{map[string][]string{"BearerToken": {}}}
+	doc, err := json.Marshal(all)
+	if err != nil || !asProto {
+		return doc, err
 	}
 	return asProtoV2(doc)
+}
+
+// v2Part describes all custom kinds, or all else.
+func (h *Handler) v2Part(custom bool) (*part, error) {
+	schemas := map[string]json.RawMessage{}
+	var routes []route
+	for _, d := range h.documents() {
+		if d.custom != custom {
+			continue
+		}
+		more, err := h.operations(d, schemas, false)
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, more...)
+	}
+	p := &part{Definitions: schemas}
+	var err error
+	if p.Paths, p.Parameters, err = pathsV2(routes); err != nil {
+		return nil, err
+	}
+	if !custom {
+		// What custom kinds refer to is there, too.
+		if err := h.collect(routes, true, schemas); err != nil {
+			return nil, err
+		}
+		err = forV2(schemas)
+	}
+	for name, s := range schemas {
+		schemas[name] = bytes.ReplaceAll(s, []byte(refPrefix), []byte(refV2))
+	}
+	return p, err
 }
 
 func asProtoV2(doc []byte) ([]byte, error) {

@@ -52,8 +52,8 @@ func TestDocumentsAreWhole(t *testing.T) {
 				t.Errorf("%s refers to %s, which it lacks", path, m[1])
 			}
 		}
-		gv, _ := h.groupVersion(path)
-		for _, k := range h.kinds(gv) {
+		d, _ := h.document(path)
+		for _, k := range h.kinds(d.gv) {
 			if s := string(doc.Components.Schemas[k.model]); !strings.Contains(s, "x-kubernetes-group-version-kind") {
 				t.Errorf("%s: no schema for %s (%s)", path, k.gvk.Kind, k.model)
 			}

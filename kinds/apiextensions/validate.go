@@ -82,13 +82,19 @@ func validateStoredVersions(stored []string, versions []internal.CustomResourceD
 	if len(stored) == 0 {
 		return field.ErrorList{field.Invalid(p, stored, "must have at least one stored version")}
 	}
+	// Of versions that share a name the first alone counts as stored.
+	left := map[string]int{}
+	for i, v := range stored {
+		left[v] = i
+	}
 	for _, v := range versions {
-		if v.Storage && !slices.Contains(stored, v.Name) {
+		if _, ok := left[v.Name]; v.Storage && !ok {
 			errs = append(errs, field.Invalid(p, stored, "must have the storage version "+v.Name))
 		}
+		delete(left, v.Name)
 	}
 	for i, v := range stored {
-		if !slices.ContainsFunc(versions, func(x internal.CustomResourceDefinitionVersion) bool { return x.Name == v }) {
+		if at, ok := left[v]; ok && at == i {
 			errs = append(errs, field.Invalid(p.Index(i), v, fmt.Sprintf("missing from spec.versions; %[1]s was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in %[1]s and removes %[1]s from status.storedVersions", v)))
 		}
 	}
@@ -384,7 +390,10 @@ func validateSelectable(all []internal.SelectableField, schema *internal.JSONSch
 	p := parent.Child("selectableFields")
 	ss, err := structural.NewStructural(schema)
 	if err != nil {
-		errs = append(errs, field.Invalid(parent.Child("schema.openAPIV3Schema"), "", err.Error()))
+		return field.ErrorList{field.Invalid(parent.Child("schema.openAPIV3Schema"), "", err.Error())}
+	}
+	if ss == nil {
+		return nil // a schema is missed elsewhere; upstream panics
 	}
 	seen := sets.New[string]()
 	for i, f := range all {
