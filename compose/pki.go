@@ -23,6 +23,7 @@ type identities struct {
 	ca          *pki.Authority
 	tokenKey    *ecdsa.PrivateKey // signs service-account tokens
 	serving     *pki.Renewing     // the API, to the cluster's own clients
+	api         pki.Leaf          // what that names
 	admin       *pki.Renewing
 	nodeClient  *pki.Renewing // the API server, when it speaks to node agents
 	nodeServing *pki.Renewing // this node's agent
@@ -74,6 +75,7 @@ func loadIdentities(c config.Config) (*identities, error) {
 			api.DNSNames = append(api.DNSNames, n)
 		}
 	}
+	id.api = api
 	for _, x := range []struct {
 		name string
 		to   **pki.Renewing

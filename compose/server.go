@@ -169,7 +169,7 @@ func (s *server) openAPI() error {
 	scheme, fields := object.NewScheme(servedKinds(s.features)...), object.NewFieldManagers()
 	s.engine = resource.New(resource.Options{
 		Store: s.store, Scheme: scheme, Admission: &s.admission, Log: s.log.With("room", "api"),
-		Fields: fields, LetGo: true,
+		Fields: fields,
 	})
 	s.system = direct.New(s.engine, &user.DefaultInfo{Name: "system:apiserver", Groups: []string{user.SystemPrivilegedGroup}}, "sagong", nil)
 	s.hub = reconcile.NewHub(s.system, s.log)
@@ -293,7 +293,7 @@ func (s *server) openComponents() error {
 	if err != nil {
 		return err
 	}
-	list = append(list, s.quota.Controller(), s.aggregator.Registration(), s.aggregator.Availability(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.log.With("room", "controller"), time.Now),
+	list = append(list, s.quota.Controller(), s.aggregator.Registration(), s.aggregator.Availability(), crd.NewController(s.hub, s.crds), identity.NewCertificates(s.hub, s.ids.ca, s.ids.api, s.log.With("room", "controller"), time.Now),
 		identity.NewPodCertificateCleaner(s.hub, time.Now))
 	list = append(list, s.dynamic.controllers(s.hub)...)
 	list = append(list, s.tokenControllers()...)

@@ -33,9 +33,6 @@ type Options struct {
 	JSONCache int64
 	// Fields computes managed fields; nil leaves objects without.
 	Fields *object.FieldManagers
-	// LetGo has typed pods come and go (docs/decisions/packed-values.md). A large
-	// server holds a third less; who looks at many idle pods waits for them.
-	LetGo bool
 }
 
 // Engine carries out the API's verbs over a store. All methods may be called
@@ -53,7 +50,6 @@ type Engine struct {
 	interner  object.Interner
 	alike     alike
 	fields    *object.FieldManagers
-	letGo     bool
 	parts     map[string]part // subresources that are a part of the object
 
 	mu       sync.RWMutex
@@ -76,7 +72,7 @@ func New(o Options) *Engine {
 	}
 	e := &Engine{
 		store: o.Store, scheme: o.Scheme, admission: o.Admission, log: o.Log, now: o.Now,
-		json: newJSONCache(o.JSONCache), fields: o.Fields, letGo: o.LetGo, parts: parts(),
+		json: newJSONCache(o.JSONCache), fields: o.Fields, parts: parts(),
 		kinds: map[*object.Definition]*Kind{}, handlers: map[string]Handler{}, sources: map[*object.Definition]Source{},
 	}
 	e.handleBuiltin()
@@ -95,7 +91,6 @@ type Kind struct {
 	*object.Codec
 	prefix     string // of the store's keys
 	isPods     bool
-	letsGo     bool
 	shared     sharing
 	aging      aging
 	long       sync.Mutex // of those who decode long lists
@@ -118,7 +113,6 @@ func (e *Engine) Kind(d *object.Definition) *Kind {
 	}
 	k = &Kind{Definition: d, Codec: object.NewCodec(d), prefix: Prefix(d), alias: d.Dynamic != nil && d.Dynamic.Alias,
 		isPods: d.Group == "" && d.Resource == "pods"}
-	k.letsGo = k.isPods && e.letGo
 	if d.Gone() {
 		k.alias = true // a successor has the records
 	} else {

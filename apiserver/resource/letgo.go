@@ -20,7 +20,7 @@ const letGoAfter = 30 * time.Second
 
 // LetsGo says whether the typed objects of a kind come and go, so that readers in
 // this process should hold what Item.Kept returns.
-func (k *Kind) LetsGo() bool { return k.letsGo }
+func (k *Kind) LetsGo() bool { return k.isPods }
 
 // Kept is what Engine.Kept gives the object for, as Shared does: its record.
 func (i Item) Kept() any { return i.rec }

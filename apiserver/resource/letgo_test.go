@@ -20,7 +20,7 @@ import (
 func TestRecordsLetGo(t *testing.T) {
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	defer s.Close()
-	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers(), LetGo: true})
+	e := resource.New(resource.Options{Store: s, Scheme: object.NewScheme(kinds.All()...), Fields: object.NewFieldManagers()})
 	ctx := t.Context()
 	c := direct.New(e, nil, "maker", nil)
 	d := object.Of[*corev1.Pod](e.Scheme())

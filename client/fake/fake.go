@@ -30,7 +30,7 @@ var _ client.Client = (*Client)(nil)
 // an object cannot be created, which is a mistake in the test. Close it.
 func New(scheme *object.Scheme, objs ...object.Object) *Client {
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
-	e := resource.New(resource.Options{Store: s, Scheme: scheme, LetGo: true})
+	e := resource.New(resource.Options{Store: s, Scheme: scheme})
 	c := &Client{engine: e, store: s, Client: direct.New(e, &user.DefaultInfo{
 		Name: "test", Groups: []string{user.SystemPrivilegedGroup},
 	}, "test", nil)}

@@ -30,15 +30,17 @@ type certificateController struct {
 	requests *reconcile.View[*certificatesv1.CertificateSigningRequest]
 	nodes    *reconcile.View[*corev1.Node]
 	ca       *pki.Authority
+	api      pki.Leaf
 	log      *slog.Logger
 	now      func() time.Time
 }
 
-// NewCertificates returns the controller that approves and signs with ca.
-func NewCertificates(h *reconcile.Hub, ca *pki.Authority, log *slog.Logger, now func() time.Time) reconcile.Controller {
+// NewCertificates returns the controller that approves and signs with ca. No node
+// gets a name or an address of api, the API's own certificate, without being asked for.
+func NewCertificates(h *reconcile.Hub, ca *pki.Authority, api pki.Leaf, log *slog.Logger, now func() time.Time) reconcile.Controller {
 	return &certificateController{
 		requests: reconcile.ViewOf[*certificatesv1.CertificateSigningRequest](h), nodes: reconcile.ViewOf[*corev1.Node](h),
-		ca: ca, log: log, now: now,
+		ca: ca, api: api, log: log, now: now,
 	}
 }
 
@@ -158,7 +160,7 @@ func (c *certificateController) approve(ctx context.Context, cl client.Client, r
 		}
 		name := strings.TrimPrefix(req.Subject.CommonName, "system:node:")
 		node, ok := c.nodes.Get("", name)
-		if !ok || !namesOnly(req, node) {
+		if !ok || !c.namesOnly(req, node) {
 			return "", nil
 		}
 		return "Auto approving kubelet serving certificate: it names the addresses of the node that asks.", nil
@@ -278,19 +280,21 @@ func nodeServing(r *certificatesv1.CertificateSigningRequest, req *x509.Certific
 	return nil
 }
 
-func namesOnly(req *x509.CertificateRequest, node *corev1.Node) bool {
+// namesOnly reports whether a request names nothing but the node and its addresses.
+// A node says itself what those are: none of them may be the API's.
+func (c *certificateController) namesOnly(req *x509.CertificateRequest, node *corev1.Node) bool {
 	own := map[string]bool{node.Name: true}
 	for _, a := range node.Status.Addresses {
 		own[a.Address] = true
 	}
 	for _, d := range req.DNSNames {
-		// A node says itself what it is called: not like the API.
-		if !own[d] || d == "localhost" || d == "kubernetes" || strings.HasPrefix(d, "kubernetes.default") {
+		if !own[d] || slices.ContainsFunc(c.api.DNSNames, func(n string) bool { return strings.EqualFold(n, d) }) ||
+			strings.HasPrefix(strings.ToLower(d), "kubernetes.default") {
 			return false
 		}
 	}
 	for _, ip := range req.IPAddresses {
-		if !own[ip.String()] {
+		if !own[ip.String()] || slices.ContainsFunc(c.api.Addresses, ip.Equal) {
 			return false
 		}
 	}

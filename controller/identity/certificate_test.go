@@ -52,6 +52,60 @@ func signing(t *testing.T, name, signer string, template x509.CertificateRequest
 	}
 }
 
+// A node gets a serving certificate for what it says that it is called, but for no
+// name or address of the API.
+func TestServingCertificatesOfNodes(t *testing.T) {
+	service, machine := net.IPv4(10, 96, 0, 1), net.IPv4(192, 0, 2, 1)
+	api := pki.Leaf{DNSNames: []string{"localhost", "machine", "kubernetes", "kubernetes.default.svc"}, Addresses: []net.IP{net.IPv4(127, 0, 0, 1), service, machine}}
+	type req = x509.CertificateRequest
+	cases := map[string]struct {
+		req      req
+		approved bool
+	}{
+		"own":            {req{DNSNames: []string{"n1"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}}, true},
+		"reported":       {req{DNSNames: []string{"n1.example.com"}}, true},
+		"not-reported":   {req{IPAddresses: []net.IP{net.IPv4(10, 0, 0, 2)}}, false},
+		"service":        {req{IPAddresses: []net.IP{service}}, false},
+		"service-16":     {req{IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1), service.To16()}}, false},
+		"machine":        {req{IPAddresses: []net.IP{machine}}, false},
+		"loopback":       {req{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, false},
+		"service-name":   {req{DNSNames: []string{"kubernetes.default.svc"}}, false},
+		"service-domain": {req{DNSNames: []string{"kubernetes.default.svc.another.domain"}}, false},
+		"machine-name":   {req{DNSNames: []string{"Machine"}}, false},
+	}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+	for _, ip := range []net.IP{net.IPv4(10, 0, 0, 1), net.IPv4(127, 0, 0, 1), service, machine} {
+		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
+	}
+	for _, name := range []string{"n1.example.com", "kubernetes.default.svc", "kubernetes.default.svc.another.domain", "Machine"} {
+		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: name})
+	}
+	dir, objs := t.TempDir(), []object.Object{node}
+	for name, x := range cases {
+		x.req.Subject = pkix.Name{CommonName: "system:node:n1", Organization: []string{"system:nodes"}}
+		r := signing(t, name, certificatesv1.KubeletServingSignerName, x.req, certificatesv1.UsageDigitalSignature, certificatesv1.UsageServerAuth)
+		r.Status.Conditions = nil
+		objs = append(objs, r)
+	}
+	run(t, objs, func(_ client.Client, h *reconcile.Hub) ([]reconcile.Controller, views) {
+		ca, err := pki.LoadOrCreateAuthority(dir, "ca", "kubernetes", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []reconcile.Controller{identity.NewCertificates(h, ca, api, quiet, time.Now)}, nil
+	}, func(t *testing.T, c *fake.Client) {
+		for name, x := range cases {
+			r, err := client.Get[*certificatesv1.CertificateSigningRequest](t.Context(), c, "", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if issued := len(r.Status.Certificate) > 0; issued != x.approved {
+				t.Errorf("%s: issued %t: %+v", name, issued, r.Status.Conditions)
+			}
+		}
+	})
+}
+
 // Approved requests are signed when they are what their signer signs, and say why
 // not otherwise.
 func TestSigners(t *testing.T) {
@@ -95,7 +149,7 @@ func TestSigners(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return []reconcile.Controller{identity.NewCertificates(h, ca, quiet, time.Now)}, nil
+		return []reconcile.Controller{identity.NewCertificates(h, ca, pki.Leaf{}, quiet, time.Now)}, nil
 	}, func(t *testing.T, c *fake.Client) {
 		for name, x := range cases {
 			r, err := client.Get[*certificatesv1.CertificateSigningRequest](t.Context(), c, "", name)

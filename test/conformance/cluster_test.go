@@ -52,6 +52,7 @@ import (
 	"sagong/controller/identity"
 	"sagong/crd"
 	"sagong/kinds"
+	"sagong/lib/pki"
 	"sagong/object"
 	"sagong/reconcile"
 	"sagong/scheduler"
@@ -140,7 +141,7 @@ func start(t *testing.T) (*cluster, func()) {
 	parts := reconcile.NewEngine(as("kube-controller-manager"), quiet, nil)
 	a := newAgent(hub)
 	all = append(all, a, ledger.Controller(), others.Registration(), others.Availability(), crd.NewController(hub, defined),
-		identity.NewCertificates(hub, pods.authority, quiet, time.Now), policy.NewStatus(hub, described))
+		identity.NewCertificates(hub, pods.authority, pki.Leaf{}, quiet, time.Now), policy.NewStatus(hub, described))
 	if err := parts.Add(all...); err != nil {
 		t.Fatal(err)
 	}
