@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -50,6 +51,9 @@ func DecodeInto(into runtime.Object, data []byte, f Format, strict bool) (Decode
 		if !ok {
 			// As upstream words it, though nothing is encoded here.
 			return d, fmt.Errorf("object %T does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message", into)
+		}
+		if recursive(reflect.TypeOf(into)) && tooDeep(raw) {
+			return d, fmt.Errorf("cannot read %T: exceeded max depth", into)
 		}
 		if err := boundQuantities(into, raw, f, func(o runtime.Object, b []byte) error { return o.(message).Unmarshal(b) }); err != nil {
 			return d, fmt.Errorf("cannot read %T: %w", into, err)
