@@ -150,6 +150,15 @@ func Immutable(path *field.Path, now, was any) field.ErrorList {
 	return validation.ValidateImmutableField(now, was, path)
 }
 
+// Declared reports a value that has changed and may not, as upstream does where that
+// is declared beside the type: the value is not shown.
+func Declared(path *field.Path, same bool) field.ErrorList {
+	if same {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, nil, validation.FieldImmutableErrorMsg)}
+}
+
 // Percent reports a text that is no percentage.
 func Percent(path *field.Path, v intstr.IntOrString) field.ErrorList {
 	if v.Type != intstr.String {

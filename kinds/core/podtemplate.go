@@ -2,6 +2,7 @@ package core
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -26,7 +27,10 @@ func PodTemplate() *object.Definition {
 		Default:        func(t *corev1.PodTemplate) { podspec.DefaultTemplate(&t.Template) },
 		Validate:       validatePodTemplate,
 		ValidateUpdate: func(t, _ *corev1.PodTemplate) field.ErrorList { return validatePodTemplate(t) },
-		Warnings: func(t, _ *corev1.PodTemplate) []string {
+		Warnings: func(t, old *corev1.PodTemplate) []string {
+			if old != nil && equality.Semantic.DeepEqual(t.Template, old.Template) {
+				return nil
+			}
 			return podspec.TemplateWarnings(&t.Template, field.NewPath("template"))
 		},
 	}.Definition()

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,33 +21,59 @@ const (
 	maxAddresses = 100
 	maxPorts     = 20_000
 	maxEndpoints = 1000
-	maxZones     = 8
+	maxHints     = 8
 )
 
-func validateEndpointSlice(e *discoveryv1.EndpointSlice) (errs field.ErrorList) {
+func validateEndpointSlice(e *discoveryv1.EndpointSlice) field.ErrorList {
+	return validateDeclared(e, nil, validateSlice(e))
+}
+
+func validateEndpointSliceUpdate(e, old *discoveryv1.EndpointSlice) field.ErrorList {
+	return validateDeclared(e, old, validateSlice(e))
+}
+
+// validateDeclared adds to what is wrong with a slice what upstream declares beside
+// the type, which comes last.
+func validateDeclared(e, old *discoveryv1.EndpointSlice, errs field.ErrorList) field.ErrorList {
 	p := field.NewPath("addressType")
-	if e.AddressType == "" {
+	switch {
+	case old != nil && old.AddressType == e.AddressType:
+	case e.AddressType == "":
 		errs = append(errs, field.Required(p, ""))
-	} else {
+	default:
+		if old != nil {
+			errs = append(errs, check.Declared(p, false)...)
+		}
 		errs = append(errs, check.OneOf(p, e.AddressType, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6, discoveryv1.AddressTypeFQDN)...)
 	}
-	if n := len(e.Endpoints); n > maxEndpoints {
-		errs = append(errs, field.TooMany(field.NewPath("endpoints"), n, maxEndpoints))
+	if len(e.Endpoints) > maxEndpoints {
+		return errs
 	}
 	for i := range e.Endpoints {
-		errs = append(errs, validateEndpoint(&e.Endpoints[i], e.AddressType, field.NewPath("endpoints").Index(i))...)
+		p := field.NewPath("endpoints").Index(i).Child("addresses")
+		switch n := len(e.Endpoints[i].Addresses); {
+		case n == 0:
+			errs = append(errs, field.Required(p, ""))
+		case n > maxAddresses:
+			errs = append(errs, field.TooMany(p, n, maxAddresses))
+		}
+	}
+	return errs
+}
+
+func validateSlice(e *discoveryv1.EndpointSlice) (errs field.ErrorList) {
+	if n := len(e.Endpoints); n > maxEndpoints {
+		errs = append(errs, field.TooMany(field.NewPath("endpoints"), n, maxEndpoints))
+	} else {
+		for i := range e.Endpoints {
+			errs = append(errs, validateEndpoint(&e.Endpoints[i], e.AddressType, field.NewPath("endpoints").Index(i))...)
+		}
 	}
 	return append(errs, validatePorts(e.Ports, field.NewPath("ports"))...)
 }
 
 func validateEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, path *field.Path) (errs field.ErrorList) {
 	p := path.Child("addresses")
-	switch n := len(e.Addresses); {
-	case n == 0:
-		errs = append(errs, field.Required(p, "must contain at least 1 address"))
-	case n > maxAddresses:
-		errs = append(errs, field.TooMany(p, n, maxAddresses))
-	}
 	for i, a := range e.Addresses {
 		p := p.Index(i)
 		switch t {
@@ -77,18 +104,30 @@ func validateEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, path *
 		errs = append(errs, check.Rule(path.Child("hostname"), *e.Hostname, utilvalidation.IsDNS1123Label)...)
 	}
 	if e.Hints != nil {
-		p := path.Child("hints", "forZones")
-		if n := len(e.Hints.ForZones); n > maxZones {
-			errs = append(errs, field.TooMany(p, n, maxZones))
+		var zones, nodes []string
+		for _, z := range e.Hints.ForZones {
+			zones = append(zones, z.Name)
 		}
-		seen := map[string]bool{}
-		for i, z := range e.Hints.ForZones {
-			errs = append(errs, check.Rule(p.Index(i).Child("name"), z.Name, utilvalidation.IsValidLabelValue)...)
-			if seen[z.Name] {
-				errs = append(errs, field.Duplicate(p.Index(i).Child("name"), z.Name))
-			}
-			seen[z.Name] = true
+		for _, n := range e.Hints.ForNodes {
+			nodes = append(nodes, n.Name)
 		}
+		errs = append(errs, validateHints(zones, path.Child("hints", "forZones"), utilvalidation.IsValidLabelValue)...)
+		errs = append(errs, validateHints(nodes, path.Child("hints", "forNodes"), utilvalidation.IsDNS1123Subdomain)...)
+	}
+	return errs
+}
+
+// validateHints checks for whom an endpoint is meant.
+func validateHints(names []string, path *field.Path, rule func(string) []string) (errs field.ErrorList) {
+	if n := len(names); n > maxHints {
+		return field.ErrorList{field.TooMany(path, n, maxHints)}
+	}
+	for i, name := range names {
+		p := path.Index(i).Child("name")
+		if slices.Contains(names[:i], name) {
+			errs = append(errs, field.Duplicate(p, name))
+		}
+		errs = append(errs, check.Rule(p, name, rule)...)
 	}
 	return errs
 }
@@ -111,7 +150,7 @@ func ordinaryIP(s string, path *field.Path) (errs field.ErrorList) {
 
 func validatePorts(ports []discoveryv1.EndpointPort, path *field.Path) (errs field.ErrorList) {
 	if n := len(ports); n > maxPorts {
-		errs = append(errs, field.TooMany(path, n, maxPorts))
+		return field.ErrorList{field.TooMany(path, n, maxPorts)}
 	}
 	names := map[string]bool{}
 	for i, port := range ports {
@@ -136,9 +175,4 @@ func validatePorts(ports []discoveryv1.EndpointPort, path *field.Path) (errs fie
 		}
 	}
 	return errs
-}
-
-func validateEndpointSliceUpdate(e, old *discoveryv1.EndpointSlice) field.ErrorList {
-	errs := validateEndpointSlice(e)
-	return append(errs, check.Immutable(field.NewPath("addressType"), e.AddressType, old.AddressType)...)
 }

@@ -47,8 +47,9 @@ func FlowSchema() *object.Definition {
 		Default: func(s *flowcontrolv1.FlowSchema) {
 			fill.Zero(&s.Spec.MatchingPrecedence, 1000)
 		},
-		PrepareCreate:  func(_ context.Context, s *flowcontrolv1.FlowSchema) { s.Status = flowcontrolv1.FlowSchemaStatus{} },
-		Validate:       validateFlowSchema,
-		ValidateUpdate: func(o, _ *flowcontrolv1.FlowSchema) field.ErrorList { return validateFlowSchema(o) },
+		PrepareCreate:        func(_ context.Context, s *flowcontrolv1.FlowSchema) { s.Status = flowcontrolv1.FlowSchemaStatus{} },
+		Validate:             validateFlowSchema,
+		ValidateUpdate:       func(o, _ *flowcontrolv1.FlowSchema) field.ErrorList { return validateFlowSchema(o) },
+		ValidateStatusUpdate: func(o, _ *flowcontrolv1.FlowSchema) field.ErrorList { return validateFlowSchemaStatus(&o.Status) },
 	}.Definition()
 }

@@ -37,6 +37,9 @@ func PriorityLevelConfiguration() *object.Definition {
 		},
 		Validate:       validatePriorityLevel,
 		ValidateUpdate: func(o, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList { return validatePriorityLevel(o) },
+		ValidateStatusUpdate: func(o, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList {
+			return validateLevelStatus(&o.Status)
+		},
 	}.Definition()
 }
 

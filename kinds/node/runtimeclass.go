@@ -1,13 +1,9 @@
 package node
 
 import (
-	"maps"
-	"slices"
-
 	nodev1 "k8s.io/api/node/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
@@ -32,11 +28,12 @@ func RuntimeClass() *object.Definition {
 }
 
 func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
-	errs := check.Rule(field.NewPath("handler"), c.Handler, utilvalidation.IsDNS1123Label)
+	return append(validateClass(c), validateHandler(c)...)
+}
+
+func validateClass(c *nodev1.RuntimeClass) (errs field.ErrorList) {
 	if c.Overhead != nil {
-		for _, name := range slices.Sorted(maps.Keys(c.Overhead.PodFixed)) {
-			errs = append(errs, podspec.ValidateQuantity(string(name), c.Overhead.PodFixed[name], field.NewPath("overhead", "podFixed").Key(string(name)))...)
-		}
+		errs = append(errs, podspec.ValidateOverhead(c.Overhead.PodFixed, field.NewPath("overhead", "podFixed"))...)
 	}
 	if s := c.Scheduling; s != nil {
 		p := field.NewPath("scheduling")
@@ -46,6 +43,18 @@ func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
 	return errs
 }
 
+// validateHandler checks what upstream declares beside the type, which comes last.
+func validateHandler(c *nodev1.RuntimeClass) field.ErrorList {
+	return check.RequiredName(field.NewPath("handler"), c.Handler, check.IsDNS1123Label)
+}
+
 func validateRuntimeClassUpdate(c, old *nodev1.RuntimeClass) field.ErrorList {
-	return append(validateRuntimeClass(c), check.Immutable(field.NewPath("handler"), c.Handler, old.Handler)...)
+	errs := validateClass(c)
+	if c.Handler == old.Handler {
+		return errs
+	}
+	if c.Handler != "" {
+		errs = append(errs, check.Declared(field.NewPath("handler"), false)...)
+	}
+	return append(errs, validateHandler(c)...)
 }

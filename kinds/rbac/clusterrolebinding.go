@@ -18,11 +18,9 @@ func ClusterRoleBinding() *object.Definition {
 		NewList:             func() runtime.Object { return &rbacv1.ClusterRoleBindingList{} },
 		Columns: bindingColumns(func(b *rbacv1.ClusterRoleBinding) (rbacv1.RoleRef, []rbacv1.Subject) { return b.RoleRef, b.Subjects },
 			rbacv1.ClusterRoleBinding{}.SwaggerDoc()["roleRef"], "clusterRoleBinding"),
-		NameRule: path.ValidatePathSegmentName,
-		Default:  func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
-		Validate: validateClusterRoleBinding,
-		ValidateUpdate: func(b, old *rbacv1.ClusterRoleBinding) field.ErrorList {
-			return append(validateClusterRoleBinding(b), sameRole(b.RoleRef, old.RoleRef)...)
-		},
+		NameRule:       path.ValidatePathSegmentName,
+		Default:        func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+		Validate:       func(b *rbacv1.ClusterRoleBinding) field.ErrorList { return validateClusterRoleBinding(b, nil) },
+		ValidateUpdate: validateClusterRoleBinding,
 	}.Definition()
 }

@@ -18,11 +18,9 @@ func RoleBinding() *object.Definition {
 		NewList:             func() runtime.Object { return &rbacv1.RoleBindingList{} },
 		Columns: bindingColumns(func(b *rbacv1.RoleBinding) (rbacv1.RoleRef, []rbacv1.Subject) { return b.RoleRef, b.Subjects },
 			rbacv1.RoleBinding{}.SwaggerDoc()["roleRef"], "roleBinding"),
-		NameRule: path.ValidatePathSegmentName,
-		Default:  func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
-		Validate: validateRoleBinding,
-		ValidateUpdate: func(b, old *rbacv1.RoleBinding) field.ErrorList {
-			return append(validateRoleBinding(b), sameRole(b.RoleRef, old.RoleRef)...)
-		},
+		NameRule:       path.ValidatePathSegmentName,
+		Default:        func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+		Validate:       func(b *rbacv1.RoleBinding) field.ErrorList { return validateRoleBinding(b, nil) },
+		ValidateUpdate: validateRoleBinding,
 	}.Definition()
 }

@@ -6,6 +6,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -15,9 +16,6 @@ import (
 func validateRules(rules []rbacv1.PolicyRule, namespaced bool) (errs field.ErrorList) {
 	for i, r := range rules {
 		p := field.NewPath("rules").Index(i)
-		if len(r.Verbs) == 0 {
-			errs = append(errs, field.Required(p.Child("verbs"), "verbs must contain at least one value"))
-		}
 		if len(r.NonResourceURLs) > 0 {
 			if namespaced {
 				errs = append(errs, field.Invalid(p.Child("nonResourceURLs"), r.NonResourceURLs, "namespaced rules cannot apply to non-resource URLs"))
@@ -37,19 +35,37 @@ func validateRules(rules []rbacv1.PolicyRule, namespaced bool) (errs field.Error
 	return errs
 }
 
-func validateRole(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) }
+// needVerbs is what upstream declares beside the type, which comes last.
+func needVerbs(rules []rbacv1.PolicyRule) (errs field.ErrorList) {
+	for i, r := range rules {
+		if len(r.Verbs) == 0 {
+			errs = append(errs, field.Required(field.NewPath("rules").Index(i).Child("verbs"), ""))
+		}
+	}
+	return errs
+}
+
+func validateRole(r *rbacv1.Role) field.ErrorList {
+	return append(validateRules(r.Rules, true), needVerbs(r.Rules)...)
+}
 
 func validateClusterRole(r *rbacv1.ClusterRole) field.ErrorList {
 	errs := validateRules(r.Rules, false)
-	if r.AggregationRule == nil {
-		return errs
+	if r.AggregationRule != nil {
+		errs = append(errs, validateSelectors(r.AggregationRule.ClusterRoleSelectors, field.NewPath("aggregationRule", "clusterRoleSelectors"))...)
 	}
-	p := field.NewPath("aggregationRule", "clusterRoleSelectors")
-	if len(r.AggregationRule.ClusterRoleSelectors) == 0 {
-		return append(errs, field.Required(p, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
+	return append(errs, needVerbs(r.Rules)...)
+}
+
+func validateSelectors(all []metav1.LabelSelector, p *field.Path) (errs field.ErrorList) {
+	if len(all) == 0 {
+		errs = append(errs, field.Required(p, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
 	}
-	for i := range r.AggregationRule.ClusterRoleSelectors {
-		errs = append(errs, metav1validation.ValidateLabelSelector(&r.AggregationRule.ClusterRoleSelectors[i], metav1validation.LabelSelectorValidationOptions{}, p.Index(i))...)
+	for i := range all {
+		errs = append(errs, metav1validation.ValidateLabelSelector(&all[i], metav1validation.LabelSelectorValidationOptions{}, p.Index(i))...)
+		if selector, err := metav1.LabelSelectorAsSelector(&all[i]); err != nil {
+			errs = append(errs, field.Invalid(p.Index(i), selector, "invalid label selector."))
+		}
 	}
 	return errs
 }
@@ -62,15 +78,24 @@ func validateBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, kinds []stri
 	if !slices.Contains(kinds, ref.Kind) {
 		errs = append(errs, field.NotSupported(p.Child("kind"), ref.Kind, kinds))
 	}
-	errs = append(errs, check.RequiredName(p.Child("name"), ref.Name, path.IsValidPathSegmentName)...)
+	if ref.Name != "" {
+		errs = append(errs, check.Rule(p.Child("name"), ref.Name, path.IsValidPathSegmentName)...)
+	}
 	for i, s := range subjects {
 		errs = append(errs, validateSubject(s, namespaced, field.NewPath("subjects").Index(i))...)
 	}
 	return errs
 }
 
+// needNames is what upstream declares beside the types of bindings, which comes last.
+func needNames(ref rbacv1.RoleRef, subjects []rbacv1.Subject) (errs field.ErrorList) {
+	for i, s := range subjects {
+		errs = append(errs, check.Required(field.NewPath("subjects").Index(i).Child("name"), s.Name, "")...)
+	}
+	return append(errs, check.Required(field.NewPath("roleRef", "name"), ref.Name, "")...)
+}
+
 func validateSubject(s rbacv1.Subject, namespaced bool, p *field.Path) (errs field.ErrorList) {
-	errs = append(errs, check.Required(p.Child("name"), s.Name, "")...)
 	switch s.Kind {
 	case rbacv1.ServiceAccountKind:
 		if s.Name != "" {
@@ -92,12 +117,22 @@ func validateSubject(s rbacv1.Subject, namespaced bool, p *field.Path) (errs fie
 	return errs
 }
 
-func validateRoleBinding(b *rbacv1.RoleBinding) field.ErrorList {
-	return validateBinding(b.RoleRef, b.Subjects, []string{"Role", "ClusterRole"}, true)
+// validateRoleBinding checks a binding; old is nil for a new one.
+func validateRoleBinding(b, old *rbacv1.RoleBinding) field.ErrorList {
+	errs := validateBinding(b.RoleRef, b.Subjects, []string{"Role", "ClusterRole"}, true)
+	if old != nil {
+		errs = append(errs, sameRole(b.RoleRef, old.RoleRef)...)
+	}
+	return append(errs, needNames(b.RoleRef, b.Subjects)...)
 }
 
-func validateClusterRoleBinding(b *rbacv1.ClusterRoleBinding) field.ErrorList {
-	return validateBinding(b.RoleRef, b.Subjects, []string{"ClusterRole"}, false)
+// validateClusterRoleBinding is validateRoleBinding for bindings of the whole cluster.
+func validateClusterRoleBinding(b, old *rbacv1.ClusterRoleBinding) field.ErrorList {
+	errs := validateBinding(b.RoleRef, b.Subjects, []string{"ClusterRole"}, false)
+	if old != nil {
+		errs = append(errs, sameRole(b.RoleRef, old.RoleRef)...)
+	}
+	return append(errs, needNames(b.RoleRef, b.Subjects)...)
 }
 
 // sameRole refuses that a binding is turned towards another role: who may give

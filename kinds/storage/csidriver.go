@@ -104,14 +104,18 @@ func validateCSIDriver(d *storagev1.CSIDriver) (errs field.ErrorList) {
 		p := p.Child("tokenRequests").Index(i)
 		if seen[t.Audience] {
 			errs = append(errs, field.Duplicate(p.Child("audience"), t.Audience))
+			continue
 		}
 		seen[t.Audience] = true
 		if n := t.ExpirationSeconds; n != nil && *n < 10*60 {
 			errs = append(errs, field.Invalid(p.Child("expirationSeconds"), *n, "may not specify a duration less than 10 minutes"))
 		}
+		if n := t.ExpirationSeconds; n != nil && *n > 1<<32 {
+			errs = append(errs, field.Invalid(p.Child("expirationSeconds"), *n, "may not specify a duration larger than 2^32 seconds"))
+		}
 	}
 	for _, m := range s.VolumeLifecycleModes {
-		errs = append(errs, check.OneOf(p.Child("volumeLifecycleModes"), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
+		errs = append(errs, check.Listed(p.Child("volumeLifecycleModes"), m, storagev1.VolumeLifecyclePersistent, storagev1.VolumeLifecycleEphemeral)...)
 	}
 	if v := s.ServiceAccountTokenInSecrets; v != nil && len(s.TokenRequests) == 0 {
 		errs = append(errs, field.Invalid(p.Child("serviceAccountTokenInSecrets"), *v, "serviceAccountTokenInSecrets is set but no tokenRequests are specified"))

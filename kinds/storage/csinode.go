@@ -2,9 +2,7 @@ package storage
 
 import (
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
@@ -28,43 +26,47 @@ func CSINode() *object.Definition {
 	}.Definition()
 }
 
+// validateCSINode checks the drivers of a node; what is wrong with the keys of a
+// driver is said of the driver, as upstream does.
 func validateCSINode(n *storagev1.CSINode) (errs field.ErrorList) {
 	const maxNodeID = 192
 	seen := map[string]bool{}
 	for i, d := range n.Spec.Drivers {
-		p := field.NewPath("spec", "drivers").Index(i)
+		p := driversPath.Index(i)
 		errs = append(errs, podspec.ValidateDriverName(d.Name, p.Child("name"))...)
+		errs = append(errs, check.Required(p.Child("nodeID"), d.NodeID, "")...)
+		if len(d.NodeID) > maxNodeID {
+			errs = append(errs, field.Invalid(p.Child("nodeID"), d.NodeID, "must be 192 characters or less"))
+		}
+		if d.Allocatable != nil {
+			errs = append(errs, check.NonnegativePtr(p.Child("allocatable", "count"), d.Allocatable.Count)...)
+		}
 		if seen[d.Name] {
 			errs = append(errs, field.Duplicate(p.Child("name"), d.Name))
 		}
 		seen[d.Name] = true
-		errs = append(errs, check.Required(p.Child("nodeID"), d.NodeID, d.NodeID)...)
-		if len(d.NodeID) > maxNodeID {
-			errs = append(errs, field.Invalid(p.Child("nodeID"), d.NodeID, "must be 192 characters or less"))
-		}
-		if d.Allocatable != nil && d.Allocatable.Count != nil && *d.Allocatable.Count < 0 {
-			errs = append(errs, field.Invalid(p.Child("allocatable.count"), *d.Allocatable.Count, "must be greater than or equal to 0"))
-		}
 		keys := map[string]bool{}
-		for j, k := range d.TopologyKeys {
-			p := p.Child("topologyKeys").Index(j)
-			errs = append(errs, check.RequiredName(p, k, utilvalidation.IsQualifiedName)...)
+		for _, k := range d.TopologyKeys {
+			errs = append(errs, check.Required(p, k, "")...)
 			if keys[k] {
 				errs = append(errs, field.Duplicate(p, k))
 			}
 			keys[k] = true
+			errs = append(errs, check.Rule(p, k, check.IsQualifiedName)...)
 		}
 	}
 	return errs
 }
 
+var driversPath = field.NewPath("spec", "drivers")
+
 func validateCSINodeUpdate(n, old *storagev1.CSINode) field.ErrorList {
 	errs := validateCSINode(n)
-	for _, o := range old.Spec.Drivers {
-		for i, d := range n.Spec.Drivers {
-			d.Allocatable, o.Allocatable = nil, nil
-			if d.Name == o.Name && !equality.Semantic.DeepEqual(d, o) {
-				errs = append(errs, field.Invalid(field.NewPath("CSINodeDriver").Index(i), d, "field is immutable"))
+	for _, was := range old.Spec.Drivers {
+		for _, is := range n.Spec.Drivers {
+			is.Allocatable, was.Allocatable = nil, nil
+			if is.Name == was.Name {
+				errs = append(errs, check.Immutable(driversPath, &is, &was)...)
 			}
 		}
 	}

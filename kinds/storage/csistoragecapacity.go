@@ -38,18 +38,14 @@ func validateCSIStorageCapacity(c *storagev1.CSIStorageCapacity) (errs field.Err
 	if c.NodeTopology != nil {
 		errs = append(errs, metav1validation.ValidateLabelSelector(c.NodeTopology, metav1validation.LabelSelectorValidationOptions{}, field.NewPath("nodeTopology"))...)
 	}
-	errs = append(errs, check.RequiredName(field.NewPath("storageClassName"), c.StorageClassName, utilvalidation.IsDNS1123Subdomain)...)
+	errs = append(errs, check.Rule(field.NewPath("storageClassName"), c.StorageClassName, utilvalidation.IsDNS1123Subdomain)...)
 	if c.Capacity != nil {
 		errs = append(errs, check.Quantity(field.NewPath("capacity"), *c.Capacity)...)
-	}
-	if c.MaximumVolumeSize != nil {
-		errs = append(errs, check.Quantity(field.NewPath("maximumVolumeSize"), *c.MaximumVolumeSize)...)
 	}
 	return errs
 }
 
 func validateCSIStorageCapacityUpdate(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
-	errs := validateCSIStorageCapacity(c)
-	errs = append(errs, check.Immutable(field.NewPath("nodeTopology"), c.NodeTopology, old.NodeTopology)...)
+	errs := check.Immutable(field.NewPath("nodeTopology"), c.NodeTopology, old.NodeTopology)
 	return append(errs, check.Immutable(field.NewPath("storageClassName"), c.StorageClassName, old.StorageClassName)...)
 }

@@ -7,7 +7,6 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
@@ -19,9 +18,17 @@ const (
 )
 
 func validateStorageClass(c *storagev1.StorageClass) field.ErrorList {
-	errs := check.RequiredName(field.NewPath("provisioner"), strings.ToLower(c.Provisioner), utilvalidation.IsQualifiedName)
+	return append(validateClass(c), check.Required(field.NewPath("provisioner"), c.Provisioner, "")...)
+}
+
+// validateClass checks all of a class but what upstream declares beside the type,
+// which comes last.
+func validateClass(c *storagev1.StorageClass) (errs field.ErrorList) {
+	if c.Provisioner != "" {
+		errs = append(errs, check.Rule(field.NewPath("provisioner"), strings.ToLower(c.Provisioner), check.IsQualifiedName)...)
+	}
 	errs = append(errs, validateParameters(c.Parameters, field.NewPath("parameters"), true)...)
-	if c.ReclaimPolicy != nil {
+	if c.ReclaimPolicy != nil && *c.ReclaimPolicy != "" {
 		errs = append(errs, check.OneOf(field.NewPath("reclaimPolicy"), *c.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain)...)
 	}
 	if c.VolumeBindingMode == nil {
@@ -29,43 +36,46 @@ func validateStorageClass(c *storagev1.StorageClass) field.ErrorList {
 	} else {
 		errs = append(errs, check.OneOf(field.NewPath("volumeBindingMode"), *c.VolumeBindingMode, storagev1.VolumeBindingImmediate, storagev1.VolumeBindingWaitForFirstConsumer)...)
 	}
-	for i, term := range c.AllowedTopologies {
-		p := field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions")
-		keys := map[string]bool{}
+	return append(errs, validateTopologies(c.AllowedTopologies, field.NewPath("allowedTopologies"))...)
+}
+
+// validateTopologies checks where volumes may be; terms that say the same of the same
+// labels are one too many.
+func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) (errs field.ErrorList) {
+	var before []map[string]map[string]bool
+	for i, term := range terms {
+		all := map[string]map[string]bool{}
+		path := path.Index(i).Child("matchLabelExpressions")
 		for j, r := range term.MatchLabelExpressions {
-			p := p.Index(j)
-			errs = append(errs, metav1validation.ValidateLabelName(r.Key, p.Child("key"))...)
-			if keys[r.Key] {
-				errs = append(errs, field.Duplicate(p.Child("key"), r.Key))
-			}
-			keys[r.Key] = true
+			p, values := path.Index(j), map[string]bool{}
 			if len(r.Values) == 0 {
 				errs = append(errs, field.Required(p.Child("values"), ""))
 			}
-			seen := map[string]bool{}
 			for k, v := range r.Values {
-				if seen[v] {
+				if values[v] {
 					errs = append(errs, field.Duplicate(p.Child("values").Index(k), v))
 				}
-				seen[v] = true
+				values[v] = true
+			}
+			errs = append(errs, metav1validation.ValidateLabelName(r.Key, p.Child("key"))...)
+			if all[r.Key] != nil {
+				errs = append(errs, field.Duplicate(p.Child("key"), r.Key))
+			}
+			all[r.Key] = values
+		}
+		for _, other := range before {
+			if equality.Semantic.DeepEqual(all, other) {
+				errs = append(errs, field.Duplicate(path, ""))
 			}
 		}
-		for _, other := range c.AllowedTopologies[:i] {
-			if equality.Semantic.DeepEqual(other, term) {
-				errs = append(errs, field.Duplicate(field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions"), ""))
-				break
-			}
-		}
+		before = append(before, all)
 	}
 	return errs
 }
 
 func validateParameters(params map[string]string, path *field.Path, mayBeEmpty bool) (errs field.ErrorList) {
 	if len(params) > maxParameters {
-		return append(errs, field.TooLong(path, "Provisioner Parameters exceeded max allowed", maxParameters))
-	}
-	if len(params) == 0 && !mayBeEmpty {
-		errs = append(errs, field.Required(path, "must contain at least one key/value pair"))
+		return append(errs, field.TooLong(path, "", maxParameters))
 	}
 	size := 0
 	for k, v := range params {
@@ -77,19 +87,21 @@ func validateParameters(params map[string]string, path *field.Path, mayBeEmpty b
 	if size > maxParametersSize {
 		errs = append(errs, field.TooLong(path, "", maxParametersSize))
 	}
+	if len(params) == 0 && !mayBeEmpty {
+		errs = append(errs, field.Required(path, "must contain at least one key/value pair"))
+	}
 	return errs
 }
 
+// validateStorageClassUpdate checks a changed class by the rules for a new one, and
+// that what volumes are made by stays.
 func validateStorageClassUpdate(c, old *storagev1.StorageClass) field.ErrorList {
-	errs := validateStorageClass(c)
-	if !equality.Semantic.DeepEqual(c.Parameters, old.Parameters) {
-		errs = append(errs, field.Forbidden(field.NewPath("parameters"), "updates to parameters are forbidden."))
+	errs := validateClass(c)
+	if c.Provisioner == "" {
+		errs = append(errs, field.Required(field.NewPath("provisioner"), ""))
 	}
-	if c.Provisioner != old.Provisioner {
-		errs = append(errs, field.Forbidden(field.NewPath("provisioner"), "updates to provisioner are forbidden."))
-	}
-	if c.ReclaimPolicy != nil && old.ReclaimPolicy != nil && *c.ReclaimPolicy != *old.ReclaimPolicy {
-		errs = append(errs, field.Forbidden(field.NewPath("reclaimPolicy"), "updates to reclaimPolicy are forbidden."))
-	}
-	return append(errs, check.Immutable(field.NewPath("volumeBindingMode"), c.VolumeBindingMode, old.VolumeBindingMode)...)
+	errs = append(errs, check.Declared(field.NewPath("provisioner"), c.Provisioner == old.Provisioner)...)
+	errs = append(errs, check.Declared(field.NewPath("parameters"), equality.Semantic.DeepEqual(c.Parameters, old.Parameters))...)
+	errs = append(errs, check.Declared(field.NewPath("reclaimPolicy"), equality.Semantic.DeepEqual(c.ReclaimPolicy, old.ReclaimPolicy))...)
+	return append(errs, check.Declared(field.NewPath("volumeBindingMode"), equality.Semantic.DeepEqual(c.VolumeBindingMode, old.VolumeBindingMode))...)
 }

@@ -2,9 +2,14 @@ package storage
 
 import (
 	"context"
+	"math"
+	"unicode/utf8"
 
+	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/validate/content"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -37,33 +42,110 @@ func VolumeAttachment() *object.Definition {
 			object.BoolColumn("Attached", storagev1.VolumeAttachmentStatus{}.SwaggerDoc()["attached"], func(a *storagev1.VolumeAttachment) bool { return a.Status.Attached }),
 			object.AgeColumn[*storagev1.VolumeAttachment](),
 		},
-		PrepareCreate:  func(_ context.Context, a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} },
-		Validate:       validateVolumeAttachment,
-		ValidateUpdate: validateVolumeAttachmentUpdate,
+		PrepareCreate:        func(_ context.Context, a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} },
+		Validate:             validateVolumeAttachment,
+		ValidateUpdate:       validateVolumeAttachmentUpdate,
+		ValidateStatusUpdate: validateVolumeAttachmentUpdate,
 	}.Definition()
 }
 
+const (
+	maxAttachmentMetadata = 256 << 10
+	maxErrorMessage       = 1024
+)
+
 func validateVolumeAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
-	p := field.NewPath("spec")
-	errs := podspec.ValidateDriverName(a.Spec.Attacher, p.Child("attacher"))
-	inline, named := a.Spec.Source.InlineVolumeSpec != nil, a.Spec.Source.PersistentVolumeName != nil
-	source := p.Child("source")
-	switch {
-	case inline && named:
-		errs = append(errs, field.Forbidden(source.Child("persistentVolumeName"), "must not be specified when inlineVolumeSpec is specified"))
-	case named:
-		errs = append(errs, check.RequiredName(source.Child("persistentVolumeName"), *a.Spec.Source.PersistentVolumeName, utilvalidation.IsDNS1123Subdomain)...)
-	case !inline:
-		errs = append(errs, field.Required(source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
-	case a.Spec.Source.InlineVolumeSpec.CSI == nil:
-		errs = append(errs, field.Required(source.Child("inlineVolumeSpec", "csi"), ""))
+	errs := validateAttachment(a)
+	if pv := a.Spec.Source.PersistentVolumeName; pv != nil {
+		errs = append(errs, check.Name(attachmentPath.Child("source", "persistentVolumeName"), *pv, validation.NameIsDNSSubdomain)...)
 	}
-	return append(errs, check.RequiredName(p.Child("nodeName"), a.Spec.NodeName, utilvalidation.IsDNS1123Subdomain)...)
+	return append(errs, validateAttacher(a.Spec.Attacher)...)
+}
+
+var attachmentPath = field.NewPath("spec")
+
+// validateAttachment checks what attachments of any version and age hold to.
+func validateAttachment(a *storagev1.VolumeAttachment) (errs field.ErrorList) {
+	source := attachmentPath.Child("source")
+	inline, name := a.Spec.Source.InlineVolumeSpec, a.Spec.Source.PersistentVolumeName
+	switch {
+	case inline == nil && name == nil:
+		errs = append(errs, field.Required(source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
+	case inline != nil && name != nil:
+		errs = append(errs, field.Forbidden(source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
+	case name != nil && *name == "":
+		errs = append(errs, field.Required(source.Child("persistentVolumeName"), "must specify non empty persistentVolumeName"))
+	case inline != nil:
+		errs = append(errs, validateInline(inline, source.Child("inlineVolumeSpec"))...)
+	}
+	errs = append(errs, check.Name(attachmentPath.Child("nodeName"), a.Spec.NodeName, validation.NameIsDNSSubdomain)...)
+	return append(errs, validateAttachmentStatus(&a.Status, field.NewPath("status"))...)
+}
+
+// validateInline checks a volume that no object stands for.
+func validateInline(s *corev1.PersistentVolumeSpec, path *field.Path) (errs field.ErrorList) {
+	const inline = "may not be specified in the context of inline volumes"
+	if s.ClaimRef != nil {
+		errs = append(errs, field.Forbidden(path.Child("claimRef"), inline))
+	}
+	if len(s.Capacity) != 0 {
+		errs = append(errs, field.Forbidden(path.Child("capacity"), inline))
+	}
+	if s.CSI == nil {
+		errs = append(errs, field.Required(path.Child("csi"), "has to be specified in the context of inline volumes"))
+	}
+	if len(s.AccessModes) == 0 {
+		errs = append(errs, field.Required(path.Child("accessModes"), ""))
+	}
+	return append(errs, podspec.ValidateAccessModes(s.AccessModes, path.Child("accessModes"))...)
+}
+
+// validateAttacher checks what upstream declares beside the type.
+func validateAttacher(name string) (errs field.ErrorList) {
+	p := attachmentPath.Child("attacher")
+	if name == "" {
+		return field.ErrorList{field.Required(p, "")}
+	}
+	if utf8.RuneCountInString(name) > 63 {
+		errs = append(errs, field.TooLongCharacters(p, name, 63))
+	}
+	return append(errs, check.Rule(p, name, content.IsDNS1123SubdomainCaseless)...)
+}
+
+func validateAttachmentStatus(s *storagev1.VolumeAttachmentStatus, path *field.Path) (errs field.ErrorList) {
+	size := 0
+	for k, v := range s.AttachmentMetadata {
+		size += len(k) + len(v)
+	}
+	if size > maxAttachmentMetadata {
+		errs = append(errs, field.TooLong(path.Child("attachmentMetadata"), "", maxAttachmentMetadata))
+	}
+	for _, f := range []struct {
+		name string
+		err  *storagev1.VolumeError
+	}{{"attachError", s.AttachError}, {"detachError", s.DetachError}} {
+		if f.err == nil {
+			continue
+		}
+		p := path.Child(f.name)
+		if len(f.err.Message) > maxErrorMessage {
+			errs = append(errs, field.TooLong(p.Child("message"), "", maxAttachmentMetadata)) // upstream names the other bound
+		}
+		if n := f.err.ErrorCode; n != nil && *n < 0 {
+			errs = append(errs, field.Invalid(p.Child("errorCode"), *n, utilvalidation.InclusiveRangeError(0, math.MaxInt32)))
+		}
+	}
+	return errs
 }
 
 func validateVolumeAttachmentUpdate(a, old *storagev1.VolumeAttachment) field.ErrorList {
-	if !equality.Semantic.DeepEqual(a.Spec, old.Spec) {
-		return field.ErrorList{field.Invalid(field.NewPath("spec"), a.Spec, "field is immutable")}
+	errs := validateAttachment(a)
+	if equality.Semantic.DeepEqual(a.Spec, old.Spec) {
+		return errs
 	}
-	return nil
+	errs = append(errs, check.Declared(attachmentPath, false)...)
+	if a.Spec.Attacher != old.Spec.Attacher {
+		errs = append(errs, validateAttacher(a.Spec.Attacher)...)
+	}
+	return errs
 }

@@ -1,12 +1,14 @@
 package storage
 
 import (
+	"strings"
+
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
-	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -28,11 +30,16 @@ func VolumeAttributesClass() *object.Definition {
 }
 
 func validateVolumeAttributesClass(c *storagev1.VolumeAttributesClass) field.ErrorList {
-	errs := podspec.ValidateDriverName(c.DriverName, field.NewPath("driverName"))
+	errs := check.RequiredName(field.NewPath("driverName"), strings.ToLower(c.DriverName), check.IsQualifiedName)
 	return append(errs, validateParameters(c.Parameters, field.NewPath("parameters"), false)...)
 }
 
-func validateVolumeAttributesClassUpdate(c, old *storagev1.VolumeAttributesClass) field.ErrorList {
-	errs := check.Immutable(field.NewPath("driverName"), c.DriverName, old.DriverName)
-	return append(errs, check.Immutable(field.NewPath("parameters"), c.Parameters, old.Parameters)...)
+func validateVolumeAttributesClassUpdate(c, old *storagev1.VolumeAttributesClass) (errs field.ErrorList) {
+	if c.DriverName != old.DriverName {
+		errs = append(errs, field.Forbidden(field.NewPath("driverName"), "updates to driverName are forbidden."))
+	}
+	if !equality.Semantic.DeepEqual(c.Parameters, old.Parameters) {
+		errs = append(errs, field.Forbidden(field.NewPath("parameters"), "updates to parameters are forbidden."))
+	}
+	return append(errs, validateVolumeAttributesClass(c)...)
 }

@@ -37,7 +37,7 @@ func StorageVersionMigration() *object.Definition {
 }
 
 func validateMigration(m *storagemigrationv1.StorageVersionMigration) field.ErrorList {
-	return check.Required(field.NewPath("spec", "resource", "resource"), m.Spec.Resource.Resource, "resource is required")
+	return check.Required(field.NewPath("spec", "resource", "resource"), m.Spec.Resource.Resource, "resource is required to be set")
 }
 
 func validateMigrationUpdate(m, old *storagemigrationv1.StorageVersionMigration) field.ErrorList {
