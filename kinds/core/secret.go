@@ -1,6 +1,8 @@
 package core
 
 import (
+	"crypto/tls"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,7 +29,19 @@ func Secret() *object.Definition {
 		Default:        defaultSecret,
 		Validate:       validateSecret,
 		ValidateUpdate: validateSecretUpdate,
+		Warnings:       secretWarnings,
 	}.Definition()
+}
+
+// secretWarnings warns of a certificate that is not that of its key.
+func secretWarnings(s, _ *corev1.Secret) []string {
+	if s.Type != corev1.SecretTypeTLS {
+		return nil
+	}
+	if _, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }
 
 // defaultSecret also moves stringData, which exists for writing only, to data.

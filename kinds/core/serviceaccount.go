@@ -26,6 +26,18 @@ func ServiceAccount() *object.Definition {
 		PrepareCreate: func(_ context.Context, s *corev1.ServiceAccount) { onlyNames(s) },
 		PrepareUpdate: func(_ context.Context, s, _ *corev1.ServiceAccount) { onlyNames(s) },
 		NameRule:      validation.ValidateServiceAccountName,
+		Warnings: func(s, old *corev1.ServiceAccount) []string {
+			const mountable = "kubernetes.io/enforce-mountable-secrets"
+			if _, is := s.Annotations[mountable]; !is {
+				return nil
+			}
+			if old != nil {
+				if _, was := old.Annotations[mountable]; was {
+					return nil
+				}
+			}
+			return []string{"metadata.annotations[" + mountable + "]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"}
+		},
 	}.Definition()
 }
 

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strconv"
@@ -9,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
 	"sagong/object"
@@ -52,9 +55,42 @@ func EndpointSlice() *object.Definition {
 			object.AgeColumn[*discoveryv1.EndpointSlice](),
 		},
 		Default:        defaultEndpointSlice,
+		PrepareCreate:  func(_ context.Context, e *discoveryv1.EndpointSlice) { dropTopology(e) },
+		PrepareUpdate:  func(_ context.Context, e, _ *discoveryv1.EndpointSlice) { dropTopology(e) },
+		Warnings:       endpointSliceWarnings,
 		Validate:       validateEndpointSlice,
 		ValidateUpdate: validateEndpointSliceUpdate,
 	}.Definition()
+}
+
+// dropTopology drops what only version v1beta1 could write.
+func dropTopology(e *discoveryv1.EndpointSlice) {
+	for i := range e.Endpoints {
+		if e.Endpoints[i].DeprecatedTopology != nil {
+			e.Endpoints[i].DeprecatedTopology = nil
+		}
+	}
+}
+
+// endpointSliceWarnings warns of names and oddly written addresses in slices that no
+// controller of the cluster's own keeps.
+func endpointSliceWarnings(e, old *discoveryv1.EndpointSlice) (out []string) {
+	if e.AddressType == discoveryv1.AddressTypeFQDN {
+		if old == nil {
+			out = []string{"spec.addressType: FQDN endpoints are deprecated"}
+		}
+		return out
+	}
+	switch e.Labels[discoveryv1.LabelManagedBy] {
+	case "endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io":
+		return nil // they write addresses as they should be
+	}
+	for i := range e.Endpoints {
+		for j, a := range e.Endpoints[i].Addresses {
+			out = append(out, utilvalidation.GetWarningsForIP(field.NewPath("endpoints").Index(i).Child("addresses").Index(j), a)...)
+		}
+	}
+	return out
 }
 
 func firstThree(all []string) string {

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"maps"
+	"slices"
+
 	nodev1 "k8s.io/api/node/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,6 +27,17 @@ func RuntimeClass() *object.Definition {
 		},
 		Validate:       validateRuntimeClass,
 		ValidateUpdate: validateRuntimeClassUpdate,
+		Warnings: func(c, _ *nodev1.RuntimeClass) (out []string) {
+			if c.Scheduling == nil {
+				return nil
+			}
+			for _, key := range slices.Sorted(maps.Keys(c.Scheduling.NodeSelector)) {
+				if msg, ok := podspec.DeprecatedLabel(key); ok {
+					out = append(out, "scheduling.nodeSelector: "+msg)
+				}
+			}
+			return out
+		},
 	}.Definition()
 }
 

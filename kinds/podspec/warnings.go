@@ -20,6 +20,12 @@ var deprecatedLabels = map[string]string{
 	"beta.kubernetes.io/instance-type":         `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`,
 }
 
+// DeprecatedLabel returns what to say of a label of nodes that another has replaced.
+func DeprecatedLabel(key string) (text string, ok bool) {
+	text, ok = deprecatedLabels[key]
+	return text, ok
+}
+
 var deadAnnotations = map[string]string{
 	"scheduler.alpha.kubernetes.io/critical-pod":     `non-functional in v1.16+; use the "priorityClassName" field instead`,
 	"security.alpha.kubernetes.io/sysctls":           `non-functional in v1.11+; use the "sysctls" field instead`,

