@@ -31,18 +31,27 @@ import (
 // Containers outlive it.
 func RunAgent(ctx context.Context, c config.Config, log *slog.Logger, steps *progress.Reporter) error {
 	// It holds the node's key and what pods keep.
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+	made, err := makeDir(c.DataDir, 0o700)
+	if err != nil {
 		return fmt.Errorf("cannot make the data directory: %w", err)
 	}
 	claim, err := claimRunDir(c)
 	if err != nil {
+		if made {
+			_ = os.Remove(c.DataDir)
+		}
+		return err
+	}
+	m, err := joinCluster(ctx, c)
+	if err != nil {
+		// What half of a join left would be in the way of one to another cluster.
+		if made {
+			_ = os.RemoveAll(c.DataDir)
+		}
+		claim.remove()
 		return err
 	}
 	defer claim.release()
-	m, err := joinCluster(ctx, c)
-	if err != nil {
-		return err
-	}
 	steps.Step("joined %s", c.Server)
 	facts, err := readFacts(ctx, m)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -16,13 +17,16 @@ import (
 // time, whatever data directory it has.
 type runDir struct {
 	lock io.Closer
+	dir  string
 	pid  string
+	made bool // the directory, by this process
 }
 
 // claimRunDir makes the directories of a process, takes the run directory for
 // it alone and names the process there.
 func claimRunDir(c config.Config) (*runDir, error) {
-	if err := os.MkdirAll(c.RunDir, 0o755); err != nil {
+	made, err := makeDir(c.RunDir, 0o755)
+	if err != nil {
 		return nil, fmt.Errorf("cannot make the run directory: %w", err)
 	}
 	lock, err := disk.OS{}.Lock(filepath.Join(c.RunDir, "lock"))
@@ -36,7 +40,7 @@ func claimRunDir(c config.Config) (*runDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use run directory %s: %w", c.RunDir, err)
 	}
-	r := &runDir{lock: lock, pid: PIDFile(c)}
+	r := &runDir{lock: lock, dir: c.RunDir, pid: PIDFile(c), made: made}
 	self, err := process.Self()
 	if err == nil {
 		err = self.Save(r.pid)
@@ -46,6 +50,29 @@ func claimRunDir(c config.Config) (*runDir, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// makeDir makes a directory, and says whether it was not there.
+func makeDir(path string, mode fs.FileMode) (made bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return false, err
+	}
+	if err := os.Mkdir(path, mode); !errors.Is(err, fs.ErrExist) {
+		return err == nil, err
+	}
+	return false, os.MkdirAll(path, mode) // fails for what is no directory
+}
+
+// remove releases the directory, and leaves nothing of it if it was made for this
+// process.
+func (r *runDir) remove() {
+	if r.made {
+		_ = os.Remove(filepath.Join(r.dir, "lock"))
+	}
+	r.release()
+	if r.made {
+		_ = os.Remove(r.dir)
+	}
 }
 
 // release lets others have the directory.

@@ -34,7 +34,7 @@ type IssuerKeys struct {
 
 const (
 	issuerTimeout = 30 * time.Second
-	issuerAnswer  = 1 << 20
+	issuerAnswer  = 1 << 20 // bytes
 	// issuerPause is the least time between two questions to an issuer, so that
 	// tokens with made-up key ids cost it nothing; issuerRetry that after one
 	// which failed.
@@ -140,12 +140,15 @@ func (k *IssuerKeys) get(ctx context.Context, url string, into any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, issuerAnswer))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, issuerAnswer+1))
 	if err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	if len(body) > issuerAnswer {
+		return fmt.Errorf("the answer of %s is larger than %d bytes", url, issuerAnswer)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("cannot read the answer of %s: %w", url, err)
