@@ -170,6 +170,43 @@ func TestOwnReplicaSetIsNoCollision(t *testing.T) {
 	})
 }
 
+// A ReplicaSet of the name that a Deployment's next one would have, but another's or of
+// another template, is a collision: the Deployment goes on under another name.
+func TestReplicaSetOfAnotherIsACollision(t *testing.T) {
+	for name, ours := range map[string]bool{"of another": false, "of another template": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before := start(t)
+				make1(before, web(1, "v2"))
+				settle(time.Minute)
+				taken := list[*appsv1.ReplicaSet](before, "default")[0].Name
+
+				c := start(t)
+				d := make1(c, web(1, "v1"))
+				settle(time.Minute)
+				s := &appsv1.ReplicaSet{ObjectMeta: inDefault(taken), Spec: appsv1.ReplicaSetSpec{Replicas: new(int32(0)), Selector: by("web"), Template: *d.Spec.Template.DeepCopy()}}
+				owner := metav1.NewControllerRef(d, appsv1.SchemeGroupVersion.WithKind("Deployment"))
+				s.Spec.Template.Spec.Containers[0].Image = "v3"
+				if !ours {
+					m := make1(c, &corev1.ConfigMap{ObjectMeta: inDefault("owner")})
+					owner = metav1.NewControllerRef(m, corev1.SchemeGroupVersion.WithKind("ConfigMap"))
+					s.Spec.Template.Spec.Containers[0].Image = "v2"
+				}
+				s.Labels, s.OwnerReferences = s.Spec.Template.Labels, []metav1.OwnerReference{*owner}
+				make1(c, s)
+				edit(c, "web", func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "v2" })
+				settle(5 * time.Minute)
+				if n := c.deployment().Status.CollisionCount; n == nil || *n != 1 || !c.complete(1, "v2")() {
+					t.Errorf("%+v", c.deployment().Status)
+				}
+				if got := there[*appsv1.ReplicaSet](c, taken); got == nil || !metav1.IsControlledBy(got, &metav1.ObjectMeta{UID: owner.UID}) || got.Spec.Template.Spec.Containers[0].Image != s.Spec.Template.Spec.Containers[0].Image {
+					t.Errorf("the set that was there: %v", got)
+				}
+			})
+		})
+	}
+}
+
 // A slice on its way out holds nothing for readers to rely on.
 func TestEndpointsLeaveASliceThatGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -128,4 +129,121 @@ func TestForegroundWaitsForTheUnheard(t *testing.T) {
 	if _, err := client.Get[*corev1.Pod](ctx, c, "default", "p"); !apierrors.IsNotFound(err) {
 		t.Fatalf("its pod outlived it: %v", err)
 	}
+}
+
+// meddling does something else just before an object is deleted.
+type meddling struct {
+	client.Client
+	before func()
+}
+
+func (m *meddling) Delete(ctx context.Context, d *object.Definition, namespace, name string, o metav1.DeleteOptions) error {
+	if f := m.before; f != nil {
+		m.before = nil
+		f()
+	}
+	return m.Client.Delete(ctx, d, namespace, name, o)
+}
+
+// collecting runs f beside a collector that works with another client, in virtual time.
+func collecting(t *testing.T, by func(client.Client) client.Client, f func(*testing.T, *fake.Client)) {
+	synctest.Test(t, func(t *testing.T) {
+		c := fake.New(object.NewScheme(kinds.All()...), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
+		defer c.Close()
+		log := slog.New(slog.DiscardHandler)
+		engine := reconcile.NewEngine(by(c), log, nil)
+		if err := engine.Add(NewGarbageCollector(reconcile.NewRecorder(c, log).For("gc", ""), log)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() { _ = engine.Run(ctx) })
+		synctest.Wait()
+		f(t, c)
+	})
+}
+
+// late is lagging from the first watch on.
+func late(c client.Client) client.Client {
+	return lagging{c, make(chan struct{}), make(chan struct{}, 100), make(chan struct{})}
+}
+
+func create[T object.Object](t *testing.T, c *fake.Client, o T) T {
+	t.Helper()
+	made, err := client.Create(t.Context(), c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+	return made
+}
+
+func podOf(name string, owners ...metav1.OwnerReference) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, OwnerReferences: owners},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+	}
+}
+
+func mapOf(name string, owners ...metav1.OwnerReference) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, OwnerReferences: owners}}
+}
+
+func owner(kind string, o object.Object) metav1.OwnerReference {
+	return metav1.OwnerReference{APIVersion: "v1", Kind: kind, Name: o.GetName(), UID: o.GetUID()}
+}
+
+// An owner of which the collector has not heard yet is one all the same.
+func TestOwnersUnheardAreAskedFor(t *testing.T) {
+	collecting(t, late, func(t *testing.T, c *fake.Client) {
+		create(t, c, mapOf("m", owner("Pod", create(t, c, podOf("p")))))
+		if _, err := client.Get[*corev1.ConfigMap](t.Context(), c, "default", "m"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Dependents of which the collector has not heard yet are orphaned too.
+func TestOrphansUnheardAreLeft(t *testing.T) {
+	collecting(t, late, func(t *testing.T, c *fake.Client) {
+		m := create(t, c, mapOf("m"))
+		create(t, c, podOf("p", owner("ConfigMap", m)))
+		orphan := metav1.DeletePropagationOrphan
+		if err := client.Delete[*corev1.ConfigMap](t.Context(), c, "default", "m", metav1.DeleteOptions{PropagationPolicy: &orphan}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := client.Get[*corev1.ConfigMap](t.Context(), c, "default", "m"); !apierrors.IsNotFound(err) {
+			t.Errorf("the owner is not gone: %v", err)
+		}
+		if p, err := client.Get[*corev1.Pod](t.Context(), c, "default", "p"); err != nil || len(p.OwnerReferences) > 0 {
+			t.Errorf("%v, %v", p, err)
+		}
+	})
+}
+
+// One that gets an owner just before it is deleted for want of one stays.
+func TestOwnerInTheLastMoment(t *testing.T) {
+	m := &meddling{}
+	collecting(t, func(c client.Client) client.Client { m.Client = c; return m }, func(t *testing.T, c *fake.Client) {
+		root := create(t, c, mapOf("root"))
+		m.before = func() {
+			live, err := client.Get[*corev1.ConfigMap](t.Context(), c, "default", "m")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			next := live.DeepCopy()
+			next.OwnerReferences = append(next.OwnerReferences, owner("ConfigMap", root))
+			if _, err := client.Update(t.Context(), client.Client(c), next); err != nil {
+				t.Error(err)
+			}
+		}
+		create(t, c, mapOf("m", metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "never", UID: "never"}))
+		if _, err := client.Get[*corev1.ConfigMap](t.Context(), c, "default", "m"); err != nil || m.before != nil {
+			t.Errorf("%v, meddled: %t", err, m.before == nil)
+		}
+	})
 }
