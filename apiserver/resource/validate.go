@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	kindfield "sagong/kinds/field"
 	"sagong/object"
 )
 
@@ -15,7 +16,7 @@ func (k *Kind) nameRule() validation.ValidateNameFunc {
 	if k.NameRule != nil {
 		return k.NameRule
 	}
-	return validation.NameIsDNSSubdomain
+	return nameIsDNSSubdomain
 }
 
 // validateNew checks an object to be created.
@@ -26,7 +27,11 @@ func (e *Engine) validateNew(t Target, obj object.Object) error {
 		}
 		return invalid(t, obj, t.Validate(obj))
 	}
-	errs := validation.ValidateObjectMetaAccessor(obj, t.Namespaced, t.nameRule(), metadataPath)
+	var errs field.ErrorList
+	name, prefix := obj.GetName(), obj.GetGenerateName()
+	if name == "" || t.nameRule()(name, false) != nil || prefix != "" && t.nameRule()(prefix, true) != nil || !plainMetadata(obj, t.Namespaced) {
+		errs = validation.ValidateObjectMetaAccessor(obj, t.Namespaced, t.nameRule(), metadataPath)
+	}
 	errs = append(errs, kubeFinalizers(t, obj)...)
 	if t.Validate != nil {
 		errs = append(errs, t.Validate(obj)...)
@@ -37,8 +42,11 @@ func (e *Engine) validateNew(t Target, obj object.Object) error {
 // validateUpdate checks a changed object; rule is the kind's own, for the main
 // resource or a part of it.
 func (e *Engine) validateUpdate(t Target, obj, old object.Object, rule func(obj, old object.Object) field.ErrorList) error {
-	errs := validation.ValidateObjectMetaAccessor(obj, t.Namespaced, nameAccepted, metadataPath)
-	errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(obj, old, metadataPath)...)
+	var errs field.ErrorList
+	if obj.GetName() == "" || !plainMetadata(obj, t.Namespaced) || !plainChange(obj, old) {
+		errs = validation.ValidateObjectMetaAccessor(obj, t.Namespaced, nameAccepted, metadataPath)
+		errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(obj, old, metadataPath)...)
+	}
 	errs = append(errs, kubeFinalizers(t, obj)...)
 	errs = dedup(errs)
 	if rule != nil {
@@ -58,7 +66,7 @@ func kubeFinalizers(t Target, obj object.Object) (errs field.ErrorList) {
 		return nil
 	}
 	for i, f := range obj.GetFinalizers() {
-		errs = append(errs, check.KubeFinalizer(metadataPath.Child("finalizers").Index(i), f)...)
+		errs = append(errs, check.KubeFinalizer(kindfield.NewPath("metadata", "finalizers").Index(i), f)...)
 	}
 	return errs
 }

@@ -6,8 +6,9 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/util/jsonpath"
+
+	"sagong/kinds/field"
 )
 
 // validatePolicyStatus checks what the controller of type checking writes.
@@ -27,5 +28,5 @@ func validatePolicyStatus(p, _ *admissionregistrationv1.ValidatingAdmissionPolic
 			}
 		}
 	}
-	return append(errs, metav1validation.ValidateConditions(p.Status.Conditions, at.Child("conditions"))...)
+	return append(errs, metav1validation.ValidateConditions(p.Status.Conditions, at.Child("conditions").Upstream())...)
 }

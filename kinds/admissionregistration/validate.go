@@ -10,9 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 // reviewVersions are those of AdmissionReview that webhooks can be sent.
@@ -38,7 +38,7 @@ func validateHooks(hooks []hook, x *expressions) (errs field.ErrorList) {
 	names := map[string]bool{}
 	for i := range hooks {
 		h, p := &hooks[i], field.NewPath("webhooks").Index(i)
-		errs = append(errs, utilvalidation.IsFullyQualifiedName(p.Child("name"), h.name)...)
+		errs = append(errs, utilvalidation.IsFullyQualifiedName(p.Child("name").Upstream(), h.name)...)
 		for j := range h.rules {
 			errs = append(errs, validateRule(&h.rules[j], p.Child("rules").Index(j))...)
 		}
@@ -56,8 +56,8 @@ func validateHooks(hooks []hook, x *expressions) (errs field.ErrorList) {
 		if n := h.timeout; n != nil && (*n > 30 || *n < 1) {
 			errs = append(errs, field.Invalid(p.Child("timeoutSeconds"), *n, "the timeout value must be between 1 and 30 seconds"))
 		}
-		errs = append(errs, metav1validation.ValidateLabelSelector(h.namespaces, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector"))...)
-		errs = append(errs, metav1validation.ValidateLabelSelector(h.objects, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(h.namespaces, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector").Upstream())...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(h.objects, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector").Upstream())...)
 		if h.again != nil {
 			errs = append(errs, check.OneOf(p.Child("reinvocationPolicy"), *h.again,
 				admissionregistrationv1.NeverReinvocationPolicy, admissionregistrationv1.IfNeededReinvocationPolicy)...)

@@ -5,9 +5,9 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 func validatePolicyBinding(policy string, r *admissionregistrationv1.ParamRef, m *admissionregistrationv1.MatchResources) field.ErrorList {

@@ -12,19 +12,19 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
 
 	"sagong/kinds/check"
 	"sagong/kinds/expression"
+	"sagong/kinds/field"
 )
 
 func validateMatch(m *admissionregistrationv1.MatchResources, p *field.Path) (errs field.ErrorList) {
 	if m.MatchPolicy != nil {
 		errs = append(errs, check.OneOf(p.Child("matchPolicy"), *m.MatchPolicy, admissionregistrationv1.Equivalent, admissionregistrationv1.Exact)...)
 	}
-	errs = append(errs, metav1validation.ValidateLabelSelector(m.NamespaceSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector"))...)
-	errs = append(errs, metav1validation.ValidateLabelSelector(m.ObjectSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector"))...)
+	errs = append(errs, metav1validation.ValidateLabelSelector(m.NamespaceSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("namespaceSelector").Upstream())...)
+	errs = append(errs, metav1validation.ValidateLabelSelector(m.ObjectSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("objectSelector").Upstream())...)
 	for _, l := range []struct {
 		name  string
 		rules []admissionregistrationv1.NamedRuleWithOperations
@@ -89,7 +89,7 @@ func validateParamRef(r *admissionregistrationv1.ParamRef, p *field.Path) (errs 
 		}
 	}
 	if r.Selector != nil {
-		errs = append(errs, metav1validation.ValidateLabelSelector(r.Selector, metav1validation.LabelSelectorValidationOptions{}, p.Child("selector"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(r.Selector, metav1validation.LabelSelectorValidationOptions{}, p.Child("selector").Upstream())...)
 		if r.Name != "" {
 			errs = append(errs, field.Forbidden(p.Child("selector"), exclusive))
 		}

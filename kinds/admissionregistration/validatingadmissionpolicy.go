@@ -5,8 +5,8 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/field"
 	"sagong/kinds/fill"
 	"sagong/object"
 )

@@ -13,12 +13,12 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	schemavalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 
 	_ "sagong/kinds/expression" // bounds the quantities of rules
+	"sagong/kinds/field"
 )
 
 // rootFields may be used at the root of a schema with a status subresource, which
@@ -53,9 +53,9 @@ func validateValidation(v *internal.CustomResourceValidation, status bool, l len
 			if err != nil {
 				// It overlaps with what is found below, which says more.
 				notStructural = field.ErrorList{field.Invalid(at, "", err.Error())}
-			} else if wrong := structural.ValidateStructural(at, ss); len(wrong) > 0 {
+			} else if wrong := structural.ValidateStructural(at.Upstream(), ss); len(wrong) > 0 {
 				errs = append(errs, wrong...)
-			} else if wrong, err := defaulting.ValidateDefaults(context.Background(), at, ss, true, !l.unprunedDefaults); err != nil {
+			} else if wrong, err := defaulting.ValidateDefaults(context.Background(), at.Upstream(), ss, true, !l.unprunedDefaults); err != nil {
 				errs = append(errs, field.Invalid(at, "", err.Error()))
 			} else if len(wrong) > 0 {
 				errs = append(errs, wrong...)

@@ -18,9 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 const maxSelectableFields = 8
@@ -56,11 +56,11 @@ func validateDefinitionUpdate(c, old *apiextensionsv1.CustomResourceDefinition) 
 	errs = append(errs, validateSpec(&in.Spec, l, p)...)
 	if l.immutableNames {
 		// These are in the keys of stored objects, and in clients' memory.
-		errs = append(errs, validation.ValidateImmutableField(in.Spec.Scope, was.Spec.Scope, p.Child("scope"))...)
-		errs = append(errs, validation.ValidateImmutableField(in.Spec.Names.Kind, was.Spec.Names.Kind, p.Child("names", "kind"))...)
+		errs = append(errs, validation.ValidateImmutableField(in.Spec.Scope, was.Spec.Scope, p.Child("scope").Upstream())...)
+		errs = append(errs, validation.ValidateImmutableField(in.Spec.Names.Kind, was.Spec.Names.Kind, p.Child("names", "kind").Upstream())...)
 	}
-	errs = append(errs, validation.ValidateImmutableField(in.Spec.Group, was.Spec.Group, p.Child("group"))...)
-	errs = append(errs, validation.ValidateImmutableField(in.Spec.Names.Plural, was.Spec.Names.Plural, p.Child("names", "plural"))...)
+	errs = append(errs, validation.ValidateImmutableField(in.Spec.Group, was.Spec.Group, p.Child("group").Upstream())...)
+	errs = append(errs, validation.ValidateImmutableField(in.Spec.Names.Plural, was.Spec.Names.Plural, p.Child("names", "plural").Upstream())...)
 	return append(errs, validateRest(in, was)...)
 }
 

@@ -2,9 +2,9 @@ package apps
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 func validateDaemonSet(d *appsv1.DaemonSet) field.ErrorList {

@@ -2,9 +2,9 @@ package apps
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {

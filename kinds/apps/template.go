@@ -6,8 +6,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/field"
 	"sagong/kinds/podspec"
 )
 
@@ -24,7 +24,7 @@ func validateSelected(selector *metav1.LabelSelector, t *corev1.PodTemplateSpec,
 	if selector == nil && kind != "daemonset" {
 		errs = append(errs, field.Required(p, ""))
 	} else if selector != nil {
-		errs = append(errs, metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, p)...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, p.Upstream())...)
 		if len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
 			errs = append(errs, field.Invalid(p, selector, "empty selector is invalid for "+kind))
 		}

@@ -3,7 +3,8 @@ package authorization
 import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/field"
 )
 
 var specPath = field.NewPath("spec")

@@ -11,9 +11,9 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/podspec"
 )
 
@@ -101,7 +101,7 @@ func validateSelectingSpec(s *batchv1.JobSpec) field.ErrorList {
 	if s.Selector == nil {
 		errs = append(errs, field.Required(specPath.Child("selector"), ""))
 	} else {
-		errs = append(errs, metav1validation.ValidateLabelSelector(s.Selector, metav1validation.LabelSelectorValidationOptions{}, specPath.Child("selector"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(s.Selector, metav1validation.LabelSelectorValidationOptions{}, specPath.Child("selector").Upstream())...)
 	}
 	l := s.Template.Labels
 	if selector, err := metav1.LabelSelectorAsSelector(s.Selector); err == nil && !selector.Matches(labels.Set(l)) {
@@ -139,7 +139,7 @@ func validateJobSpec(s *batchv1.JobSpec, path *field.Path) (errs field.ErrorList
 	}
 	if s.ManagedBy != nil {
 		p := path.Child("managedBy")
-		errs = append(errs, utilvalidation.IsDomainPrefixedPath(p, *s.ManagedBy)...)
+		errs = append(errs, utilvalidation.IsDomainPrefixedPath(p.Upstream(), *s.ManagedBy)...)
 		if len(*s.ManagedBy) > maxManagedBy {
 			errs = append(errs, field.TooLong(p, *s.ManagedBy, maxManagedBy))
 		}

@@ -20,9 +20,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/signer"
 )
 
@@ -153,7 +153,7 @@ func validatePodRequestStatus(r, old *certificatesv1.PodCertificateRequest) (err
 			errs = append(errs, field.NotSupported(p.Child("status"), c.Status, []metav1.ConditionStatus{metav1.ConditionTrue}))
 		}
 	}
-	if errs = append(errs, metav1validation.ValidateConditions(r.Status.Conditions, conditionsPath)...); len(errs) > 0 {
+	if errs = append(errs, metav1validation.ValidateConditions(r.Status.Conditions, conditionsPath.Upstream())...); len(errs) > 0 {
 		return errs
 	}
 	same := func(was certificatesv1.PodCertificateRequestStatus, text string) field.ErrorList {

@@ -10,7 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/field"
 )
 
 // Rule reports each text that rule has against value.
@@ -84,7 +85,10 @@ func sorted[T ~string](all []T) []T {
 
 // Nonnegative reports a number below zero.
 func Nonnegative[N ~int32 | ~int64 | ~int](path *field.Path, n N) field.ErrorList {
-	return validation.ValidateNonnegativeField(int64(n), path)
+	if n >= 0 {
+		return nil
+	}
+	return validation.ValidateNonnegativeField(int64(n), path.Upstream())
 }
 
 // NonnegativePtr is Nonnegative for a number that may be unset.
@@ -147,7 +151,7 @@ func OwnPath(path *field.Path, p string) field.ErrorList {
 
 // Immutable reports a value that has changed and may not.
 func Immutable(path *field.Path, now, was any) field.ErrorList {
-	return validation.ValidateImmutableField(now, was, path)
+	return validation.ValidateImmutableField(now, was, path.Upstream())
 }
 
 // Declared reports a value that has changed and may not, as upstream does where that

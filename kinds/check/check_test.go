@@ -4,7 +4,9 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+	upstream "k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/field"
 )
 
 func TestPaths(t *testing.T) {
@@ -57,7 +59,7 @@ func TestOneOfListsWhatIsAllowed(t *testing.T) {
 	if want := `p: Unsupported value: "c": supported values: "a", "b"`; len(errs) != 1 || errs[0].Error() != want {
 		t.Errorf("got %v, want %s", errs, want)
 	}
-	if errs := RequiredOneOf(field.NewPath("p"), "", "b"); len(errs) != 1 || errs[0].Type != field.ErrorTypeRequired {
+	if errs := RequiredOneOf(field.NewPath("p"), "", "b"); len(errs) != 1 || errs[0].Type != upstream.ErrorTypeRequired {
 		t.Errorf("an empty value: %v", errs)
 	}
 	if errs := RequiredOneOf(field.NewPath("p"), "b", "b"); len(errs) != 0 {

@@ -6,7 +6,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/field"
 )
 
 // The rules here are the library's of the same names. Those are regular
@@ -42,7 +43,7 @@ func LabelName(path *field.Path, key string) field.ErrorList {
 	if plainlyQualified(key) {
 		return nil
 	}
-	return metav1validation.ValidateLabelName(key, path)
+	return metav1validation.ValidateLabelName(key, path.Upstream())
 }
 
 // plainlyQualified reports whether a name follows IsQualifiedName; it may say no

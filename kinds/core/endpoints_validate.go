@@ -4,9 +4,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 func validateEndpoints(e *corev1.Endpoints) (errs field.ErrorList) {
@@ -40,7 +40,7 @@ func validateEndpoints(e *corev1.Endpoints) (errs field.ErrorList) {
 }
 
 func validateEndpointAddress(a *corev1.EndpointAddress, path *field.Path) field.ErrorList {
-	errs := utilvalidation.IsValidIPForLegacyField(path.Child("ip"), a.IP, true, nil)
+	errs := utilvalidation.IsValidIPForLegacyField(path.Child("ip").Upstream(), a.IP, true, nil)
 	if a.Hostname != "" {
 		errs = append(errs, check.Rule(path.Child("hostname"), a.Hostname, utilvalidation.IsDNS1123Label)...)
 	}

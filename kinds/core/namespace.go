@@ -8,9 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/fill"
 	"sagong/object"
 )
@@ -86,7 +86,7 @@ func validateNamespace(n *corev1.Namespace) (errs field.ErrorList) {
 }
 
 func validateFinalizer(f corev1.FinalizerName, p *field.Path) field.ErrorList {
-	return append(validation.ValidateFinalizerName(string(f), p), check.KubeFinalizer(p, string(f))...)
+	return append(validation.ValidateFinalizerName(string(f), p.Upstream()), check.KubeFinalizer(p, string(f))...)
 }
 
 // ValidateNamespaceFinalize checks a write to namespaces/finalize.

@@ -10,10 +10,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/podspec"
 )
 
@@ -27,7 +27,7 @@ func validateNode(n *corev1.Node) field.ErrorList {
 	errs = append(errs, validateDeclaredFeatures(n.Status.DeclaredFeatures)...)
 	p := specPath.Child("podCIDRs")
 	for i, cidr := range n.Spec.PodCIDRs {
-		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Index(i), cidr, true, nil)...)
+		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Index(i).Upstream(), cidr, true, nil)...)
 	}
 	if len(n.Spec.PodCIDRs) > 1 {
 		dual, err := netutils.IsDualStackCIDRStrings(n.Spec.PodCIDRs)

@@ -7,10 +7,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/podspec"
 )
 
@@ -97,7 +97,7 @@ func validatePodIPs(s, old *corev1.PodStatus, path *field.Path) (errs field.Erro
 	}
 	for i := range is {
 		is[i] = s.PodIPs[i].IP
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i), is[i], true, was)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i).Upstream(), is[i], true, was)...)
 	}
 	return append(errs, oneOfEachFamily(is, s.PodIPs, path)...)
 }
@@ -118,7 +118,7 @@ func validateHostIPs(s, old *corev1.PodStatus, path *field.Path) (errs field.Err
 	}
 	for i := range is {
 		is[i] = s.HostIPs[i].IP
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i), is[i], true, was)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i).Upstream(), is[i], true, was)...)
 	}
 	return append(errs, oneOfEachFamily(is, s.HostIPs, path)...)
 }

@@ -8,10 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 const (
@@ -58,12 +58,12 @@ func validateServiceOf(s, old *corev1.Service) (errs field.ErrorList) {
 		errs = append(errs, check.RequiredName(specPath.Child("externalName"), strings.TrimSuffix(spec.ExternalName, "."), utilvalidation.IsDNS1123Subdomain)...)
 	}
 	errs = append(errs, validateServicePorts(spec.Ports)...)
-	errs = append(errs, metav1validation.ValidateLabels(spec.Selector, specPath.Child("selector"))...)
+	errs = append(errs, metav1validation.ValidateLabels(spec.Selector, specPath.Child("selector").Upstream())...)
 	errs = append(errs, validateSessionAffinity(spec)...)
 	errs = append(errs, validateClusterIPs(s, old)...)
 	for i, ip := range spec.ExternalIPs {
 		p := specPath.Child("externalIPs").Index(i)
-		if bad := utilvalidation.IsValidIPForLegacyField(p, ip, true, old.Spec.ExternalIPs); len(bad) > 0 {
+		if bad := utilvalidation.IsValidIPForLegacyField(p.Upstream(), ip, true, old.Spec.ExternalIPs); len(bad) > 0 {
 			errs = append(errs, bad...)
 		} else {
 			errs = append(errs, ordinaryIP(ip, p)...)
@@ -201,7 +201,7 @@ func validateClusterIPs(s, old *corev1.Service) (errs field.ErrorList) {
 			}
 			continue
 		}
-		wrong := utilvalidation.IsValidIPForLegacyField(path.Index(i), ip, true, old.Spec.ClusterIPs)
+		wrong := utilvalidation.IsValidIPForLegacyField(path.Index(i).Upstream(), ip, true, old.Spec.ClusterIPs)
 		bad = bad || len(wrong) > 0
 		errs = append(errs, wrong...)
 	}
@@ -267,7 +267,7 @@ func validateSourceRanges(s, old *corev1.Service) (errs field.ErrorList) {
 			was[i] = strings.TrimSpace(cidr)
 		}
 		for i, cidr := range s.Spec.LoadBalancerSourceRanges {
-			errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Index(i), strings.TrimSpace(cidr), true, was)...)
+			errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Index(i).Upstream(), strings.TrimSpace(cidr), true, was)...)
 		}
 		return errs
 	}
@@ -283,7 +283,7 @@ func validateSourceRanges(s, old *corev1.Service) (errs field.ErrorList) {
 		return errs
 	}
 	for cidr := range strings.SplitSeq(strings.TrimSpace(val), ",") {
-		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p, strings.TrimSpace(cidr), true, nil)...)
+		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Upstream(), strings.TrimSpace(cidr), true, nil)...)
 	}
 	return errs
 }
@@ -421,7 +421,7 @@ func validateServiceStatus(s, old *corev1.Service) (errs field.ErrorList) {
 	for i, in := range s.Status.LoadBalancer.Ingress {
 		p := path.Index(i)
 		if in.IP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, was)...)
+			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip").Upstream(), in.IP, true, was)...)
 		}
 		switch {
 		case in.IPMode == nil && in.IP != "":

@@ -10,9 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 // How large one slice may grow.
@@ -78,9 +78,9 @@ func validateEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, path *
 		p := p.Index(i)
 		switch t {
 		case discoveryv1.AddressTypeFQDN:
-			errs = append(errs, utilvalidation.IsFullyQualifiedDomainName(p, a)...)
+			errs = append(errs, utilvalidation.IsFullyQualifiedDomainName(p.Upstream(), a)...)
 		case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
-			bad := utilvalidation.IsValidIPForLegacyField(p, a, true, nil)
+			bad := utilvalidation.IsValidIPForLegacyField(p.Upstream(), a, true, nil)
 			if len(bad) == 0 {
 				if v6 := strings.Contains(a, ":"); v6 && t == discoveryv1.AddressTypeIPv4 {
 					bad = append(bad, field.Invalid(p, a, "must be an IPv4 address"))
@@ -99,7 +99,7 @@ func validateEndpoint(e *discoveryv1.Endpoint, t discoveryv1.AddressType, path *
 	if n := len(e.DeprecatedTopology); n > maxTopology {
 		errs = append(errs, field.TooMany(path.Child("deprecatedTopology"), n, maxTopology))
 	}
-	errs = append(errs, metav1validation.ValidateLabels(e.DeprecatedTopology, path.Child("deprecatedTopology"))...)
+	errs = append(errs, metav1validation.ValidateLabels(e.DeprecatedTopology, path.Child("deprecatedTopology").Upstream())...)
 	if e.Hostname != nil {
 		errs = append(errs, check.Rule(path.Child("hostname"), *e.Hostname, utilvalidation.IsDNS1123Label)...)
 	}

@@ -7,8 +7,8 @@ import (
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"sagong/kinds/field"
 	"sagong/kinds/fill"
 	"sagong/object"
 )

@@ -9,10 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	pathvalidation "k8s.io/apimachinery/pkg/api/validation/path"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 const classAnnotation = "kubernetes.io/ingress.class"
@@ -167,7 +167,7 @@ func validateIngressStatus(i, old *networkingv1.Ingress) (errs field.ErrorList) 
 	for j, in := range i.Status.LoadBalancer.Ingress {
 		p := field.NewPath("status", "loadBalancer", "ingress").Index(j)
 		if in.IP != "" {
-			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip"), in.IP, true, was)...)
+			errs = append(errs, utilvalidation.IsValidIPForLegacyField(p.Child("ip").Upstream(), in.IP, true, was)...)
 		}
 		if in.Hostname != "" {
 			errs = append(errs, check.Rule(p.Child("hostname"), in.Hostname, utilvalidation.IsDNS1123Subdomain)...)

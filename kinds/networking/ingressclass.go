@@ -5,9 +5,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/fill"
 	"sagong/object"
 )
@@ -55,7 +55,7 @@ func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 	if len(c.Spec.Controller) > maxController {
 		errs = append(errs, field.TooLong(p, "", maxController))
 	}
-	errs = append(errs, utilvalidation.IsDomainPrefixedPath(p, c.Spec.Controller)...)
+	errs = append(errs, utilvalidation.IsDomainPrefixedPath(p.Upstream(), c.Spec.Controller)...)
 	r := c.Spec.Parameters
 	if r == nil {
 		return errs

@@ -6,10 +6,10 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 func validateNetworkPolicy(n *networkingv1.NetworkPolicy) field.ErrorList {
@@ -39,7 +39,7 @@ func validateNetworkPolicyUpdate(n, old *networkingv1.NetworkPolicy) field.Error
 }
 
 func validatePolicy(n *networkingv1.NetworkPolicy, had []string, opts metav1validation.LabelSelectorValidationOptions) field.ErrorList {
-	errs := metav1validation.ValidateLabelSelector(&n.Spec.PodSelector, opts, specPath.Child("podSelector"))
+	errs := metav1validation.ValidateLabelSelector(&n.Spec.PodSelector, opts, specPath.Child("podSelector").Upstream())
 	for i, r := range n.Spec.Ingress {
 		p := specPath.Child("ingress").Index(i)
 		errs = append(errs, validatePolicyPorts(r.Ports, p.Child("ports"))...)
@@ -94,8 +94,8 @@ func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, path *field.Pat
 }
 
 func validatePeer(peer *networkingv1.NetworkPolicyPeer, had []string, opts metav1validation.LabelSelectorValidationOptions, path *field.Path) (errs field.ErrorList) {
-	errs = append(errs, metav1validation.ValidateLabelSelector(peer.PodSelector, opts, path.Child("podSelector"))...)
-	errs = append(errs, metav1validation.ValidateLabelSelector(peer.NamespaceSelector, opts, path.Child("namespaceSelector"))...)
+	errs = append(errs, metav1validation.ValidateLabelSelector(peer.PodSelector, opts, path.Child("podSelector").Upstream())...)
+	errs = append(errs, metav1validation.ValidateLabelSelector(peer.NamespaceSelector, opts, path.Child("namespaceSelector").Upstream())...)
 	selected := peer.PodSelector != nil || peer.NamespaceSelector != nil
 	if peer.IPBlock != nil {
 		errs = append(errs, validateBlock(peer.IPBlock, had, path.Child("ipBlock"))...)
@@ -113,7 +113,7 @@ func validateBlock(b *networkingv1.IPBlock, had []string, path *field.Path) (err
 	if b.CIDR == "" {
 		return append(errs, field.Required(path.Child("cidr"), ""))
 	}
-	errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(path.Child("cidr"), b.CIDR, true, had)...)
+	errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(path.Child("cidr").Upstream(), b.CIDR, true, had)...)
 	_, block, err := netutils.ParseCIDRSloppy(b.CIDR)
 	if err != nil {
 		return errs
@@ -121,7 +121,7 @@ func validateBlock(b *networkingv1.IPBlock, had []string, path *field.Path) (err
 	bits, _ := block.Mask.Size()
 	for i, s := range b.Except {
 		p := path.Child("except").Index(i)
-		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p, s, true, had)...)
+		errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(p.Upstream(), s, true, had)...)
 		_, except, err := netutils.ParseCIDRSloppy(s)
 		if err != nil {
 			continue

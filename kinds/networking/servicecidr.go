@@ -8,9 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 
+	"sagong/kinds/field"
 	"sagong/object"
 )
 
@@ -40,7 +40,7 @@ func validateServiceCIDR(c *networkingv1.ServiceCIDR) (errs field.ErrorList) {
 		return field.ErrorList{field.Invalid(p, c.Spec, "may only hold up to 2 values")}
 	}
 	for i, cidr := range list {
-		errs = append(errs, utilvalidation.IsValidCIDR(p.Index(i), cidr)...)
+		errs = append(errs, utilvalidation.IsValidCIDR(p.Index(i).Upstream(), cidr)...)
 	}
 	if len(list) == 2 {
 		if f := netutils.IPFamilyOfCIDRString(list[0]); f != netutils.IPFamilyUnknown && f == netutils.IPFamilyOfCIDRString(list[1]) {

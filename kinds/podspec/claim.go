@@ -9,9 +9,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 // ValidateAccessModes checks how a volume may be mounted.
@@ -46,7 +46,7 @@ func validateClaim(s, old *corev1.PersistentVolumeClaimSpec, path *field.Path) (
 	if s.Selector != nil {
 		o := metav1validation.LabelSelectorValidationOptions{}
 		o.AllowInvalidLabelValueInSelector = old != nil && len(metav1validation.ValidateLabelSelector(old.Selector, o, nil)) > 0
-		errs = append(errs, metav1validation.ValidateLabelSelector(s.Selector, o, path.Child("selector"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(s.Selector, o, path.Child("selector").Upstream())...)
 	}
 	errs = append(errs, ValidateAccessModes(s.AccessModes, path.Child("accessModes"))...)
 	if size, ok := s.Resources.Requests[corev1.ResourceStorage]; !ok {

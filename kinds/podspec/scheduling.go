@@ -10,9 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 func validateAffinity(a *corev1.Affinity, path *field.Path) (errs field.ErrorList) {
@@ -125,8 +125,8 @@ func validatePodTerms(required []corev1.PodAffinityTerm, preferred []corev1.Weig
 
 func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorList {
 	opts := metav1validation.LabelSelectorValidationOptions{}
-	errs := metav1validation.ValidateLabelSelector(t.LabelSelector, opts, path.Child("labelSelector"))
-	errs = append(errs, metav1validation.ValidateLabelSelector(t.NamespaceSelector, opts, path.Child("namespaceSelector"))...)
+	errs := metav1validation.ValidateLabelSelector(t.LabelSelector, opts, path.Child("labelSelector").Upstream())
+	errs = append(errs, metav1validation.ValidateLabelSelector(t.NamespaceSelector, opts, path.Child("namespaceSelector").Upstream())...)
 	for _, name := range t.Namespaces {
 		errs = append(errs, check.Name(path.Child("namespace"), name, validation.ValidateNamespaceName)...)
 	}
@@ -245,7 +245,7 @@ func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) (e
 			}
 		}
 		errs = append(errs, validateMatchLabelKeys(p, c.MatchLabelKeys, nil, c.LabelSelector)...)
-		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("labelSelector"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, p.Child("labelSelector").Upstream())...)
 	}
 	return errs
 }

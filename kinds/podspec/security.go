@@ -7,10 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/component-helpers/node/util/sysctl"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 func validateUser(path *field.Path, id *int64) (errs field.ErrorList) {

@@ -11,9 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 // Options say where a specification stands.
@@ -32,10 +32,10 @@ type validator struct {
 
 // ValidateTemplate checks a pod template.
 func ValidateTemplate(t *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
-	errs := metav1validation.ValidateLabels(t.Labels, path.Child("labels"))
+	errs := metav1validation.ValidateLabels(t.Labels, path.Child("labels").Upstream())
 	if len(t.Annotations) > 0 {
 		p := path.Child("annotations")
-		errs = append(errs, validation.ValidateAnnotations(t.Annotations, p)...)
+		errs = append(errs, validation.ValidateAnnotations(t.Annotations, p.Upstream())...)
 		errs = append(errs, ValidateAnnotations(t.Annotations, &t.Spec, p)...)
 	}
 	p := path.Child("spec")
@@ -64,7 +64,7 @@ func Validate(s *corev1.PodSpec, path *field.Path, o Options) field.ErrorList {
 	errs = append(errs, check.RequiredListed(path.Child("dnsPolicy"), s.DNSPolicy,
 		corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)...)
 	if len(s.NodeSelector) > 0 {
-		errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
+		errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, path.Child("nodeSelector").Upstream())...)
 	}
 	errs = append(errs, validatePodSecurity(s, path.Child("securityContext"))...)
 	if s.Affinity != nil {
@@ -252,7 +252,7 @@ func validateDNS(c *corev1.PodDNSConfig, policy corev1.DNSPolicy, path *field.Pa
 		errs = append(errs, field.Invalid(path.Child("nameservers"), c.Nameservers, fmt.Sprintf("must not have more than %v nameservers", maxNameservers)))
 	}
 	for i, ns := range c.Nameservers {
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("nameservers").Index(i), ns, true, nil)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Child("nameservers").Index(i).Upstream(), ns, true, nil)...)
 	}
 	if len(c.Searches) > maxSearchPaths {
 		errs = append(errs, field.Invalid(path.Child("searches"), c.Searches, fmt.Sprintf("must not have more than %v search paths", maxSearchPaths)))
@@ -275,7 +275,7 @@ func validateDNS(c *corev1.PodDNSConfig, policy corev1.DNSPolicy, path *field.Pa
 
 func validateHostAliases(aliases []corev1.HostAlias, path *field.Path) (errs field.ErrorList) {
 	for i, a := range aliases {
-		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i).Child("ip"), a.IP, true, nil)...)
+		errs = append(errs, utilvalidation.IsValidIPForLegacyField(path.Index(i).Child("ip").Upstream(), a.IP, true, nil)...)
 		for j, name := range a.Hostnames {
 			errs = append(errs, check.Rule(path.Index(i).Child("hostnames").Index(j), name, utilvalidation.IsDNS1123Subdomain)...)
 		}

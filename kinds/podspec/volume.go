@@ -10,9 +10,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/signer"
 )
 
@@ -192,8 +192,8 @@ func requiredSecret(ref *corev1.LocalObjectReference, path *field.Path) field.Er
 // validateClaimMeta checks the metadata of a claim's template, which may have
 // annotations and labels only.
 func validateClaimMeta(m *metav1.ObjectMeta, path *field.Path) field.ErrorList {
-	errs := validation.ValidateAnnotations(m.Annotations, path.Child("annotations"))
-	errs = append(errs, metav1validation.ValidateLabels(m.Labels, path.Child("labels"))...)
+	errs := validation.ValidateAnnotations(m.Annotations, path.Child("annotations").Upstream())
+	errs = append(errs, metav1validation.ValidateLabels(m.Labels, path.Child("labels").Upstream())...)
 	v := reflect.ValueOf(*m)
 	for i := range v.NumField() {
 		if name := v.Type().Field(i).Name; name != "Annotations" && name != "Labels" && !v.Field(i).IsZero() {
@@ -354,7 +354,7 @@ func validateTrust(c *corev1.ClusterTrustBundleProjection, path *field.Path) (er
 		p := path.Child("signerName")
 		errs = append(errs, check.Required(p, *c.SignerName, "must be a valid signer name")...)
 		errs = append(errs, signer.Validate(p, *c.SignerName)...)
-		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, path.Child("labelSelector"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, path.Child("labelSelector").Upstream())...)
 	default:
 		errs = append(errs, field.Required(path, "either name or signerName must be specified"))
 	}

@@ -16,13 +16,13 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiservercel "k8s.io/apiserver/pkg/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
 	devicecel "k8s.io/dynamic-resource-allocation/cel"
 
 	"sagong/kinds/check"
 	_ "sagong/kinds/expression" // bounds the quantities of selectors
+	"sagong/kinds/field"
 	"sagong/kinds/podspec"
 )
 
@@ -116,7 +116,7 @@ func (n requestNames) refers(name *string, path *field.Path) (errs field.ErrorLi
 }
 
 func validateClaimSpec(s *resourcev1.ResourceClaimSpec, path *field.Path) field.ErrorList {
-	declared := enforced(resourcev1.Validate_ResourceClaimSpec(context.Background(), create, path, s, nil))
+	declared := enforced(resourcev1.Validate_ResourceClaimSpec(context.Background(), create, path.Upstream(), s, nil))
 	d, path := &s.Devices, path.Child("devices")
 	names := namesOf(d)
 	errs := each(d.Requests, resourcev1.DeviceRequestsMaxSize, path.Child("requests"), validateRequest)
@@ -260,8 +260,8 @@ func validateClaimUpdate(c, old *resourcev1.ResourceClaim) field.ErrorList {
 
 func validateTemplate(t *resourcev1.ResourceClaimTemplate) field.ErrorList {
 	p := specPath.Child("metadata")
-	errs := metav1validation.ValidateLabels(t.Spec.Labels, p.Child("labels"))
-	errs = append(errs, validation.ValidateAnnotations(t.Spec.Annotations, p.Child("annotations"))...)
+	errs := metav1validation.ValidateLabels(t.Spec.Labels, p.Child("labels").Upstream())
+	errs = append(errs, validation.ValidateAnnotations(t.Spec.Annotations, p.Child("annotations").Upstream())...)
 	return append(errs, validateClaimSpec(&t.Spec.Spec, specPath.Child("spec"))...)
 }
 
@@ -286,7 +286,7 @@ func validateClassSpec(op operation.Operation, s, old *resourcev1.DeviceClassSpe
 	errs = append(errs, each(s.Config, resourcev1.DeviceConfigMaxSize, specPath.Child("config"), func(c *resourcev1.DeviceClassConfiguration, p *field.Path) field.ErrorList {
 		return validateConfig(&c.DeviceConfiguration, p, stored)
 	})...)
-	return append(errs, enforced(resourcev1.Validate_DeviceClassSpec(context.Background(), op, specPath, s, old))...)
+	return append(errs, enforced(resourcev1.Validate_DeviceClassSpec(context.Background(), op, specPath.Upstream(), s, old))...)
 }
 
 // lowercase warns of a driver's name that is not written as drivers should be.
@@ -298,7 +298,7 @@ func lowercase(path *field.Path, driver string) []string {
 }
 
 func validateTaint(t *resourcev1.DeviceTaint, p *field.Path) field.ErrorList {
-	errs := metav1validation.ValidateLabelName(t.Key, p.Child("key"))
+	errs := metav1validation.ValidateLabelName(t.Key, p.Child("key").Upstream())
 	return append(errs, check.Rule(p.Child("value"), t.Value, utilvalidation.IsValidLabelValue)...)
 }
 
@@ -325,11 +325,11 @@ func validateTaintRuleSpec(op operation.Operation, spec, old *resourcev1.DeviceT
 		}
 	}
 	errs = append(errs, validateTaint(&spec.Taint, specPath.Child("taint"))...)
-	return append(errs, enforced(resourcev1.Validate_DeviceTaintRuleSpec(context.Background(), op, specPath, spec, old))...)
+	return append(errs, enforced(resourcev1.Validate_DeviceTaintRuleSpec(context.Background(), op, specPath.Upstream(), spec, old))...)
 }
 
 func validateTaintRuleStatus(r, old *resourcev1.DeviceTaintRule) field.ErrorList {
 	p := field.NewPath("status")
 	errs := validateConditions(r.Status.Conditions, resourcev1.DeviceTaintRuleStatusMaxConditions, p.Child("conditions"))
-	return append(errs, enforced(resourcev1.Validate_DeviceTaintRuleStatus(context.Background(), update, p, &r.Status, &old.Status))...)
+	return append(errs, enforced(resourcev1.Validate_DeviceTaintRuleStatus(context.Background(), update, p.Upstream(), &r.Status, &old.Status))...)
 }

@@ -16,9 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/api/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/podspec"
 )
 
@@ -85,7 +85,7 @@ func validateSliceSpec(op operation.Operation, s, old *resourcev1.ResourceSliceS
 	errs = append(errs, each(s.SharedCounters, resourcev1.ResourceSliceMaxCounterSets, specPath.Child("sharedCounters"), func(c *resourcev1.CounterSet, p *field.Path) field.ErrorList {
 		return fewCounters(c.Counters, resourcev1.ResourceSliceMaxCountersPerCounterSet, p)
 	})...)
-	return append(errs, enforced(resourcev1.Validate_ResourceSliceSpec(context.Background(), op, specPath, s, old))...)
+	return append(errs, enforced(resourcev1.Validate_ResourceSliceSpec(context.Background(), op, specPath.Upstream(), s, old))...)
 }
 
 func fewCounters(m map[string]resourcev1.Counter, most int, p *field.Path) field.ErrorList {

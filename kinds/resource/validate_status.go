@@ -9,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/podspec"
 )
 
@@ -86,7 +86,7 @@ func validateClaimStatus(c, old *resourcev1.ResourceClaim) field.ErrorList {
 	if s.Allocation != nil && old.Status.Allocation == nil {
 		errs = append(errs, validateAllocation(s.Allocation, namesOf(&c.Spec.Devices), path.Child("allocation"))...)
 	}
-	return append(errs, enforced(resourcev1.Validate_ResourceClaimStatus(context.Background(), update, path, s, &old.Status))...)
+	return append(errs, enforced(resourcev1.Validate_ResourceClaimStatus(context.Background(), update, path.Upstream(), s, &old.Status))...)
 }
 
 func validateAllocation(a *resourcev1.AllocationResult, names requestNames, path *field.Path) field.ErrorList {
@@ -123,7 +123,7 @@ func validateDeviceStatus(d *resourcev1.AllocatedDeviceStatus, devices map[alloc
 	}
 	if n := d.NetworkData; n != nil {
 		errs = append(errs, each(n.IPs, resourcev1.NetworkDeviceDataMaxIPs, p.Child("networkData", "ips"), func(ip *string, p *field.Path) field.ErrorList {
-			return validation.IsValidInterfaceAddress(p, *ip)
+			return validation.IsValidInterfaceAddress(p.Upstream(), *ip)
 		})...)
 	}
 	return errs
@@ -133,14 +133,16 @@ func validateConditions(list []metav1.Condition, most int, p *field.Path) (errs 
 	if len(list) > most {
 		errs = append(errs, field.TooMany(p, len(list), most))
 	}
-	return append(errs, metav1validation.ValidateConditions(list, p)...)
+	return append(errs, metav1validation.ValidateConditions(list, p.Upstream())...)
 }
 
 // validateBindingConditions checks the conditions that a device's binding waits
 // for, and those that end it.
 func validateBindingConditions(wanted, failures []string, p *field.Path) field.ErrorList {
 	at, failed := p.Child("bindingConditions"), p.Child("bindingFailureConditions")
-	name := func(s *string, p *field.Path) field.ErrorList { return metav1validation.ValidateLabelName(*s, p) }
+	name := func(s *string, p *field.Path) field.ErrorList {
+		return metav1validation.ValidateLabelName(*s, p.Upstream())
+	}
 	errs := each(wanted, resourcev1.BindingConditionsMaxSize, at, name)
 	errs = append(errs, each(failures, resourcev1.BindingFailureConditionsMaxSize, failed, name)...)
 	for i, c := range wanted {

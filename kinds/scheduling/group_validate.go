@@ -8,7 +8,8 @@ import (
 	schedulingv1beta1 "k8s.io/api/scheduling/v1beta1"
 	"k8s.io/apimachinery/pkg/api/operation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"sagong/kinds/field"
 )
 
 // The rules are upstream's: those that it generates from its types are part of
@@ -55,7 +56,7 @@ func validateWorkloadUpdate(w, old *schedulingv1beta1.Workload) field.ErrorList 
 
 func validateWorkloadSpec(op operation.Operation, spec *schedulingv1beta1.WorkloadSpec, old *schedulingv1alpha3.WorkloadSpec) field.ErrorList {
 	p := field.NewPath("spec")
-	errs := enforced(schedulingv1alpha3.Validate_WorkloadSpec(context.Background(), op, p, like[schedulingv1alpha3.WorkloadSpec](spec), old))
+	errs := enforced(schedulingv1alpha3.Validate_WorkloadSpec(context.Background(), op, p.Upstream(), like[schedulingv1alpha3.WorkloadSpec](spec), old))
 	// All groups of a workload stand and fall with one priority.
 	for i := range spec.PodGroupTemplates {
 		a, b := &spec.PodGroupTemplates[0], &spec.PodGroupTemplates[i]
@@ -75,9 +76,9 @@ func validateGroupUpdate(g, old *schedulingv1beta1.PodGroup) field.ErrorList {
 }
 
 func validateGroupSpec(op operation.Operation, spec *schedulingv1beta1.PodGroupSpec, old *schedulingv1alpha3.PodGroupSpec) field.ErrorList {
-	return enforced(schedulingv1alpha3.Validate_PodGroupSpec(context.Background(), op, field.NewPath("spec"), like[schedulingv1alpha3.PodGroupSpec](spec), old))
+	return enforced(schedulingv1alpha3.Validate_PodGroupSpec(context.Background(), op, field.NewPath("spec").Upstream(), like[schedulingv1alpha3.PodGroupSpec](spec), old))
 }
 
 func validateGroupStatus(g, _ *schedulingv1beta1.PodGroup) field.ErrorList {
-	return metav1validation.ValidateConditions(g.Status.Conditions, field.NewPath("status", "conditions"))
+	return metav1validation.ValidateConditions(g.Status.Conditions, field.NewPath("status", "conditions").Upstream())
 }

@@ -10,9 +10,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/validation"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 )
 
 // MinExpirationSeconds is the least a pod's certificate may be asked to live, in
@@ -97,7 +97,7 @@ func OfBundle(name string) string {
 // UserAnnotations checks what a pod tells a signer.
 func UserAnnotations(path *field.Path, all map[string]string) (errs field.ErrorList) {
 	for _, k := range slices.Sorted(maps.Keys(all)) {
-		errs = append(errs, utilvalidation.IsDomainPrefixedKey(path, strings.ToLower(k))...)
+		errs = append(errs, utilvalidation.IsDomainPrefixedKey(path.Upstream(), strings.ToLower(k))...)
 	}
 	if validation.ValidateAnnotationsSize(all) != nil {
 		errs = append(errs, field.TooLong(path, "", validation.TotalAnnotationSizeLimitB))

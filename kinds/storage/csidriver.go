@@ -5,9 +5,9 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
+	"sagong/kinds/field"
 	"sagong/kinds/fill"
 	"sagong/kinds/podspec"
 	"sagong/object"
