@@ -87,7 +87,7 @@ func endpointSliceWarnings(e, old *discoveryv1.EndpointSlice) (out []string) {
 	}
 	for i := range e.Endpoints {
 		for j, a := range e.Endpoints[i].Addresses {
-			out = append(out, utilvalidation.GetWarningsForIP(field.NewPath("endpoints").Index(i).Child("addresses").Index(j), a)...)
+			out = append(out, utilvalidation.GetWarningsForIP(field.NewPath("endpoints").Index(i).Child("addresses").Index(j).Upstream(), a)...)
 		}
 	}
 	return out

@@ -51,7 +51,7 @@ func validateClass(c *nodev1.RuntimeClass) (errs field.ErrorList) {
 	}
 	if s := c.Scheduling; s != nil {
 		p := field.NewPath("scheduling")
-		errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, p.Child("nodeSelector"))...)
+		errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, p.Child("nodeSelector").Upstream())...)
 		errs = append(errs, podspec.ValidateTolerations(s.Tolerations, p.Child("tolerations"))...)
 	}
 	return errs

@@ -62,7 +62,7 @@ func validateSelectors(all []metav1.LabelSelector, p *field.Path) (errs field.Er
 		errs = append(errs, field.Required(p, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
 	}
 	for i := range all {
-		errs = append(errs, metav1validation.ValidateLabelSelector(&all[i], metav1validation.LabelSelectorValidationOptions{}, p.Index(i))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(&all[i], metav1validation.LabelSelectorValidationOptions{}, p.Index(i).Upstream())...)
 		if selector, err := metav1.LabelSelectorAsSelector(&all[i]); err != nil {
 			errs = append(errs, field.Invalid(p.Index(i), selector, "invalid label selector."))
 		}

@@ -45,7 +45,7 @@ func Validate(path *field.Path, name string) (errs field.ErrorList) {
 	if len(domain) > maxDomain {
 		errs = append(errs, field.TooLong(path, "", maxDomain))
 	}
-	errs = append(errs, validateLabels(path, domain, validation.IsDNS1123Label)...)
+	errs = append(errs, validateLabels(path, domain, utilvalidation.IsDNS1123Label)...)
 	if !strings.Contains(domain, ".") {
 		errs = append(errs, field.Invalid(path, domain, "should be a domain with at least two segments separated by dots"))
 	}

@@ -58,7 +58,7 @@ func CSIStorageCapacity() *object.Definition {
 
 func validateCSIStorageCapacity(c *storagev1.CSIStorageCapacity) (errs field.ErrorList) {
 	if c.NodeTopology != nil {
-		errs = append(errs, metav1validation.ValidateLabelSelector(c.NodeTopology, metav1validation.LabelSelectorValidationOptions{}, field.NewPath("nodeTopology"))...)
+		errs = append(errs, metav1validation.ValidateLabelSelector(c.NodeTopology, metav1validation.LabelSelectorValidationOptions{}, field.NewPath("nodeTopology").Upstream())...)
 	}
 	errs = append(errs, check.Rule(field.NewPath("storageClassName"), c.StorageClassName, utilvalidation.IsDNS1123Subdomain)...)
 	if c.Capacity != nil {

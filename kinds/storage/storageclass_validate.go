@@ -57,7 +57,7 @@ func validateTopologies(terms []corev1.TopologySelectorTerm, path *field.Path) (
 				}
 				values[v] = true
 			}
-			errs = append(errs, metav1validation.ValidateLabelName(r.Key, p.Child("key"))...)
+			errs = append(errs, metav1validation.ValidateLabelName(r.Key, p.Child("key").Upstream())...)
 			if all[r.Key] != nil {
 				errs = append(errs, field.Duplicate(p.Child("key"), r.Key))
 			}
