@@ -108,6 +108,25 @@ func (c *cluster) expectSize(n int32) {
 	}
 }
 
+// A size that somebody else has given, which may be another leader, is held for
+// the window in which sizes are held.
+func TestAutoscalerHoldsWhatOthersGave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, u := scaled(t, controller.Deps{}, 2, autoscalingv2.HorizontalPodAutoscalerSpec{MinReplicas: new(int32(2)), MaxReplicas: 6, Metrics: []autoscalingv2.MetricSpec{{
+			Type:     autoscalingv2.ResourceMetricSourceType,
+			Resource: &autoscalingv2.ResourceMetricSource{Name: corev1.ResourceCPU, Target: autoscalingv2.MetricTarget{Type: autoscalingv2.UtilizationMetricType, AverageUtilization: new(int32(50))}},
+		}}})
+		u.set(20)
+		time.Sleep(10 * time.Minute)
+		c.expectSize(2)
+		edit(c, "web", func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(4)) })
+		c.rounds(15) // within five minutes
+		c.expectSize(4)
+		c.rounds(8)
+		c.expectSize(2)
+	})
+}
+
 func TestAutoscalerFollowsProcessorUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, u := scaled(t, controller.Deps{}, 2, autoscalingv2.HorizontalPodAutoscalerSpec{MinReplicas: new(int32(2)), MaxReplicas: 6, Metrics: []autoscalingv2.MetricSpec{{

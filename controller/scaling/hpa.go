@@ -95,13 +95,13 @@ func (c *autoscaler) Reconcile(ctx context.Context, w client.Client, key object.
 	return reconcile.Result{After: syncPeriod}, nil
 }
 
-// history of a key, beginning with the size found.
-func (c *autoscaler) history(key object.Key, current int32, now time.Time) *history {
+// history of a key.
+func (c *autoscaler) history(key object.Key) *history {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.histories[key]
 	if h == nil {
-		h = &history{recommendations: []recommendation{{current, now}}}
+		h = &history{}
 		c.histories[key] = h
 	}
 	return h
@@ -153,7 +153,8 @@ func (t *turn) run(ctx context.Context) error {
 	if spec.MinReplicas != nil {
 		least = *spec.MinReplicas
 	}
-	past := t.history(t.key, current, t.now)
+	past := t.history(t.key)
+	past.found(current, t.now)
 	desired, why := int32(0), ""
 	var statuses []autoscalingv2.MetricStatus
 	partly := error(nil)
@@ -208,6 +209,7 @@ func (t *turn) run(ctx context.Context) error {
 	}
 	t.events.Eventf(t.hpa, corev1.EventTypeNormal, "SuccessfulRescale", "New size: %d; reason: %s", desired, why)
 	past.scaled(spec.Behavior, current, desired, t.now)
+	past.size = desired
 	t.size(current, desired, statuses)
 	scaled := metav1.NewTime(t.now)
 	t.hpa.Status.LastScaleTime = &scaled

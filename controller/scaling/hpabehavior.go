@@ -18,6 +18,17 @@ const downscaleWindow = 5 * time.Minute
 type history struct {
 	recommendations []recommendation
 	ups, downs      []scaleEvent
+	size            int32 // that the target was found with, or was given, last
+}
+
+// found tells of the size that the target has. When somebody else made it larger,
+// perhaps another leader of whose reasons nothing is remembered here, that counts
+// as a recommendation, as the first size does. Upstream goes down at once.
+func (h *history) found(size int32, now time.Time) {
+	if size > h.size {
+		h.recommendations = append(h.recommendations, recommendation{size, now})
+	}
+	h.size = size
 }
 
 // recommendation is the size that the metrics asked for at one time.
