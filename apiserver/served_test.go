@@ -67,7 +67,7 @@ func TestServedVersions(t *testing.T) {
 		})
 	}
 	c := start(t)
-	code, b := c.do("PATCH", "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers/h?fieldManager=m", `{"apiVersion":"autoscaling/v1","kind":"HorizontalPodAutoscaler","spec":{"maxReplicas":3,"scaleTargetRef":{"kind":"Deployment","name":"w"}}}`, "Content-Type", "application/apply-patch+yaml")
+	code, b := c.do("PATCH", "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers/h?fieldManager=m", `{"apiVersion":"autoscaling/v1","kind":"HorizontalPodAutoscaler","spec":{"maxReplicas":3,"scaleTargetRef":{"apiVersion":"apps/v1","kind":"Deployment","name":"w"}}}`, "Content-Type", "application/apply-patch+yaml")
 	if code != 201 || !strings.Contains(b, `"apiVersion":"autoscaling/v1"`) || !strings.Contains(b, `"maxReplicas":3`) {
 		t.Fatalf("%d %s", code, b)
 	}

@@ -25,7 +25,7 @@ type history struct {
 // perhaps another leader of whose reasons nothing is remembered here, that counts
 // as a recommendation, as the first size does. Upstream goes down at once.
 func (h *history) found(size int32, now time.Time) {
-	if size > h.size {
+	if size > h.size || len(h.recommendations) == 0 {
 		h.recommendations = append(h.recommendations, recommendation{size, now})
 	}
 	h.size = size
