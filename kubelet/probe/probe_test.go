@@ -41,7 +41,10 @@ func TestHTTP(t *testing.T) {
 	mux.HandleFunc("/here", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/plain", 302) })
 	mux.HandleFunc("/plain", func(w http.ResponseWriter, r *http.Request) {})
 	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://other.example/", 302) })
-	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // an answer might still be taken
+	})
 	s, tls := httptest.NewServer(mux), httptest.NewTLSServer(mux)
 	defer s.Close()
 	defer tls.Close()

@@ -123,7 +123,8 @@ func (h *house) answer(w http.ResponseWriter, r *http.Request) {
 	out := f(in)
 	if out == nil { // hangs until the caller gives up
 		<-r.Context().Done()
-		return
+		// An answer might still be taken: to say goodbye comes before hanging up.
+		panic(http.ErrAbortHandler)
 	}
 	out.UID = in.UID
 	q.Request, q.Response = nil, out
