@@ -10,7 +10,7 @@ import (
 
 // beatEvery is how long the renewal of a node's lease may wait for others. A
 // node that does not renew for 40 s is lost.
-const beatEvery = 2 * time.Second
+const beatEvery = 4 * time.Second
 
 // beat holds requests that nobody waits for until some can be served together. A
 // processor that wakes for each finds its caches cold, and takes four times as

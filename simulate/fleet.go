@@ -110,9 +110,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	for range f.cfg.Writers {
 		wg.Go(func() { drain(work, f.podWork, f.servePod) })
 	}
-	// A renewal of a lease waits in the server for up to a second, a tenth of the
-	// time in which all nodes have one.
-	for range max(f.cfg.Writers, f.cfg.Count/5) {
+	// A renewal of a lease waits in the server for up to four seconds, and all nodes
+	// have one within ten.
+	for range max(f.cfg.Writers, f.cfg.Count/2) {
 		wg.Go(func() { drain(work, f.nodeWork, f.serveNode) })
 	}
 	wg.Go(func() { f.timers.Run(work) })
