@@ -22,7 +22,7 @@ const (
 	// collections follow each other closely, but not more than mostBusyPercent: the
 	// cost of a byte of garbage is that of what lives by what may gather.
 	busyCollectorHeadroom = 256 << 20
-	mostBusyPercent       = 75
+	mostBusyPercent       = 60
 	// A large heap may gather busyCollectorPercent of garbage in any case, and
 	// quietCollectorPercent while collections are rare: to collect more often costs
 	// little then, and what a server holds at rest is what its machine must have.
