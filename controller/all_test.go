@@ -566,13 +566,13 @@ func TestNodeGetsRangeAndTaints(t *testing.T) {
 	})
 	must(client.Create(t.Context(), c.c, web(2, "v1")))
 	c.eventually("pods", c.complete(2, "v1"))
-	n := must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")).DeepCopy()
 	old := map[types.UID]bool{}
 	for _, p := range list[*corev1.Pod](c, "default") {
 		old[p.UID] = true
 	}
-	n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "maintenance", Effect: corev1.TaintEffectNoExecute})
-	must(client.Update(t.Context(), c.c, n))
+	edit(c, "n1", func(n *corev1.Node) {
+		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "maintenance", Effect: corev1.TaintEffectNoExecute})
+	})
 	c.eventually("eviction", func() bool {
 		return !slices.ContainsFunc(list[*corev1.Pod](c, "default"), func(p *corev1.Pod) bool { return old[p.UID] })
 	})

@@ -85,9 +85,10 @@ func TestDisruptionThatDoesNotCome(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		b := c.budget("web", "web", "1", "").DeepCopy()
-		b.Status.DisruptedPods = map[string]metav1.Time{"given-up": metav1.Now()}
-		must(client.UpdateStatus(t.Context(), client.Client(c.c), b))
+		c.budget("web", "web", "1", "")
+		editStatus(c, "web", func(b *policyv1.PodDisruptionBudget) {
+			b.Status.DisruptedPods = map[string]metav1.Time{"given-up": metav1.Now()}
+		})
 		settle(2*time.Minute + 2*time.Second)
 		target := func(name string) string {
 			cond := podstate.Condition(must(client.Get[*corev1.Pod](t.Context(), c.c, "default", name)), corev1.DisruptionTarget)

@@ -173,9 +173,7 @@ func TestNodesAreToldTheirTTL(t *testing.T) {
 		if got := ttl(); got != "0" {
 			t.Fatalf("before it changes: %q", got)
 		}
-		next := must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")).DeepCopy()
-		next.Annotations[corev1.ObjectTTLAnnotationKey] = "soon"
-		must(client.Update(t.Context(), c.c, next))
+		edit(c, "n1", func(n *corev1.Node) { n.Annotations[corev1.ObjectTTLAnnotationKey] = "soon" })
 		if got := ttl(); got != "15" {
 			t.Fatalf("among 101: %q", got)
 		}
@@ -252,9 +250,7 @@ func TestTaintEvictionIsCancelled(t *testing.T) {
 		c := start(t)
 		defer c.keep(&keeper{quiet: func(string) bool { return false }})()
 		taint := func(taints ...corev1.Taint) {
-			n := must(client.Get[*corev1.Node](t.Context(), c.c, "", "n1")).DeepCopy()
-			n.Spec.Taints = taints
-			must(client.Update(t.Context(), c.c, n))
+			edit(c, "n1", func(n *corev1.Node) { n.Spec.Taints = taints })
 			synctest.Wait()
 		}
 		there := func(name string) bool {
@@ -280,9 +276,7 @@ func TestTaintEvictionIsCancelled(t *testing.T) {
 		c.tainted("sooner", 600)
 		c.tainted("leaves", 600)
 		c.tainted("done", 60)
-		done := must(client.Get[*corev1.Pod](t.Context(), c.c, "default", "done")).DeepCopy()
-		done.Status.Phase = corev1.PodSucceeded
-		must(client.UpdateStatus(t.Context(), client.Client(c.c), done))
+		editStatus(c, "done", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })
 		edit(c, "sooner", func(p *corev1.Pod) { p.Spec.Tolerations[0].TolerationSeconds = new(int64(90)) })
 		if err := client.Delete[*corev1.Pod](t.Context(), c.c, "default", "leaves", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
@@ -346,13 +340,11 @@ func TestPodsOfLostNodes(t *testing.T) {
 		if err := client.Delete[*corev1.Pod](t.Context(), c.c, "default", "stuck", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		n := must(client.Get[*corev1.Node](t.Context(), c.c, "", "n2")).DeepCopy()
-		n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoSchedule}}
-		must(client.Update(t.Context(), c.c, n))
+		edit(c, "n2", func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoSchedule}}
+		})
 		expect("out of service, and ready", map[string]string{"stuck": "Running true", "other": "Running false"})
-		n = must(client.Get[*corev1.Node](t.Context(), c.c, "", "n2")).DeepCopy()
-		n.Status.Conditions[0].Status = corev1.ConditionFalse
-		must(client.UpdateStatus(t.Context(), client.Client(c.c), n))
+		editStatus(c, "n2", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse })
 		expect("out of service", map[string]string{"stuck": "Failed true", "other": "Running false"})
 		if err := client.Delete[*corev1.Node](t.Context(), c.c, "", "n3", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)

@@ -64,9 +64,9 @@ func TestCronJobKnowsItsJobs(t *testing.T) {
 		if len(cj.Status.Active) > 0 || cj.Status.LastScheduleTime != nil {
 			t.Errorf("the Job of another counts: %+v", cj.Status)
 		}
-		cj = cj.DeepCopy()
-		cj.Status.Active = []corev1.ObjectReference{{APIVersion: "batch/v1", Kind: "Job", Namespace: "default", Name: taken, UID: "gone"}}
-		must(client.UpdateStatus(t.Context(), client.Client(c.c), cj))
+		editStatus(c, "tick", func(cj *batchv1.CronJob) {
+			cj.Status.Active = []corev1.ObjectReference{{APIVersion: "batch/v1", Kind: "Job", Namespace: "default", Name: taken, UID: "gone"}}
+		})
 		synctest.Wait()
 		if cj := there[*batchv1.CronJob](c, "tick"); len(cj.Status.Active) > 0 || !c.told("MissingJob", "Active job went missing: "+taken) {
 			t.Errorf("one of the name of a Job that has gone is taken for it: %+v", cj.Status)
@@ -356,9 +356,7 @@ func TestBindingsUnseen(t *testing.T) {
 			seed(c, volumeOf("v", claimOn("gone", "v")))
 			show := b.hold("PersistentVolume")
 			claim := claimOn("c", "v")
-			next := pv(c, "v").DeepCopy()
-			next.Spec.ClaimRef.Name, next.Spec.ClaimRef.UID = claim.Name, claim.UID
-			must(client.Update(c.Context(), client.Client(c.c), next))
+			edit(c, "v", func(v *corev1.PersistentVolume) { v.Spec.ClaimRef.Name, v.Spec.ClaimRef.UID = claim.Name, claim.UID })
 			seed(c, claim)
 			if got := there[*corev1.PersistentVolumeClaim](c, "c").Status.Phase; got != corev1.ClaimBound {
 				c.Errorf("the claim is %s", got)

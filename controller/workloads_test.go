@@ -30,14 +30,30 @@ func template(app, image string) corev1.PodTemplateSpec {
 // edit changes an object, again when somebody was faster.
 func edit[T object.Object](c *cluster, name string, f func(T)) {
 	c.Helper()
+	write(c, name, f, client.Update)
+}
+
+// editStatus is edit of the status.
+func editStatus[T object.Object](c *cluster, name string, f func(T)) {
+	c.Helper()
+	write(c, name, f, client.UpdateStatus)
+}
+
+func write[T object.Object](c *cluster, name string, f func(T), update func(context.Context, client.Client, T) (T, error)) {
+	c.Helper()
+	ns := "default"
+	switch any(*new(T)).(type) {
+	case *corev1.Node, *corev1.PersistentVolume:
+		ns = ""
+	}
 	for {
-		o, err := client.Get[T](context.Background(), c.c, "default", name)
+		o, err := client.Get[T](context.Background(), c.c, ns, name)
 		if err != nil {
 			c.Fatal(err)
 		}
 		next := o.DeepCopyObject().(T)
 		f(next)
-		if _, err := client.Update(context.Background(), client.Client(c.c), next); !apierrors.IsConflict(err) {
+		if _, err := update(context.Background(), c.c, next); !apierrors.IsConflict(err) {
 			if err != nil {
 				c.Fatal(err)
 			}
