@@ -2,9 +2,6 @@ package compose
 
 import (
 	"context"
-	"encoding/json"
-	"io"
-	"net/http"
 	"path/filepath"
 
 	"sagong/apiserver"
@@ -30,36 +27,12 @@ func (s *server) openStore() (err error) {
 // KeysPath is where administrators rotate the key that seals Secrets.
 const KeysPath = "/sagong/v1/encryption-keys"
 
-// RotateKey is the body of a POST to KeysPath, and with Keys its answer.
-type RotateKey struct {
-	// DropOld deletes the keys of before; backups sealed with them are lost.
-	DropOld bool `json:"dropOld,omitempty"`
-	// Keys is how many there are afterwards.
-	Keys int `json:"keys,omitempty"`
-}
-
 // serveEncryption adds rotation and the health of KMS providers to the API.
 func (s *server) serveEncryption() {
-	s.api.Handle(KeysPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			w.Header().Set("Allow", http.MethodPost)
-			http.Error(w, "405 method not allowed", http.StatusMethodNotAllowed)
-			return
-		}
-		var ask RotateKey
-		if err := json.NewDecoder(io.LimitReader(r.Body, 4096)).Decode(&ask); err != nil {
-			http.Error(w, "cannot read the request: "+err.Error(), http.StatusBadRequest)
-			return
-		}
-		if err := s.cipher.Rotate(r.Context(), ask.DropOld, s.store.Rewrite); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		s.log.Info("Secrets are sealed with a new key", "keys", s.cipher.Keys())
-		ask.Keys = s.cipher.Keys()
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(ask)
-	}))
+	s.serveRotation(KeysPath, "Secrets are sealed with a new key", func(ctx context.Context, dropOld bool) (int, error) {
+		err := s.cipher.Rotate(ctx, dropOld, s.store.Rewrite)
+		return s.cipher.Keys(), err
+	})
 	s.api.AddCheck(apiserver.Check{Name: "kms-providers", For: apiserver.AllHealth, Check: func(context.Context) error { return s.cipher.Healthy() }})
 }
 

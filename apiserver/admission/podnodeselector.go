@@ -36,12 +36,9 @@ func (s PodNodeSelector) Admit(ctx context.Context, a *resource.Attributes) erro
 		return nil
 	}
 	p := a.Object.(*corev1.Pod)
-	own, err := s.selectorOf(ctx, a.Namespace)
+	own, err := s.fits(ctx, a, p)
 	if err != nil {
 		return err
-	}
-	if labels.Conflicts(own, p.Spec.NodeSelector) {
-		return refuse(a, errNodeSelector)
 	}
 	if merged := labels.Merge(own, p.Spec.NodeSelector); len(merged) > 0 {
 		p.Spec.NodeSelector = merged
@@ -60,12 +57,8 @@ func (s PodNodeSelector) Validate(ctx context.Context, a *resource.Attributes) e
 		return nil
 	}
 	p := a.Object.(*corev1.Pod)
-	own, err := s.selectorOf(ctx, a.Namespace)
-	if err != nil {
+	if _, err := s.fits(ctx, a, p); err != nil {
 		return err
-	}
-	if labels.Conflicts(own, p.Spec.NodeSelector) {
-		return refuse(a, errNodeSelector)
 	}
 	allowed, err := labels.ConvertSelectorToLabelsMap(s.Selectors[a.Namespace])
 	if err != nil {
@@ -80,6 +73,15 @@ func (s PodNodeSelector) Validate(ctx context.Context, a *resource.Attributes) e
 		}
 	}
 	return nil
+}
+
+// fits returns the namespace's selector if the pod's own does not contradict it.
+func (s PodNodeSelector) fits(ctx context.Context, a *resource.Attributes, p *corev1.Pod) (labels.Set, error) {
+	own, err := s.selectorOf(ctx, a.Namespace)
+	if err == nil && labels.Conflicts(own, p.Spec.NodeSelector) {
+		err = refuse(a, errNodeSelector)
+	}
+	return own, err
 }
 
 func (s PodNodeSelector) selectorOf(ctx context.Context, namespace string) (labels.Set, error) {

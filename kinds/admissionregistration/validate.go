@@ -2,7 +2,6 @@ package admissionregistration
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -97,51 +96,14 @@ func validateClient(c *admissionregistrationv1.WebhookClientConfig, p *field.Pat
 	case (c.URL == nil) == (c.Service == nil):
 		errs = append(errs, field.Required(p, "exactly one of url or service is required"))
 	case c.URL != nil:
-		const form = "; desired format: https://host[/path]"
-		p := p.Child("url")
-		u, err := url.Parse(*c.URL)
-		if err != nil {
-			return append(errs, field.Required(p, "url must be a valid URL: "+err.Error()+form))
-		}
-		if u.Scheme != "https" {
-			errs = append(errs, field.Invalid(p, u.Scheme, "'https' is the only allowed URL scheme"+form))
-		}
-		if u.Host == "" {
-			errs = append(errs, field.Invalid(p, u.Host, "host must be specified"+form))
-		}
-		if u.User != nil {
-			errs = append(errs, field.Invalid(p, u.User.String(), "user information is not permitted in the URL"))
-		}
-		if u.Fragment != "" {
-			errs = append(errs, field.Invalid(p, u.Fragment, "fragments are not permitted in the URL"))
-		}
-		if u.RawQuery != "" {
-			errs = append(errs, field.Invalid(p, u.RawQuery, "query parameters are not permitted in the URL"))
-		}
+		errs = append(errs, check.WebhookURL(p.Child("url"), *c.URL)...)
 	default:
-		p := p.Child("service")
-		errs = append(errs, check.Required(p.Child("name"), c.Service.Name, "service name is required")...)
-		errs = append(errs, check.Required(p.Child("namespace"), c.Service.Namespace, "service namespace is required")...)
-		if c.Service.Port != nil {
-			for _, msg := range utilvalidation.IsValidPortNum(int(*c.Service.Port)) {
-				errs = append(errs, field.Invalid(p.Child("port"), *c.Service.Port, "port is not valid: "+msg))
-			}
+		s := c.Service
+		port := int32(443)
+		if s.Port != nil {
+			port = *s.Port
 		}
-		if path := c.Service.Path; path != nil && *path != "" && *path != "/" {
-			if !strings.HasPrefix(*path, "/") {
-				errs = append(errs, field.Invalid(p.Child("path"), *path, "must start with a '/'"))
-			}
-			steps := strings.Split(strings.TrimPrefix(strings.TrimSuffix(*path, "/"), "/"), "/")
-			for i, step := range steps {
-				if step == "" {
-					errs = append(errs, field.Invalid(p.Child("path"), *path, fmt.Sprintf("segment[%d] may not be empty", i)))
-					continue
-				}
-				for _, msg := range utilvalidation.IsDNS1123Subdomain(step) {
-					errs = append(errs, field.Invalid(p.Child("path"), *path, fmt.Sprintf("segment[%d]: %v", i, msg)))
-				}
-			}
-		}
+		errs = append(errs, check.WebhookService(p.Child("service"), s.Namespace, s.Name, port, s.Path)...)
 	}
 	return errs
 }

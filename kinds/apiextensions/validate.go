@@ -3,7 +3,6 @@ package apiextensions
 import (
 	"crypto/x509"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -448,9 +447,9 @@ func validateConversion(c *internal.CustomResourceConversion, l lenience, p *fie
 		case (w.URL == nil) == (w.Service == nil):
 			errs = append(errs, field.Required(at, "exactly one of url or service is required"))
 		case w.URL != nil:
-			errs = append(errs, validateURL(*w.URL, at.Child("url"))...)
+			errs = append(errs, check.WebhookURL(at.Child("url"), *w.URL)...)
 		default:
-			errs = append(errs, validateService(w.Service, at.Child("service"))...)
+			errs = append(errs, check.WebhookService(at.Child("service"), w.Service.Namespace, w.Service.Name, w.Service.Port, w.Service.Path)...)
 		}
 		if len(w.CABundle) > 0 && l.checkBundle && !x509.NewCertPool().AppendCertsFromPEM(w.CABundle) {
 			errs = append(errs, field.Invalid(at.Child("caBundle"), w.CABundle, "unable to load root certificates: unable to parse bytes as PEM block"))
@@ -472,56 +471,6 @@ func validateReviewVersions(all []string, l lenience, p *field.Path) (errs field
 	}
 	if !l.reviewVersions && !slices.ContainsFunc(all, isReviewVersion) {
 		errs = append(errs, field.Invalid(p, all, "must include at least one of v1, v1beta1"))
-	}
-	return errs
-}
-
-func validateURL(s string, p *field.Path) (errs field.ErrorList) {
-	const form = "; desired format: https://host[/path]"
-	u, err := url.Parse(s)
-	if err != nil {
-		return field.ErrorList{field.Required(p, "url must be a valid URL: "+err.Error()+form)}
-	}
-	if u.Scheme != "https" {
-		errs = append(errs, field.Invalid(p, u.Scheme, "'https' is the only allowed URL scheme"+form))
-	}
-	if u.Host == "" {
-		errs = append(errs, field.Invalid(p, u.Host, "host must be specified"+form))
-	}
-	if u.User != nil {
-		errs = append(errs, field.Invalid(p, u.User.String(), "user information is not permitted in the URL"))
-	}
-	if u.Fragment != "" {
-		errs = append(errs, field.Invalid(p, u.Fragment, "fragments are not permitted in the URL"))
-	}
-	if u.RawQuery != "" {
-		errs = append(errs, field.Invalid(p, u.RawQuery, "query parameters are not permitted in the URL"))
-	}
-	return errs
-}
-
-func validateService(s *internal.ServiceReference, p *field.Path) (errs field.ErrorList) {
-	// Upstream hands name and namespace over in the wrong order, and so names the other one.
-	errs = append(errs, check.Required(p.Child("name"), s.Namespace, "")...)
-	errs = append(errs, check.Required(p.Child("namespace"), s.Name, "")...)
-	if msgs := utilvalidation.IsValidPortNum(int(s.Port)); msgs != nil {
-		errs = append(errs, field.Invalid(p.Child("port"), s.Port, "port is not valid: "+strings.Join(msgs, ", ")))
-	}
-	if s.Path == nil || *s.Path == "" || *s.Path == "/" {
-		return errs
-	}
-	path := *s.Path
-	if !strings.HasPrefix(path, "/") {
-		errs = append(errs, field.Invalid(p.Child("path"), path, "must start with a '/'"))
-	}
-	for i, step := range strings.Split(strings.TrimSuffix(path[1:], "/"), "/") {
-		if step == "" {
-			errs = append(errs, field.Invalid(p.Child("path"), path, fmt.Sprintf("segment[%d] may not be empty", i)))
-			continue
-		}
-		for _, msg := range utilvalidation.IsDNS1123Subdomain(step) {
-			errs = append(errs, field.Invalid(p.Child("path"), path, fmt.Sprintf("segment[%d]: %v", i, msg)))
-		}
 	}
 	return errs
 }
