@@ -91,7 +91,7 @@ func claimUntil(t *testing.T, h *reconcile.Hub, name, what string, ok func(*reso
 	}
 }
 
-const alone = " still not schedulable, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+const alone = " preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
 
 func TestDevicesAreAllocated(t *testing.T) {
 	c, v, events := startWith(t, nil, space(), node("n1"), node("n2"), deviceClass("gpu", `device.driver == "gpu.example.com"`), deviceSlice("n2", 2), deviceClaim("a", gpus(2)))
@@ -114,7 +114,7 @@ func TestDevicesAreAllocated(t *testing.T) {
 	// There are none left for another claim.
 	create(t, c, deviceClaim("b", gpus(1)))
 	create(t, c, testPod("late", uses("b")))
-	const why = "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+	const why = "0/2 nodes are available: 2 cannot allocate all claims. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
 	until(t, v, "nothing left", says("late", why))
 	if !events.has("late Warning FailedScheduling: " + why) {
 		t.Errorf("events %q", events.list)

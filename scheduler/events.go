@@ -78,14 +78,11 @@ func (s *Scheduler) podChanged(old, new *corev1.Pod) {
 				s.state.Pod(new.UID).Keep(kept, s.recall)
 			}
 		}
-		switch {
-		case known == nil || known.Node != new.Spec.NodeName || old != nil && !labels.Equals(old.Labels, new.Labels):
+		if known == nil || known.Node != new.Spec.NodeName || old != nil && !labels.Equals(old.Labels, new.Labels) {
 			s.changes |= plugins.PodPlaced
-		case old != nil && old.Spec.NodeName != "" && !sameRoom(old, new):
-			s.changes |= plugins.PodGone // it may take less now
 		}
-		if new.DeletionTimestamp != nil && (old == nil || old.DeletionTimestamp == nil) {
-			s.changes |= plugins.PodGone // spreading counts it no longer
+		if known != nil && known != s.state.Pod(new.UID) {
+			s.eased(new.Spec.NodeName) // it may take less now, or spreading count it no longer
 		}
 	case s.ours(new):
 		if p := s.state.Pod(new.UID); p != nil && p.Assumed {
@@ -123,28 +120,16 @@ func (s *Scheduler) release(p *corev1.Pod) {
 	if placed == nil {
 		return
 	}
-	if n := s.state.Node(placed.Node); n != nil && len(n.Nominated) > 0 {
-		s.freed[n.Name] = true
-	}
+	s.eased(placed.Node)
 	s.state.Remove(p.UID)
-	s.changes |= plugins.PodGone
 }
 
-// sameRoom tells whether an update of a placed pod leaves what it takes as it
-// was, as far as a glance can tell.
-func sameRoom(old, new *corev1.Pod) bool {
-	same := func(a, b []corev1.Container) bool {
-		return slices.EqualFunc(a, b, func(a, b corev1.Container) bool {
-			return maps.EqualFunc(a.Resources.Requests, b.Resources.Requests, equalQuantities)
-		})
+// eased notes that there may be more room on a node.
+func (s *Scheduler) eased(node string) {
+	if n := s.state.Node(node); n != nil && len(n.Nominated) > 0 {
+		s.freed[node] = true
 	}
-	allocated := func(a, b []corev1.ContainerStatus) bool {
-		return slices.EqualFunc(a, b, func(a, b corev1.ContainerStatus) bool {
-			return maps.EqualFunc(a.AllocatedResources, b.AllocatedResources, equalQuantities)
-		})
-	}
-	return same(old.Spec.Containers, new.Spec.Containers) && same(old.Spec.InitContainers, new.Spec.InitContainers) &&
-		allocated(old.Status.ContainerStatuses, new.Status.ContainerStatuses)
+	s.changes |= plugins.PodGone
 }
 
 // renominate follows status.nominatedNodeName, which others may set too. What

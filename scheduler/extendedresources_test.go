@@ -65,9 +65,9 @@ func TestExtendedResourcesFromPluginsAndFromDevices(t *testing.T) {
 	}
 	// The class's own name means the same devices, of which one is left.
 	create(t, c, testPod("other", takes(gpu, 2)))
-	until(t, v, "no room", says("other", "0/2 nodes are available: 1 Insufficient example.com/gpu, 1 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."))
+	until(t, v, "no room", says("other", "0/2 nodes are available: 1 Insufficient example.com/gpu, 1 cannot allocate all claims. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."))
 	create(t, c, testPod("two", takes("deviceclass.resource.kubernetes.io/gpu", 2)))
-	until(t, v, "no room for two", says("two", "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."))
+	until(t, v, "no room for two", says("two", "0/2 nodes are available: 2 cannot allocate all claims. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."))
 }
 
 // A pod waits for a class that stands for what it asks for.

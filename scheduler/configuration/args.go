@@ -30,6 +30,8 @@ func readArgs(path *field.Path, in []configv1.PluginConfig, out *plugins.Args) (
 		at[name] = p.Child("args")
 		args := into[name]
 		switch {
+		case removed[name]:
+			errs = append(errs, wasRemoved(p, name))
 		case elsewhere[name]:
 			errs = append(errs, field.Forbidden(p, fmt.Sprintf("plugin %q is not served by this version", name)))
 		case lookup(name) == nil:

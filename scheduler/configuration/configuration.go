@@ -3,9 +3,11 @@
 package configuration
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/scheduler/plugins"
 )
@@ -97,6 +99,13 @@ var inOrder = []known{
 var elsewhere = map[string]bool{
 	"DeferredPodScheduling":      true,
 	"TopologyPlacementGenerator": true, "PodGroupPodsCount": true,
+}
+
+// removed are plugins of earlier versions, which upstream names as such.
+var removed = map[string]bool{"AzureDiskLimits": true, "CinderLimits": true, "EBSLimits": true, "GCEPDLimits": true}
+
+func wasRemoved(path *field.Path, name string) error {
+	return field.Invalid(path, name, fmt.Sprintf("was invalid in version %q (KubeSchedulerConfiguration is version %q)", "v1", groupVersion))
 }
 
 func lookup(name string) *known {

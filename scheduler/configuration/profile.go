@@ -125,6 +125,8 @@ func checkNames(path *field.Path, at point, s configv1.PluginSet) (errs []error)
 		switch {
 		case seen[e.Name]:
 			errs = append(errs, fmt.Errorf("%s: plugin %q already registered", p, e.Name))
+		case removed[e.Name] && at != "":
+			errs = append(errs, wasRemoved(p, e.Name))
 		case elsewhere[e.Name]:
 			errs = append(errs, field.Forbidden(p, fmt.Sprintf("plugin %q is not served by this version", e.Name)))
 		case k == nil && at == "":

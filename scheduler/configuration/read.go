@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	componentv1 "k8s.io/component-base/config/v1alpha1"
 	configv1 "k8s.io/kube-scheduler/config/v1"
@@ -50,6 +52,9 @@ func Read(data []byte) (*Configuration, error) {
 		}
 		names[p.Name] = i
 		out.Profiles = append(out.Profiles, *p)
+		if first, own := queueSortOf(&in.Profiles[0]), queueSortOf(&in.Profiles[i]); !equality.Semantic.DeepEqual(first, own) {
+			errs = append(errs, field.Invalid(path.Index(i).Child("plugins", "queueSort"), own, "must be the same for all profiles"))
+		}
 	}
 	out.InitialBackoff = seconds(in.PodInitialBackoffSeconds, 1)
 	out.MaxBackoff = seconds(in.PodMaxBackoffSeconds, 10)
@@ -57,6 +62,13 @@ func Read(data []byte) (*Configuration, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+func queueSortOf(p *configv1.KubeSchedulerProfile) configv1.PluginSet {
+	if p.Plugins == nil {
+		return configv1.PluginSet{}
+	}
+	return p.Plugins.QueueSort
 }
 
 // strictly decodes without unknown or doubled fields.
@@ -89,6 +101,10 @@ func checkTop(in *configv1.KubeSchedulerConfiguration) (errs []error) {
 	invalid := func(name string, value any, why string) {
 		errs = append(errs, field.Invalid(field.NewPath(name), value, why))
 	}
+	if in.ClientConnection.Burst < 0 {
+		errs = append(errs, field.Invalid(field.NewPath("clientConnection", "burst"), in.ClientConnection.Burst, "must be non-negative"))
+	}
+	errs = append(errs, checkLead(in.LeaderElection)...)
 	if in.Parallelism != nil && *in.Parallelism <= 0 {
 		invalid("parallelism", *in.Parallelism, "should be an integer value greater than zero")
 	}
@@ -113,6 +129,33 @@ func checkTop(in *configv1.KubeSchedulerConfiguration) (errs []error) {
 	}
 	if len(in.Extenders) > 0 {
 		errs = append(errs, field.Forbidden(field.NewPath("extenders"), "extenders are not called by this version"))
+	}
+	return errs
+}
+
+// checkLead checks what leader election was given, although there is none here.
+func checkLead(in componentv1.LeaderElectionConfiguration) (errs []error) {
+	if in.ResourceLock == "" {
+		in.ResourceLock = "leases"
+	}
+	componentv1.RecommendedDefaultLeaderElectionConfiguration(&in)
+	if !*in.LeaderElect {
+		return nil
+	}
+	path := field.NewPath("leaderElection")
+	for _, d := range []struct {
+		name string
+		metav1.Duration
+	}{{"leaseDuration", in.LeaseDuration}, {"renewDeadline", in.RenewDeadline}, {"retryPeriod", in.RetryPeriod}} {
+		if d.Duration.Duration <= 0 {
+			errs = append(errs, field.Invalid(path.Child(d.name), d.Duration, "must be greater than zero"))
+		}
+	}
+	if in.LeaseDuration.Duration <= in.RenewDeadline.Duration {
+		errs = append(errs, field.Invalid(path.Child("leaseDuration"), in.RenewDeadline, "must be greater than `RenewDeadline`"))
+	}
+	if in.ResourceLock != "leases" {
+		errs = append(errs, field.Invalid(path.Child("resourceLock"), in.ResourceLock, `resourceLock value must be "leases"`))
 	}
 	return errs
 }

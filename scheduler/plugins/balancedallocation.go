@@ -47,18 +47,16 @@ func (b BalancedAllocation) Scorer(c *Class, _ *state.State) func(*state.Node) i
 		return nil
 	}
 	return func(n *state.Node) int64 {
-		var before, after [8]float64
-		k := 0
+		before, after := make([]float64, 0, 8), make([]float64, 0, 8)
 		for i := range b.resources {
 			capacity, taken, with := amounts(c, n, b.devices, corev1.ResourceName(b.resources[i].Name), false)
-			if capacity == 0 || k == len(before) {
+			if capacity == 0 {
 				continue
 			}
-			before[k] = min(float64(taken)/float64(capacity), 1)
-			after[k] = min(float64(with)/float64(capacity), 1)
-			k++
+			before = append(before, min(float64(taken)/float64(capacity), 1))
+			after = append(after, min(float64(with)/float64(capacity), 1))
 		}
-		return MaxScore/2 + (MaxScore/2+evenness(after[:k])-evenness(before[:k]))/2
+		return MaxScore/2 + (MaxScore/2+evenness(after)-evenness(before))/2
 	}
 }
 

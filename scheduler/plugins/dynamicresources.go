@@ -424,21 +424,17 @@ func (r DynamicResources) Unreserve(p *corev1.Pod, _ string) {
 // devices keep it from some node, gives them back.
 func (r DynamicResources) Unblock(p *corev1.Pod) string {
 	claims, _ := r.claimsOf(p)
-	backed := r.backs(p)
-	if len(claims) == 0 && !backed {
-		return ""
-	}
 	for _, c := range claims {
 		if r.flights[c.UID] == nil && c.Status.Allocation != nil && onlyFor(c, p) && r.confines(c) {
 			r.giveBack(p, &reservation{key: state.Claim{Namespace: c.Namespace, Name: c.Name}, uid: c.UID, allocation: c.Status.Allocation})
 			return "deallocation of ResourceClaim completed"
 		}
 	}
-	if backed && len(r.specials[p.UID]) > 0 {
+	if len(r.specials[p.UID]) > 0 && r.backs(p) {
 		r.discardStale(p)
 		return "deletion of ResourceClaim completed"
 	}
-	return "still not schedulable"
+	return ""
 }
 
 func onlyFor(c *resourcev1.ResourceClaim, p *corev1.Pod) bool {

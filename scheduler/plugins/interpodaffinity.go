@@ -1,6 +1,8 @@
 package plugins
 
 import (
+	"math"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"sagong/scheduler/state"
@@ -227,7 +229,7 @@ func (a *affinityCounting) Scores(groups []Group, scores []int64) bool {
 	if len(a.liking.of) == 0 {
 		return false
 	}
-	var low, high int64
+	low, high := int64(math.MaxInt64), int64(math.MinInt64)
 	for i, g := range groups {
 		scores[i] = 0
 		for _, t := range a.liking.of {

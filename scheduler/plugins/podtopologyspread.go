@@ -203,7 +203,8 @@ func (sp *spreading) matches(c *state.Cohort) []bool {
 		m = make([]bool, len(sp.hard)+len(sp.soft))
 		for _, list := range [][]*spreadConstraint{sp.hard, sp.soft} {
 			for _, x := range list {
-				m[x.index] = x.selector.Matches(labels.Set(c.Labels))
+				// A selector of everything counts nothing, as upstream has it.
+				m[x.index] = !x.selector.Empty() && x.selector.Matches(labels.Set(c.Labels))
 			}
 		}
 		if len(sp.cohorts) > 4096 {

@@ -119,6 +119,7 @@ func (b VolumeBinding) Scorer(c *Class, _ *state.State) func(*state.Node) int64 
 
 func (b VolumeBinding) claimsOf(p *corev1.Pod) (*podClaims, *No) {
 	var all *podClaims
+	immediate := false
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		if v.PersistentVolumeClaim == nil && v.Ephemeral == nil {
@@ -153,8 +154,11 @@ func (b VolumeBinding) claimsOf(p *corev1.Pod) (*podClaims, *No) {
 		case c.Spec.VolumeName == "" && b.waits(c):
 			all.toBind = append(all.toBind, c)
 		default:
-			return nil, RefuseFinally("pod has unbound immediate PersistentVolumeClaims")
+			immediate = true
 		}
+	}
+	if immediate { // said last, as upstream does: other claims may not even be there
+		return nil, RefuseFinally("pod has unbound immediate PersistentVolumeClaims")
 	}
 	if all != nil {
 		slices.SortStableFunc(all.toBind, func(x, y *corev1.PersistentVolumeClaim) int {
@@ -169,21 +173,38 @@ func (p *podClaims) Version() uint64 { return p.b.version.Load() }
 
 // Filter implements NodeFilter.
 func (p *podClaims) Filter(n *state.Node) *No {
-	for _, c := range p.bound {
-		v, ok := p.b.volumes.Get("", c.Spec.VolumeName)
-		if !ok {
-			return RefuseFinally(volumeGone)
-		}
-		if volume.CheckNodeAffinity(v, n.Object.Labels) != nil {
-			return RefuseFinally(volumeElsewhere)
-		}
+	var reasons []string
+	there := p.reaches(n)
+	if there == volumeElsewhere {
+		reasons = append(reasons, there)
 	}
 	chosen, why := p.choose(n.Object)
 	if why != "" {
-		return RefuseFinally(why)
+		reasons = append(reasons, why)
+	}
+	if there == volumeGone {
+		reasons = append(reasons, there)
+	}
+	if reasons != nil {
+		return RefuseFinally(reasons...)
 	}
 	p.node, p.last = n.Name, chosen
 	return nil
+}
+
+// reaches says why a node cannot have the volumes of the claims that are bound,
+// "" when it can.
+func (p *podClaims) reaches(n *state.Node) string {
+	for _, c := range p.bound {
+		v, ok := p.b.volumes.Get("", c.Spec.VolumeName)
+		if !ok {
+			return volumeGone
+		}
+		if volume.CheckNodeAffinity(v, n.Object.Labels) != nil {
+			return volumeElsewhere
+		}
+	}
+	return ""
 }
 
 // choose finds, for a node, a volume for each claim that has none.

@@ -2,11 +2,13 @@ package plugins
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/volume"
 
@@ -101,7 +103,7 @@ func (v *Volumes) start(ctx context.Context) (stop func(), err error) {
 		v.claims.OnChange(v.claimChanged),
 		v.volumes.OnChange(func(old, new *corev1.PersistentVolume) {
 			v.version.Add(1)
-			if new != nil && (old == nil || old.Spec.ClaimRef != nil != (new.Spec.ClaimRef != nil) || old.Status.Phase != new.Status.Phase || old.Spec.Capacity.Storage().Cmp(*new.Spec.Capacity.Storage()) != 0 || !sameLabels(old.Labels, new.Labels)) {
+			if new != nil && (old == nil || old.Status.Phase != new.Status.Phase || !maps.Equal(old.Labels, new.Labels) || !equality.Semantic.DeepEqual(&old.Spec, &new.Spec)) {
 				v.changed()
 			}
 		}),
@@ -121,18 +123,6 @@ func (v *Volumes) start(ctx context.Context) (stop func(), err error) {
 			s()
 		}
 	}, nil
-}
-
-func sameLabels(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, x := range a {
-		if y, ok := b[k]; !ok || x != y {
-			return false
-		}
-	}
-	return true
 }
 
 // changed has pods that wait for volumes tried again.
@@ -156,7 +146,7 @@ func (v *Volumes) claimChanged(old, new *corev1.PersistentVolumeClaim) {
 		}
 	}
 	v.mu.Unlock()
-	if new != nil && (old == nil || bound(old) != bound(new) || old.Annotations[volume.AnnSelectedNode] != new.Annotations[volume.AnnSelectedNode]) {
+	if new != nil && (old == nil || old.Status.Phase != new.Status.Phase || !maps.Equal(old.Annotations, new.Annotations) || !equality.Semantic.DeepEqual(&old.Spec, &new.Spec)) {
 		v.changed()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -144,8 +145,17 @@ func TestVolumeBindingFilters(t *testing.T) {
 		"on its way out": {[]object.Object{storedClaim("c", "made", "", func(c *corev1.PersistentVolumeClaim) {
 			c.DeletionTimestamp, c.Finalizers = &deleted, []string{"x/y"}
 		})}, podOf("p", "c"), `persistentvolumeclaim "c" is being deleted`},
-		"unbound and immediate": {[]object.Object{storedClaim("c", "now", "")}, podOf("p", "c"), "pod has unbound immediate PersistentVolumeClaims"},
-		"a disk on n1":          {[]object.Object{storedClaim("c", "disks", ""), storedVolume("v", "n1")}, podOf("p", "c"), "ok; node(s) didn't find available persistent volumes to bind"},
+		"unbound and immediate":             {[]object.Object{storedClaim("c", "now", "")}, podOf("p", "c"), "pod has unbound immediate PersistentVolumeClaims"},
+		"unbound, and another is not there": {[]object.Object{storedClaim("c", "now", "")}, podOf("p", "c", "d"), `persistentvolumeclaim "d" not found`},
+		"one elsewhere, none for the other": {[]object.Object{storedClaim("c", "disks", "v"), storedVolume("v", "n2", func(v *corev1.PersistentVolume) {
+			v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: "c"}
+		}), storedClaim("d", "disks", ""), storedVolume("w", "n1", func(v *corev1.PersistentVolume) {
+			v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: "other"}
+		})}, podOf("p", "c", "d"), "node(s) didn't match PersistentVolume's node affinity,node(s) didn't find available persistent volumes to bind; node(s) didn't find available persistent volumes to bind"},
+		"one gone, none for the other": {[]object.Object{storedClaim("c", "disks", "v"), storedClaim("d", "disks", "")}, podOf("p", "c", "d"), strings.Join(slices.Repeat([]string{
+			"node(s) didn't find available persistent volumes to bind,node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+		}, 2), "; ")},
+		"a disk on n1": {[]object.Object{storedClaim("c", "disks", ""), storedVolume("v", "n1")}, podOf("p", "c"), "ok; node(s) didn't find available persistent volumes to bind"},
 		"one disk for two claims": {[]object.Object{storedClaim("c", "disks", ""), storedClaim("d", "disks", ""), storedVolume("v", "n1"), storedVolume("w", "n2"), storedVolume("x", "n2")}, podOf("p", "c", "d"),
 			"node(s) didn't find available persistent volumes to bind; ok"},
 		"a disk that is taken": {[]object.Object{storedClaim("c", "disks", ""), storedVolume("v", "n1", func(v *corev1.PersistentVolume) {
