@@ -43,14 +43,10 @@ func (s *status) Reconcile(ctx context.Context, w client.Client, key object.Key)
 	if !ok || p.Status.ObservedGeneration == p.Generation {
 		return reconcile.Result{}, nil
 	}
-	warnings, err := s.check(p)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
 	next := p.DeepCopy()
 	next.Status.ObservedGeneration = p.Generation
-	next.Status.TypeChecking = &admissionregistrationv1.TypeChecking{ExpressionWarnings: warnings}
-	_, err = w.Update(ctx, s.view.Definition(), next, "status")
+	next.Status.TypeChecking = &admissionregistrationv1.TypeChecking{ExpressionWarnings: s.check(p)}
+	_, err := w.Update(ctx, s.view.Definition(), next, "status")
 	if apierrors.IsNotFound(err) {
 		err = nil
 	}

@@ -28,7 +28,8 @@ type Schemas interface {
 	Schema(schema.GroupVersionKind) (*spec.Schema, error)
 }
 
-// maxTypes bounds the kinds that a policy is checked against.
+// maxTypes bounds the kinds that a policy is checked against: the rule that comes
+// to so many is the last one looked at, and those of the rules before it stay.
 const maxTypes = 10
 
 // checker compiles the expressions of a policy once more for each kind that it
@@ -39,27 +40,23 @@ type checker struct {
 	schemas Schemas
 }
 
-// typed is a kind with its type.
+// typed is a kind with its type; nil for one whose schema says nothing.
 type typed struct {
 	kind schema.GroupVersionKind
 	decl *apiservercel.DeclType
 }
 
-func (c *checker) check(p *admissionregistrationv1.ValidatingAdmissionPolicy) ([]admissionregistrationv1.ExpressionWarning, error) {
+// check returns what is wrong with the validations. Kinds without a schema, or
+// whose schema cannot be read, are left out: that must not keep a policy from
+// being observed.
+func (c *checker) check(p *admissionregistrationv1.ValidatingAdmissionPolicy) []admissionregistrationv1.ExpressionWarning {
 	var params *apiservercel.DeclType
 	if k := p.Spec.ParamKind; k != nil {
-		var err error
-		if params, err = c.typeOf(schema.FromAPIVersionAndKind(k.APIVersion, k.Kind)); err != nil {
-			return nil, err
-		}
+		params, _ = c.typeOf("params", schema.FromAPIVersionAndKind(k.APIVersion, k.Kind))
 	}
 	var types []typed
 	for _, k := range c.named(p) {
-		decl, err := c.typeOf(k)
-		if err != nil {
-			return nil, err
-		}
-		if decl != nil {
+		if decl, found := c.typeOf("object", k); found {
 			types = append(types, typed{k, decl})
 		}
 	}
@@ -83,7 +80,7 @@ func (c *checker) check(p *admissionregistrationv1.ValidatingAdmissionPolicy) ([
 			}
 		}
 	}
-	return warnings, nil
+	return warnings
 }
 
 // named are the kinds that a policy's rules name without wildcards, sorted.
@@ -92,23 +89,41 @@ func (c *checker) named(p *admissionregistrationv1.ValidatingAdmissionPolicy) (o
 		return nil
 	}
 	for _, r := range p.Spec.MatchConstraints.ResourceRules {
-		if slices.Contains(r.APIGroups, "*") || slices.Contains(r.APIVersions, "*") {
-			continue
-		}
-		for _, group := range r.APIGroups {
-			for _, v := range r.APIVersions {
-				for _, name := range r.Resources {
-					k := c.kindOf(schema.GroupVersionResource{Group: group, Version: v, Resource: name})
-					if !k.Empty() && !slices.Contains(out, k) && len(out) < maxTypes {
-						out = append(out, k)
-					}
-				}
+		kinds := c.ruled(r.Rule)
+		for _, k := range kinds {
+			if !slices.Contains(out, k) {
+				out = append(out, k)
 			}
+		}
+		if len(kinds) == maxTypes {
+			break
 		}
 	}
 	slices.SortFunc(out, func(a, b schema.GroupVersionKind) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Kind, b.Kind))
 	})
+	return out
+}
+
+// ruled are the first maxTypes kinds of one rule, by group, version and resource.
+func (c *checker) ruled(r admissionregistrationv1.Rule) (out []schema.GroupVersionKind) {
+	wild := func(s string) bool { return strings.Contains(s, "*") }
+	if slices.ContainsFunc(r.APIGroups, wild) || slices.ContainsFunc(r.APIVersions, wild) {
+		return nil
+	}
+	for _, group := range slices.Sorted(slices.Values(r.APIGroups)) {
+		for _, v := range slices.Sorted(slices.Values(r.APIVersions)) {
+			for _, name := range slices.Sorted(slices.Values(r.Resources)) {
+				k := c.kindOf(schema.GroupVersionResource{Group: group, Version: v, Resource: name})
+				if k.Empty() {
+					continue
+				}
+				if out = append(out, k); len(out) == maxTypes {
+					return out
+				}
+			}
+		}
+	}
 	return out
 }
 
@@ -125,48 +140,58 @@ func (c *checker) kindOf(r schema.GroupVersionResource) schema.GroupVersionKind 
 	return r.GroupVersion().WithKind(d.Kind)
 }
 
-func (c *checker) typeOf(k schema.GroupVersionKind) (*apiservercel.DeclType, error) {
+// typeOf is the type of a kind, nil when its schema says nothing of it; found
+// says whether there is a schema. The type is named after what it is of, since
+// an object and its params may be of kinds of one name.
+func (c *checker) typeOf(of string, k schema.GroupVersionKind) (t *apiservercel.DeclType, found bool) {
 	s, err := c.schemas.Schema(k)
 	if err != nil || s == nil {
-		return nil, err
+		return nil, false
 	}
-	t := common.SchemaDeclType(&openapi.Schema{Schema: s}, true)
-	if t == nil {
-		return nil, nil
+	if t = common.SchemaDeclType(&openapi.Schema{Schema: s}, true); t == nil {
+		return nil, true
 	}
-	// The name must not be that of another type of the environment.
-	return t.MaybeAssignTypeName("checked." + k.Kind), nil
+	return t.MaybeAssignTypeName(of + "." + k.Kind), true
 }
 
-// compileTyped compiles an expression, after the variables it may use.
+// compileTyped compiles an expression, after the variables it may use. A type
+// that is nil may be anything.
 func compileTyped(obj, params *apiservercel.DeclType, hasParams bool, variables []admissionregistrationv1.Variable, text string) error {
 	request, ns := cel.BuildRequestType(), cel.BuildNamespaceType()
 	o := environment.VersionedOptions{
-		IntroducedVersion: version.MajorMinor(1, 0), DeclTypes: []*apiservercel.DeclType{ns, request, obj},
+		IntroducedVersion: version.MajorMinor(1, 0), DeclTypes: []*apiservercel.DeclType{ns, request},
 		EnvOptions: []celgo.EnvOption{
 			celgo.Variable(cel.NamespaceVarName, ns.CelType()), celgo.Variable(cel.RequestVarName, request.CelType()),
-			celgo.Variable(cel.ObjectVarName, obj.CelType()), celgo.Variable(cel.OldObjectVarName, obj.CelType()),
 			celgo.Variable(cel.AuthorizerVarName, library.AuthorizerType), celgo.Variable(cel.RequestResourceAuthorizerVarName, library.ResourceCheckType),
 		},
 	}
-	if hasParams {
-		t := celgo.DynType
-		if params != nil {
-			o.DeclTypes, t = append(o.DeclTypes, params), params.CelType()
+	declare := func(t *apiservercel.DeclType, names ...string) {
+		as := celgo.DynType
+		if t != nil {
+			o.DeclTypes, as = append(o.DeclTypes, t), t.CelType()
 		}
-		o.EnvOptions = append(o.EnvOptions, celgo.Variable(cel.ParamsVarName, t))
+		for _, name := range names {
+			o.EnvOptions = append(o.EnvOptions, celgo.Variable(name, as))
+		}
+	}
+	declare(obj, cel.ObjectVarName, cel.OldObjectVarName)
+	if hasParams {
+		declare(params, cel.ParamsVarName)
 	}
 	env, err := expression.Base().Extend(o)
 	if err != nil {
-		return err
+		return fmt.Errorf("type checking error: %w", err)
 	}
 	c, err := cel.NewCompositedCompilerForTypeChecking(env)
 	if err != nil {
-		return err
+		return fmt.Errorf("type checking error: %w", err)
 	}
 	c.Compiler = bare{c}
 	compileVariables(c, variables, cel.OptionalVariableDeclarations{HasParams: hasParams, HasAuthorizer: true})
 	if err := c.CompileCELExpression(untyped(text), cel.OptionalVariableDeclarations{}, environment.StoredExpressions).Error; err != nil {
+		if err.Type != apiservercel.ErrorTypeInvalid {
+			return fmt.Errorf("type checking error: %w", err)
+		}
 		return err
 	}
 	return nil
