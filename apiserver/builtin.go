@@ -86,9 +86,14 @@ func refuseMethod(w http.ResponseWriter) {
 
 // serveIndex lists the paths that are served: what kubectl get --raw / shows.
 func (s *Server) serveIndex(w http.ResponseWriter) {
-	paths := slices.DeleteFunc(s.Paths(), func(p string) bool { return strings.HasSuffix(p, "/") })
+	// As upstream, profiles are not told of, and below /apis/ and the paths of
+	// health anything may be asked for.
+	paths := slices.DeleteFunc(s.Paths(), func(p string) bool {
+		return strings.HasPrefix(p, "/debug/") || strings.HasSuffix(p, "/") && isHealth(p)
+	})
+	paths = append(paths, s.healthPaths()...)
 	if d, ok := s.Discovery.(interface{ Paths() []string }); ok {
-		paths = append(paths, d.Paths()...)
+		paths = append(append(paths, "/apis/"), d.Paths()...)
 	}
 	slices.Sort(paths)
 	b, err := json.MarshalIndent(metav1.RootPaths{Paths: paths}, "", "  ")

@@ -47,10 +47,8 @@ func isHealth(path string) bool {
 	return false
 }
 
-// serveHealth answers "ok", or with ?verbose or on failure a line a check. A
-// path below names one check.
-func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	name, only, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+// checksOf are the conditions that a path of health shows: healthz, livez or readyz.
+func (s *Server) checksOf(name string) []Check {
 	want := AllHealth
 	switch name {
 	case "livez":
@@ -61,20 +59,36 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	s.health.mu.RLock()
 	checks := slices.Clone(s.health.checks)
 	s.health.mu.RUnlock()
-	if name == "readyz" || name == "healthz" {
-		checks = append(checks, Check{Name: "shutdown", For: Readyz, Check: func(context.Context) error {
-			if s.closing.Err() != nil {
-				return fmt.Errorf("process is shutting down")
-			}
-			return nil
-		}})
+	checks = append(checks, Check{Name: "shutdown", For: Readyz, Check: func(context.Context) error {
+		if s.closing.Err() != nil {
+			return fmt.Errorf("process is shutting down")
+		}
+		return nil
+	}})
+	return slices.DeleteFunc(checks, func(c Check) bool { return c.For&want == 0 })
+}
+
+// healthPaths are those of the single conditions.
+func (s *Server) healthPaths() (out []string) {
+	for _, name := range []string{"healthz", "livez", "readyz"} {
+		for _, c := range s.checksOf(name) {
+			out = append(out, "/"+name+"/"+c.Name)
+		}
 	}
+	return out
+}
+
+// serveHealth answers "ok", or with ?verbose or on failure a line a check. A
+// path below names one check.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	name, only, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	checks := s.checksOf(name)
 	query := r.URL.Query()
 	excluded := query["exclude"]
 	var text strings.Builder
 	failed, known := false, false
 	for _, c := range checks {
-		if c.For&want == 0 || only != "" && c.Name != only {
+		if only != "" && c.Name != only {
 			continue
 		}
 		known = true

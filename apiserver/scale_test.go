@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"sagong/apiserver"
 )
 
 const scalable = `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"replicas":1,"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`
@@ -110,12 +113,21 @@ func TestMethodsWithoutARoute(t *testing.T) {
 	}
 }
 
-// TestIndex: kubectl get --raw / lists what is served.
+// TestIndex: kubectl get --raw / lists what is served, with each check of health
+// and without profiles, as upstream's does.
 func TestIndex(t *testing.T) {
 	c := start(t)
+	none := http.NotFoundHandler()
+	for _, path := range []string{"/metrics", "/openapi/v3", "/openapi/v3/", "/debug/pprof/", "/debug/pprof/profile"} {
+		c.server.Handle(path, none)
+	}
+	c.server.AddCheck(apiserver.Check{Name: "etcd", For: apiserver.Readyz})
+	const want = "/healthz /healthz/etcd /healthz/ping /healthz/shutdown /livez /livez/ping /metrics /openapi/v3 /openapi/v3/ /readyz /readyz/etcd /readyz/ping /readyz/shutdown /version"
 	for _, path := range []string{"/", "/index.html"} {
-		if code, body := c.do("GET", path, ""); code != 200 || !strings.Contains(body, `"/healthz"`) || !strings.Contains(body, `"/version"`) {
-			t.Errorf("%s: %d %s", path, code, body)
+		code, body := c.do("GET", path, "")
+		var got metav1.RootPaths
+		if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 || strings.Join(got.Paths, " ") != want {
+			t.Errorf("%s: %d %v, want %s", path, code, got.Paths, want)
 		}
 	}
 }

@@ -114,6 +114,13 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.gatherers(), promhttp.HandlerOpts{})
 }
 
+// slis serves what health checks came to, for who looks at nothing else.
+func (m *metrics) slis() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(m.health, m.checks)
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
+}
+
 // gatherers are the registry, and what libraries of upstream's count on one of
 // their own: expressions, the features that they know, and their metrics.
 func (m *metrics) gatherers() prometheus.Gatherers {

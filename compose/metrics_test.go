@@ -84,3 +84,21 @@ func TestOwnTime(t *testing.T) {
 		}
 	}
 }
+
+// TestHealthAlone: /metrics/slis has what health checks came to and nothing else.
+func TestHealthAlone(t *testing.T) {
+	m := newMetrics(object.NewScheme(kinds.All()...))
+	m.Checked("livez", "ping", true)
+	w := httptest.NewRecorder()
+	m.slis().ServeHTTP(w, httptest.NewRequest("GET", "/metrics/slis", nil))
+	for line := range strings.Lines(w.Body.String()) {
+		if !strings.Contains(line, "kubernetes_healthcheck") {
+			t.Errorf("%q", line)
+		}
+	}
+	for _, want := range []string{`kubernetes_healthcheck{name="ping",type="livez"} 1`, `kubernetes_healthchecks_total{name="ping",status="success",type="livez"} 1`} {
+		if !strings.Contains(w.Body.String(), want+"\n") {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}

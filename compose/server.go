@@ -242,9 +242,12 @@ func (s *server) openAPI() error {
 	s.serveIssuer()
 	s.serveEncryption()
 	s.api.Handle("/metrics", s.metrics.handler())
+	s.api.Handle("/metrics/slis", s.metrics.slis())
 	s.api.Handle("/metrics/resources", podResources{reconcile.ViewOf[*corev1.Pod](s.hub).Each}.handler())
 	s.servePages(time.Now())
-	s.api.Handle("/openapi/", s.aggregator.OpenAPI(describe))
+	for _, path := range []string{"/openapi/v2", "/openapi/v3", "/openapi/v3/"} {
+		s.api.Handle(path, s.aggregator.OpenAPI(describe))
+	}
 	for _, name := range []string{"store", "etcd"} { // the name that monitoring knows
 		s.api.AddCheck(apiserver.Check{Name: name, For: apiserver.Readyz, Check: func(context.Context) error { return s.store.Failed() }})
 	}
