@@ -11,7 +11,6 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -52,8 +51,12 @@ func kindOfBuiltin(o runtime.Object) (schema.GroupVersionKind, bool) {
 // serveBuiltin registers the paths every server has.
 func (s *Server) serveBuiltin() {
 	s.HandleService("/version", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := routed(r, []string{mediaJSON}, []string{mediaJSON})
 		if r.Method != http.MethodGet {
-			refuseMethod(w)
+			err = routerError(http.StatusMethodNotAllowed, "")
+		}
+		if err != nil {
+			refuse(w, err)
 			return
 		}
 		b, err := json.MarshalIndent(s.Version, "", "  ")
@@ -71,16 +74,16 @@ func (s *Server) serveBuiltin() {
 	}
 }
 
-// refuseMethod answers a method that a path of its own does not have.
-func refuseMethod(w http.ResponseWriter) {
-	s := statusOf(apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false))
+// refuse answers who asks a path of its own in a way that it does not have.
+func refuse(w http.ResponseWriter, err error) {
+	s := statusOf(err)
 	b, err := json.MarshalIndent(&s, "", "  ")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", mediaJSON)
-	w.WriteHeader(http.StatusMethodNotAllowed)
+	w.WriteHeader(int(s.Code))
 	w.Write(b)
 }
 

@@ -39,6 +39,10 @@ func (q *request) serveResource() {
 		q.unknownResource()
 		return
 	}
+	if in.Rest != "" && in.Subresource != "proxy" && def.Dynamic == nil {
+		q.unknownResource()
+		return
+	}
 	// Upstream has routes for GET alone, but none of these for custom resources.
 	if q.r.Method == http.MethodHead && def.Dynamic == nil && in.Subresource != "proxy" {
 		q.fail(q.notAllowed())
@@ -99,18 +103,13 @@ func (q *request) delegated(gv schema.GroupVersion) bool {
 }
 
 // unknownResource answers a path below a group and version that leads nowhere.
-// Only those of built-in kinds have a server of their own that says so.
+// Only those of built-in groups have a router that says so.
 func (q *request) unknownResource() {
-	builtin := slices.ContainsFunc(q.s.engine.Scheme().All(), func(d *object.Definition) bool {
-		return d.Dynamic == nil && (d.GVK().GroupVersion() == q.info.GV || slices.ContainsFunc(d.Served, func(v object.ServedVersion) bool {
-			return v.Group == q.info.GV.Group && v.Version == q.info.GV.Version
-		}))
-	})
-	if !builtin {
+	if !q.belowBuiltin() {
 		q.notFound()
 		return
 	}
-	q.fail(apierrors.NewGenericServerResponse(http.StatusNotFound, q.r.Method, schema.GroupResource{}, "", "the server could not find the requested resource", 0, false))
+	q.fail(routerError(http.StatusNotFound, ""))
 }
 
 // allows reports whether a kind has a verb.
@@ -126,6 +125,12 @@ func (q *request) serveMain(t resource.Target) error {
 	if !allows(t.Definition, verb) {
 		return q.notAllowed()
 	}
+	if q.info.Name != "" && !t.Custom() && verb == "create" || q.info.Name == "" && !t.Custom() && (verb == "update" || verb == "patch") {
+		return q.notAllowed()
+	}
+	if err := q.routed(t); err != nil {
+		return err
+	}
 	if t.Virtual {
 		return q.createOther(t, func() runtime.Object { return t.WireVersion().New() }, t.WireVersion().GroupVersionKind)
 	}
@@ -138,21 +143,11 @@ func (q *request) serveMain(t resource.Target) error {
 	case "watch":
 		return q.watch(t)
 	case "create":
-		switch {
-		case q.info.Name == "":
-		case t.Custom():
-			t.Name = "" // the object has its own
-		default:
-			return q.notAllowed()
-		}
+		t.Name = "" // that of a custom object is its own
 		return q.create(t)
 	case "update", "patch":
-		switch {
-		case q.info.Name != "":
-		case t.Custom():
+		if q.info.Name == "" {
 			return apierrors.NewBadRequest("name must be provided")
-		default:
-			return q.notAllowed()
 		}
 		if verb == "update" {
 			return q.update(t)
@@ -172,30 +167,66 @@ func (q *request) notAllowed() error {
 	if def := q.s.engine.Scheme().ByResource(q.info.GVR()); def != nil && def.Dynamic != nil {
 		return apierrors.NewMethodNotSupported(schema.GroupResource{Group: def.Group, Resource: def.Resource}, q.info.Verb)
 	}
-	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, q.r.Method, schema.GroupResource{}, "", "", 0, false)
+	return routerError(http.StatusMethodNotAllowed, "")
+}
+
+// partAllows reports whether a part of an object has a verb: it says which, or
+// has all that a part may have.
+func partAllows(d *object.Definition, part, verb string) bool {
+	for _, s := range d.Subresources {
+		if s.Name == part {
+			return slices.Contains(s.Verbs, verb)
+		}
+	}
+	return verb == "get" || verb == "update" || verb == "patch"
+}
+
+// proxied are the methods that go through proxies.
+var proxied = []string{
+	http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions,
 }
 
 // serveSubresource carries out a verb on a subresource: a part of the object, a
 // handler's, or a stream.
 func (q *request) serveSubresource(t resource.Target) error {
 	if q.s.engine.IsPart(t) {
+		if !partAllows(t.Definition, t.Subresource, q.info.Verb) {
+			return q.notAllowed()
+		}
+		if err := q.routed(t); err != nil {
+			return err
+		}
 		defer q.spanOfVerb().End()
 		switch q.info.Verb {
 		case "get":
 			return q.get(t)
 		case "update":
 			return q.update(t)
-		case "patch":
-			return q.patch(t)
 		}
-		return q.notAllowed()
+		return q.patch(t)
 	}
 	if h, ok := q.s.engine.Handler(t); ok {
 		return q.serveHandler(t, h)
 	}
 	if t.Group == "" {
 		switch t.Resource + "/" + t.Subresource {
-		case "pods/log", "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "nodes/proxy", "services/proxy":
+		case "pods/log":
+			if q.r.Method != http.MethodGet {
+				return q.notAllowed()
+			}
+			if err := q.routed(t); err != nil {
+				return err
+			}
+			return q.serveTunnel(t)
+		case "pods/exec", "pods/attach", "pods/portforward":
+			if q.r.Method != http.MethodGet && q.r.Method != http.MethodPost {
+				return q.notAllowed()
+			}
+			return q.serveTunnel(t)
+		case "pods/proxy", "nodes/proxy", "services/proxy":
+			if !slices.Contains(proxied, q.r.Method) {
+				return q.notAllowed()
+			}
 			return q.serveTunnel(t)
 		}
 	}
@@ -207,25 +238,35 @@ func (q *request) serveSubresource(t resource.Target) error {
 }
 
 func (q *request) serveHandler(t resource.Target, h resource.Handler) error {
+	var serve func() error
 	switch {
 	case q.info.Verb == "create" && h.Create != nil:
-		return q.createOther(t, h.New, schema.GroupVersionKind{})
+		serve = func() error { return q.createOther(t, h.New, schema.GroupVersionKind{}) }
 	case q.info.Verb == "get" && h.Get != nil:
-		a, err := q.shapedOther(t)
-		if err != nil {
-			return err
-		}
-		o, err := h.Get(q.r.Context(), q.caller(), t)
-		if err != nil {
-			return err
-		}
-		return q.shapeOther(a, t, o)
+		serve = func() error { return q.getOther(t, h) }
 	case q.info.Verb == "update" && h.Update != nil:
-		return q.updateOther(t, h)
+		serve = func() error { return q.updateOther(t, h) }
 	case q.info.Verb == "patch" && h.Get != nil && h.Update != nil:
-		return q.patchOther(t, h)
+		serve = func() error { return q.patchOther(t, h) }
+	default:
+		return q.notAllowed()
 	}
-	return q.notAllowed()
+	if err := q.routed(t); err != nil {
+		return err
+	}
+	return serve()
+}
+
+func (q *request) getOther(t resource.Target, h resource.Handler) error {
+	a, err := q.shapedOther(t)
+	if err != nil {
+		return err
+	}
+	o, err := h.Get(q.r.Context(), q.caller(), t)
+	if err != nil {
+		return err
+	}
+	return q.shapeOther(a, t, o)
 }
 
 // createOther posts a body to a handler.

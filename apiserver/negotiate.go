@@ -149,13 +149,13 @@ func wantsPretty(r *http.Request) bool {
 
 // notAcceptable names the forms that there are, though not every kind has each.
 func notAcceptable(watch bool) error {
-	types := mediaJSON + ", " + mediaYAML + ", " + mediaProtobuf + ", " + mediaCBOR
+	types := mediaTypes
 	if watch {
-		types = mediaJSON + ";stream=watch, " + mediaProtobuf + ";stream=watch, " + mediaCBORs
+		types = mediaStreams
 	}
 	return &statusError{metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + types,
+		Message: "only the following media types are accepted: " + strings.Join(types, ", "),
 	}}
 }
 
@@ -190,7 +190,7 @@ func bodyFormat(r *http.Request) (object.Format, error) {
 			return object.CBOR, nil
 		}
 	}
-	return 0, unsupportedMedia([]string{mediaJSON, mediaYAML, mediaProtobuf, mediaCBOR})
+	return 0, unsupportedMedia(mediaTypes)
 }
 
 func unsupportedMedia(types []string) error {

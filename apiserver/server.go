@@ -84,6 +84,7 @@ type Server struct {
 	mu       sync.RWMutex
 	exact    map[string]http.Handler
 	prefixes map[string]http.Handler // end in a slash
+	services []string                // the paths of HandleService
 
 	active activity
 	// reading and writing are the requests under way that are not long-running.
@@ -133,6 +134,14 @@ func (s *Server) HandleService(path string, h http.Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exact[path], s.exact[path+"/"] = h, h
+	s.services = append(s.services, path)
+}
+
+// belowService reports whether a path lies below one of HandleService.
+func (s *Server) belowService(path string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.ContainsFunc(s.services, func(p string) bool { return strings.HasPrefix(path, p+"/") })
 }
 
 // Paths are those that Handle and HandleService were called with, in order.
@@ -335,9 +344,14 @@ func (q *request) serve() {
 	case q.info.Resource:
 		q.serveResource()
 	case q.info.Discovery && q.s.Discovery != nil:
-		if gv, ok := versionPath(q.info.Path); !ok || !q.delegated(gv) {
-			q.s.Discovery.ServeHTTP(q.w, q.r)
+		if gv, ok := versionPath(q.info.Path); ok && q.delegated(gv) {
+			return
 		}
+		if err := q.routedDiscovery(); err != nil {
+			q.fail(err)
+			return
+		}
+		q.s.Discovery.ServeHTTP(q.w, q.r)
 	default:
 		if h := q.s.handler(q.info.Path); h != nil {
 			h.ServeHTTP(q.w, q.r.WithContext(aggregator.WithUser(q.r.Context(), q.user)))
@@ -345,6 +359,10 @@ func (q *request) serve() {
 		}
 		if q.info.Path == "/" || q.info.Path == "/index.html" {
 			q.s.serveIndex(q.w)
+			return
+		}
+		if q.s.belowService(q.info.Path) {
+			q.fail(routerError(http.StatusNotFound, ""))
 			return
 		}
 		q.notFound()

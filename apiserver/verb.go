@@ -107,7 +107,7 @@ func (q *request) readPatch(t resource.Target) (resource.Patch, *metav1.PatchOpt
 		}
 	}
 	p.Type = types.PatchType(media)
-	accepts := []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType)}
+	accepts := mediaPatches
 	if t.Custom() {
 		accepts = []string{string(types.JSONPatchType), string(types.MergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType)}
 	}

@@ -172,6 +172,10 @@ func (w *want) parse(s string) error {
 		if w.message == "" {
 			return errors.New("no message")
 		}
+		if quoted, ok := strings.CutPrefix(w.message, "$"); ok { // with line ends
+			w.message, err = strconv.Unquote(quoted)
+			return err
+		}
 	}
 	return nil
 }
