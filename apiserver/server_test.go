@@ -51,7 +51,7 @@ func startAt(t *testing.T, now func() time.Time, change ...func(*apiserver.Optio
 	}
 	srv := apiserver.New(o)
 	hs := httptest.NewServer(srv)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(func() {
 		cancel()
 		if err := srv.Shutdown(context.Background()); err != nil {

@@ -224,7 +224,7 @@ func (c *cluster) eventually(what string, ok func() bool) {
 	defer onChange[*discoveryv1.EndpointSlice](c, ping)()
 	defer onChange[*policyv1.PodDisruptionBudget](c, ping)()
 	defer onChange[*rbacv1.ClusterRole](c, ping)()
-	limit := time.After(15 * time.Second)
+	limit := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-wake:
@@ -391,13 +391,20 @@ func TestForegroundDeletion(t *testing.T) {
 	c := start(t)
 	must(client.Create(t.Context(), c.c, web(3, "v1")))
 	c.eventually("three pods", c.complete(3, "v1"))
+	held := list[*corev1.Pod](c, "default")[0].Name
+	hold := func(finalizers string) {
+		must(c.c.Patch(t.Context(), object.Of[*corev1.Pod](c.c.Scheme()), "default", held, client.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"finalizers":` + finalizers + `}}`)}))
+	}
+	hold(`["example.com/hold"]`)
 	foreground := metav1.DeletePropagationForeground
 	if err := client.Delete[*appsv1.Deployment](t.Context(), c.c, "default", "web", metav1.DeleteOptions{PropagationPolicy: &foreground}); err != nil {
 		t.Fatal(err)
 	}
+	c.eventually("the end of the other pods", func() bool { return count[*corev1.Pod](c, "default") == 1 })
 	if d := c.deployment(); d.DeletionTimestamp == nil {
-		t.Fatal("gone before its pods")
+		t.Fatal("not on its way out")
 	}
+	hold("null")
 	c.eventually("the end", func() bool {
 		_, err := client.Get[*appsv1.Deployment](t.Context(), c.c, "default", "web")
 		if apierrors.IsNotFound(err) {

@@ -280,15 +280,16 @@ func (w *world) devices() {
 			name := fmt.Sprint("shared-", image, i)
 			c := &resourcev1.ResourceClaim{ObjectMeta: inDefault(name), Spec: spec}
 			c.Finalizers = []string{resourcev1.Finalizer}
-			made := w.create(c).(*resourcev1.ResourceClaim).DeepCopy()
+			w.create(c)
 			w.pass(w.storm.pause(15*time.Second, "device", i, image))
 			// What the scheduler does once it has seen the pod.
 			p := w.create(lone(name, image, func(p *corev1.Pod) {
 				p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "d", ResourceClaimName: &name}}
 			}))
-			made.Status.Allocation = &resourcev1.AllocationResult{}
-			made.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{Resource: "pods", Name: name, UID: p.GetUID()}}
-			must(client.UpdateStatus(w.Context(), client.Client(w.c), made))
+			editStatus(w.cluster, name, func(c *resourcev1.ResourceClaim) {
+				c.Status.Allocation = &resourcev1.AllocationResult{}
+				c.Status.ReservedFor = []resourcev1.ResourceClaimConsumerReference{{Resource: "pods", Name: name, UID: p.GetUID()}}
+			})
 		}
 	}
 }

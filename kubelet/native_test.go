@@ -62,6 +62,8 @@ func newRealMachine(t testing.TB, objs ...object.Object) *realMachine {
 	m.cfg = kubelet.Config{NodeName: "n1", HostIPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 		Dir: filepath.Join(dir, "kubelet"), RunDir: filepath.Join(dir, "run"), PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24")},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}
+	r := &m.cfg.Resource
+	r.NodefsAvailable, r.NodefsInodesFree, r.ImagefsAvailable, r.MemoryAvailable = 1e-9, 1e-9, 1e-9, 1 // whatever this machine has
 	files := []image.BuiltinFile{{Path: "bin", Mode: fs.ModeDir | 0o755}, {Path: "etc", Mode: fs.ModeDir | 0o755}, {Path: "tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
 		{Path: "etc/passwd", Mode: 0o644, Content: []byte("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:app:/:/bin/sh\n")},
 		{Path: "etc/group", Mode: 0o644, Content: []byte("root:x:0:\nextra:x:2000:app\n")},
@@ -158,7 +160,7 @@ func (m *realMachine) sh(p *corev1.Pod, container, script string) string {
 			continue
 		}
 		out := probe.NewOutput(1 << 20)
-		if _, err := m.rt.Exec(m.t.Context(), strings.TrimPrefix(cs.ContainerID, "sagong://"), runtime.ExecOptions{Args: []string{"/bin/sh", "-c", script}, Stdout: out, Stderr: out, Timeout: 5 * time.Second}); err != nil {
+		if _, err := m.rt.Exec(m.t.Context(), strings.TrimPrefix(cs.ContainerID, "sagong://"), runtime.ExecOptions{Args: []string{"/bin/sh", "-c", script}, Stdout: out, Stderr: out, Timeout: time.Minute}); err != nil {
 			m.t.Fatalf("exec %q: %v", script, err)
 		}
 		return out.String()
@@ -295,13 +297,13 @@ func TestRealFailures(t *testing.T) {
 
 func TestRealHooksAndProbes(t *testing.T) {
 	m := newRealMachine(t)
-	c := shell("a", "trap 'echo term >> /work/log; exit 0' TERM; while true; do sleep 0.1; done")
+	c := shell("a", "trap 'echo term >> /work/log; exit 0' TERM; touch /work/trapped; while true; do sleep 0.1; done")
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: "/work"}}
 	c.Lifecycle = &corev1.Lifecycle{
 		PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/bin/sh", "-c", "echo post >> /work/log"}}},
 		PreStop:   &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"/bin/sh", "-c", "echo pre >> /work/log"}}},
 	}
-	c.ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/bin/cat", "/work/log"}}}, PeriodSeconds: 1}
+	c.ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/bin/cat", "/work/log", "/work/trapped"}}}, PeriodSeconds: 1}
 	c.StartupProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(1), Host: "127.0.0.1"}}, PeriodSeconds: 1, FailureThreshold: 1000}
 	dir := t.TempDir()
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, Spec: corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{c},

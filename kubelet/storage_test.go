@@ -1,7 +1,6 @@
 package kubelet_test
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -22,7 +21,6 @@ func TestRealStorage(t *testing.T) {
 	m.close()
 	m.cfg.Resource.Interval = 200 * time.Millisecond
 	m.cfg.Resource.LogMaxSize = 2000
-	m.cfg.Resource.NodefsAvailable, m.cfg.Resource.NodefsInodesFree = 1e-9, 1e-9
 	m.open()
 	c := shell("a", "dd if=/dev/zero of=/work/f bs=1024 count=3000 2>/dev/null || head -c 3000000 /dev/zero > /work/f; sleep 1000")
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: "/work"}}
@@ -33,9 +31,9 @@ func TestRealStorage(t *testing.T) {
 		t.Errorf("status is %s: %s", p.Status.Reason, p.Status.Message)
 	}
 
-	p = m.create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "talk"}, Spec: corev1.PodSpec{NodeName: "n1", RestartPolicy: corev1.RestartPolicyNever,
-		Containers: []corev1.Container{shell("a", "i=0; while [ $i -lt 150 ]; do echo this is line number $i; i=$((i+1)); sleep 0.01; done")}}})
-	m.await("talk", "running", running)
+	m.create(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "talk"}, Spec: corev1.PodSpec{NodeName: "n1", RestartPolicy: corev1.RestartPolicyNever,
+		Containers: []corev1.Container{shell("a", "i=0; while [ $i -lt 150 ]; do echo this is line number $i; i=$((i+1)); while [ $i -eq 140 -a ! -e /tmp/go ]; do sleep 0.01; done; sleep 0.01; done")}}})
+	p = m.await("talk", "running", running)
 	s := httptest.NewServer(m.agent.Handler(nil))
 	defer s.Close()
 	r, err := http.Get(s.URL + "/containerLogs/default/talk/a?follow=true")
@@ -43,6 +41,12 @@ func TestRealStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Body.Close()
+	var files []string
+	m.eventually("the log is rotated", func() bool {
+		files, _ = filepath.Glob(filepath.Join(m.cfg.Dir, "logs", "default_talk_*", "a", "*"))
+		return len(files) > 1
+	})
+	m.sh(p, "a", "touch /tmp/go")
 	data, err := io.ReadAll(r.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -51,24 +55,31 @@ func TestRealStorage(t *testing.T) {
 	if len(lines) != 150 || lines[149] != "this is line number 149" {
 		t.Errorf("%d lines: %.200q ... %q", len(lines), data, lines[len(lines)-1])
 	}
-	files, _ := filepath.Glob(filepath.Join(m.cfg.Dir, "logs", "default_talk_*", "a", "*"))
-	if len(files) < 2 {
-		t.Errorf("the log was not rotated: %v", files)
-	}
 	// Logs outlive the container's end.
 	m.await("talk", "succeeded", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
-	resp, err := http.Get(s.URL + "/containerLogs/default/talk/a?tailLines=1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
 	// As upstream's, the tail is that of the current file, which a rotation after
 	// the last line has left empty.
-	want := []byte("this is line number 149\n")
-	if current, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "0.log")); err != nil || current.Size() == 0 {
-		want = nil
+	empty := func() bool {
+		current, err := os.Stat(filepath.Join(filepath.Dir(files[0]), "0.log"))
+		return err != nil || current.Size() == 0
 	}
-	if tail, _ := io.ReadAll(resp.Body); !bytes.Equal(tail, want) {
-		t.Errorf("the tail is %q, want %q", tail, want)
+	for {
+		before, want := empty(), "this is line number 149\n"
+		if before {
+			want = ""
+		}
+		resp, err := http.Get(s.URL + "/containerLogs/default/talk/a?tailLines=1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tail, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if empty() != before {
+			continue // rotated meanwhile
+		}
+		if string(tail) != want || err != nil {
+			t.Errorf("the tail is %q, %v, want %q", tail, err, want)
+		}
+		break
 	}
 }

@@ -82,35 +82,14 @@ func TestPodsWaitForAClassThatStandsForTheirResource(t *testing.T) {
 // What a scheduler left that did not come to bind its pod is deleted, and the pod
 // gets a claim anew.
 func TestStaleClaimsForExtendedResourcesAreDeleted(t *testing.T) {
-	c, v, _ := startWith(t, nil, space(), node("n1", cordoned), standsFor(deviceClass("gpu", ""), gpu), deviceSlice("n1", 1))
-	create(t, c, testPod("p", takes(gpu, 1)))
-	made, err := client.Get[*corev1.Pod](t.Context(), c, "default", "p")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := testPod("p", takes(gpu, 1))
 	left := deviceClaim("left", resourcev1.DeviceRequest{Name: "container-0-request-0", Exactly: exactly("gpu", 1)})
 	left.Finalizers, left.Annotations = []string{resourcev1.Finalizer}, map[string]string{resourcev1.ExtendedResourceClaimAnnotation: "true"}
-	left.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(made, corev1.SchemeGroupVersion.WithKind("Pod"))}
-	left, err = client.Create(t.Context(), c, left)
-	if err != nil {
-		t.Fatal(err)
-	}
-	left = left.DeepCopy()
+	left.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(p, corev1.SchemeGroupVersion.WithKind("Pod"))}
 	left.Status.Allocation = &resourcev1.AllocationResult{Devices: resourcev1.DeviceAllocationResult{Results: []resourcev1.DeviceRequestAllocationResult{
 		{Request: "container-0-request-0", Driver: "gpu.example.com", Pool: "n1", Device: "gpu-0"},
 	}}}
-	if _, err := client.UpdateStatus(t.Context(), c, left); err != nil {
-		t.Fatal(err)
-	}
-	n, err := client.Get[*corev1.Node](t.Context(), c, "", "n1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n = n.DeepCopy()
-	n.Spec.Unschedulable, n.Spec.Taints = false, nil
-	if _, err := client.Update(t.Context(), c, n); err != nil {
-		t.Fatal(err)
-	}
+	c, v, _ := startWith(t, nil, space(), node("n1"), standsFor(deviceClass("gpu", ""), gpu), deviceSlice("n1", 1), p, left)
 	until(t, v, "the pod in", func(all []*corev1.Pod) bool { return count(all, onNode("p", "n1")) == 1 })
 	p, err := client.Get[*corev1.Pod](t.Context(), c, "default", "p")
 	if err != nil || p.Status.ExtendedResourceClaimStatus == nil || p.Status.ExtendedResourceClaimStatus.ResourceClaimName == "left" {

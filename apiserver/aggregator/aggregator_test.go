@@ -246,7 +246,7 @@ func (c *cluster) register(bundle []byte) {
 // available waits for the condition of an APIService.
 func (c *cluster) available(name, reason string) apiregistrationv1.APIServiceCondition {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 	defer cancel()
 	def := object.Of[*apiregistrationv1.APIService](c.Scheme())
 	l, err := c.List(ctx, def, "", client.ListOptions{})
@@ -315,7 +315,7 @@ const (
 // until asks again until an answer is as wanted: the routes follow a view.
 func (c *cluster) until(path string, right func(code int, body string) bool) {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

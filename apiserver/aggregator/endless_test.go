@@ -34,7 +34,7 @@ func TestEndlessServer(t *testing.T) {
 			return r.call(ctx, http.MethodGet, "/x", nil, &struct{}{}) == nil
 		}},
 	} {
-		enough, heard := x.most+16<<20, make(chan int, 1)
+		enough, heard := x.most+256<<20, make(chan int, 1) // more than the buffers of two sockets hold
 		s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			n, _ := io.WriteString(w, `{"paths":{"`)
 			for block := strings.Repeat("a", 64<<10); n < enough; n += len(block) {

@@ -18,7 +18,7 @@ import (
 // end.
 func TestEndlessIssuer(t *testing.T) {
 	for _, path := range []string{"/.well-known/openid-configuration", "/keys"} {
-		const enough = 16 << 20
+		const enough = 256 << 20 // more than the buffers of two sockets hold
 		heard := make(chan int, 1)
 		var s *httptest.Server
 		s = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

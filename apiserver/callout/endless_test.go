@@ -14,7 +14,7 @@ import (
 // TestEndlessAnswer: an authorizer or token service that never stops talking is not
 // listened to for ever.
 func TestEndlessAnswer(t *testing.T) {
-	const enough = 32 << 20
+	const enough = 256 << 20 // more than the buffers of two sockets hold
 	heard := make(chan int, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := 0

@@ -62,7 +62,11 @@ func TestHTTP(t *testing.T) {
 		if strings.Contains(x.path, "ok") {
 			h.HTTPHeaders = []corev1.HTTPHeader{{Name: "X-Mine", Value: "1"}, {Name: "Host", Value: "my.host"}}
 		}
-		out, text, err := Once(t.Context(), nil, "", loopback, &corev1.Container{}, &corev1.Probe{TimeoutSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: h}})
+		limit := int32(60)
+		if x.path == "/slow" {
+			limit = 1
+		}
+		out, text, err := Once(t.Context(), nil, "", loopback, &corev1.Container{}, &corev1.Probe{TimeoutSeconds: limit, ProbeHandler: corev1.ProbeHandler{HTTPGet: h}})
 		if err != nil || out != x.want || !strings.Contains(text, x.text) {
 			t.Errorf("%s: %d %q %v", x.path, out, text, err)
 		}
@@ -77,7 +81,7 @@ func TestTCPAndPorts(t *testing.T) {
 	n := l.Addr().(*net.TCPAddr).Port
 	c := &corev1.Container{Name: "c", Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: int32(n)}}}
 	once := func(p intstr.IntOrString) (Outcome, error) {
-		out, _, err := Once(t.Context(), nil, "", loopback, c, &corev1.Probe{TimeoutSeconds: 1, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: p}}})
+		out, _, err := Once(t.Context(), nil, "", loopback, c, &corev1.Probe{TimeoutSeconds: 60, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: p}}})
 		return out, err
 	}
 	for _, p := range []intstr.IntOrString{intstr.FromInt32(int32(n)), intstr.FromString("web"), intstr.FromString(strconv.Itoa(n))} {
@@ -107,7 +111,7 @@ func TestGRPC(t *testing.T) {
 	defer srv.Stop()
 	n := int32(l.Addr().(*net.TCPAddr).Port)
 	for service, want := range map[string]Outcome{"up": Success, "down": Failure, "unknown": Failure, "": Success} {
-		out, text, err := Once(t.Context(), nil, "", loopback, nil, &corev1.Probe{TimeoutSeconds: 2, ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: n, Service: &service}}})
+		out, text, err := Once(t.Context(), nil, "", loopback, nil, &corev1.Probe{TimeoutSeconds: 60, ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: n, Service: &service}}})
 		if err != nil || out != want {
 			t.Errorf("%q: %d %q %v", service, out, text, err)
 		}
@@ -119,9 +123,9 @@ func TestGRPC(t *testing.T) {
 	plain := grpc.NewServer()
 	go plain.Serve(bare)
 	defer plain.Stop()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, text, _ := Once(ctx, nil, "", loopback, nil, &corev1.Probe{TimeoutSeconds: 2, ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(bare.Addr().(*net.TCPAddr).Port)}}})
+	out, text, _ := Once(ctx, nil, "", loopback, nil, &corev1.Probe{TimeoutSeconds: 60, ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(bare.Addr().(*net.TCPAddr).Port)}}})
 	if out != Failure || !strings.HasPrefix(text, "error: this server does not implement the grpc health protocol") {
 		t.Errorf("no health service: %d %q", out, text)
 	}

@@ -38,7 +38,7 @@ func expect(t *testing.T, changed chan types.UID, want types.UID) {
 		if got != want {
 			t.Errorf("%s was told, want %s", got, want)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s was not told", want)
 	}
 }

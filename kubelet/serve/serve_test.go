@@ -153,7 +153,7 @@ func get(t *testing.T, s *httptest.Server, path string, code int) string {
 func TestLogsOverWebSocket(t *testing.T) {
 	n, s := newServer(t)
 	writeLog(t, n, day+"1Z stdout F one\n", day+"2Z stderr F two\n")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, s.URL+"/containerLogs/ns/p/c", &websocket.DialOptions{Subprotocols: []string{"binary.k8s.io"}})
 	if err != nil {
@@ -235,7 +235,7 @@ func executors(t *testing.T, s *httptest.Server, path string) map[string]remotec
 
 func TestExec(t *testing.T) {
 	_, s := newServer(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for name, x := range executors(t, s, "/exec/ns/p/c?command=cat&input=1&output=1&error=1") {
 		var out, errb bytes.Buffer

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -418,18 +419,18 @@ func TestForwarding(t *testing.T) {
 
 // A resolver that is silent costs its patience once, not for every question.
 func TestSilentResolverIsAskedLast(t *testing.T) {
-	silent := upstream(t, func(miekg.Question, bool) *miekg.Msg { return nil })
+	var asked atomic.Int32
+	silent := upstream(t, func(miekg.Question, bool) *miekg.Msg { asked.Add(1); return nil })
 	good := upstream(t, func(q miekg.Question, _ bool) *miekg.Msg {
 		return &miekg.Msg{Answer: []miekg.RR{addressRecord(q.Name, netip.MustParseAddr("203.0.113.9"))}}
 	})
 	s := newServer(t, Config{Upstreams: []netip.AddrPort{silent, good}})
 	for i := range 5 {
-		start := time.Now()
 		if got := render(s.ask(t, new(miekg.Msg).SetQuestion("www.example.com.", miekg.TypeA), false)); !strings.HasPrefix(got, "NOERROR |") {
 			t.Error(got)
 		}
-		if took := time.Since(start); i > 0 && took > time.Second {
-			t.Errorf("question %d took %v", i, took)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("after question %d it was asked %d times", i, n)
 		}
 	}
 }
@@ -456,6 +457,7 @@ func TestResolvConf(t *testing.T) {
 		t.Error(got)
 	}
 	write("nameserver 192.0.2.54\n", time.Minute)
+	u.checked = time.Now().Add(time.Hour) // just now, however long this takes
 	if got := fmt.Sprint(u.get()); got != "[192.0.2.53:53 [fd00::1]:53]" {
 		t.Error("the file was read again too early:", got)
 	}
@@ -488,7 +490,7 @@ func TestServerOnSockets(t *testing.T) {
 			return "", err
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		conn := &miekg.Conn{Conn: c}
 		for range 3 {
 			if err := conn.WriteMsg(new(miekg.Msg).SetQuestion("hello.demo.svc.cluster.local.", miekg.TypeA)); err != nil {

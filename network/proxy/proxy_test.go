@@ -246,7 +246,12 @@ func TestServiceWithoutEndpointsRefuses(t *testing.T) {
 	refused := func(from *nettest.Namespace, network, to string) {
 		t.Helper()
 		start := time.Now()
-		if got, err := from.Ask(network, to); !nettest.Refused(err) || time.Since(start) > 500*time.Millisecond {
+		got, err := from.Ask(network, to)
+		if took := time.Since(start); err != nil && took > 500*time.Millisecond {
+			start = time.Now() // the machine may have been busy
+			got, err = from.Ask(network, to)
+		}
+		if !nettest.Refused(err) || time.Since(start) > 500*time.Millisecond {
 			t.Errorf("%s from %s to %s: %q, %v after %v; want a refusal at once", network, from.Name, to, got, err, time.Since(start))
 		}
 	}

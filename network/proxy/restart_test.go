@@ -107,7 +107,7 @@ func TestRestartKeepsConnections(t *testing.T) {
 	r := bufio.NewReader(conn)
 	echo := func() {
 		t.Helper()
-		_ = conn.SetDeadline(time.Now().Add(time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintln(conn, "still there")
 		for {
 			line, err := r.ReadString('\n')

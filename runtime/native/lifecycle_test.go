@@ -23,7 +23,7 @@ import (
 func (m *machine) waitEvent(what string, ok func(runtime.Event) bool) []runtime.Event {
 	m.t.Helper()
 	var got []runtime.Event
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		select {
 		case e := <-m.rt.Events():
@@ -57,14 +57,14 @@ func waitForFile(t testing.TB, name, text string) {
 	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(name), unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		data, _ := os.ReadFile(name)
 		if strings.Contains(string(data), text) {
 			return
 		}
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(fds, int(time.Until(deadline)/time.Millisecond)); n == 0 {
+		if n, _ := unix.Poll(fds, max(0, int(time.Until(deadline)/time.Millisecond))); n == 0 {
 			t.Fatalf("no %q in %s: %q", text, name, data)
 		}
 		var buf [4096]byte
@@ -142,8 +142,8 @@ func TestStop(t *testing.T) {
 		edit         func(*runtime.Container)
 		code, signal int
 	}{
-		{"in time", polite, runtime.Stop{Grace: 10 * time.Second}, nil, 9, 0},
-		{"own signal", "trap 'exit 9' USR1; trap '' TERM; echo ready; while :; do sleep 1000 & wait; done", runtime.Stop{Grace: 10 * time.Second},
+		{"in time", polite, runtime.Stop{Grace: time.Minute}, nil, 9, 0},
+		{"own signal", "trap 'exit 9' USR1; trap '' TERM; echo ready; while :; do sleep 1000 & wait; done", runtime.Stop{Grace: time.Minute},
 			func(c *runtime.Container) { c.StopSignal = int(unix.SIGUSR1) }, 9, 0},
 		{"over time", "trap '' TERM; echo ready; sleep 1000", runtime.Stop{Grace: 20 * time.Millisecond}, nil, 137, 9},
 		{"at once", polite, runtime.Stop{}, nil, 137, 9},
@@ -274,7 +274,7 @@ func TestSharedProcessNamespace(t *testing.T) {
 			break
 		}
 		if fd, err := unix.PidfdOpen(pids[0], 0); err == nil {
-			if err := waitPidfd(fd, 5*time.Second); err != nil {
+			if err := waitPidfd(fd, time.Minute); err != nil {
 				t.Fatal(err)
 			}
 			unix.Close(fd)
@@ -369,7 +369,7 @@ func TestShimKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := m.waitEvent("sandbox lost", func(e runtime.Event) bool { return e.Type == runtime.EventSandboxLost })
-	if err := waitPidfd(fd, 5*time.Second); err != nil {
+	if err := waitPidfd(fd, time.Minute); err != nil {
 		t.Errorf("the container lives on: %v", err)
 	}
 	last := got[len(got)-2].Container
@@ -396,7 +396,7 @@ func TestAdoption(t *testing.T) {
 	uid := m.sandbox()
 	script := "trap 'exit 5' TERM; i=0; echo ready; while :; do i=$((i+1)); echo line $i; sleep 0.001; done"
 	id := m.start(m.spec(uid, script, func(c *runtime.Container) { c.Stdin = true }))
-	m.ready(id, "ready")
+	m.ready(id, "line 2\n")
 	quick := m.start(m.spec(uid, "read x; exit 4", func(c *runtime.Container) { c.Stdin = true }))
 	done := m.spec(uid, "exit 8")
 	m.wait(m.start(done))
@@ -450,7 +450,7 @@ func TestAdoption(t *testing.T) {
 	if out, code := m.exec(id, "echo exec"); out != "exec\n" || code != 0 {
 		t.Errorf("%q %d", out, code)
 	}
-	if err := m.rt.StopContainer(m.ctx(), id, runtime.Stop{Grace: 10 * time.Second}); err != nil {
+	if err := m.rt.StopContainer(m.ctx(), id, runtime.Stop{Grace: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	c := must(m.rt.container(id))

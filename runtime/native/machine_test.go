@@ -191,7 +191,7 @@ func (m *machine) sandbox(edit ...func(*runtime.Sandbox)) string {
 }
 
 func (m *machine) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	m.t.Cleanup(cancel)
 	return ctx
 }

@@ -81,7 +81,7 @@ func apply[T object.Object](h *house, o T, text string) T {
 		h.Fatal(err)
 	}
 	out := h.create(o)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := reconcile.ViewOf[T](h.hub).WaitRevision(ctx, object.RevisionOf(out)); err != nil {
 		h.Fatal(err)

@@ -145,7 +145,7 @@ func (c *cluster) used(name string, pairs ...string) {
 
 func (c *cluster) status(name string, wrong func(*corev1.ResourceQuota) string) {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 	defer cancel()
 	def := object.Of[*corev1.ResourceQuota](c.Scheme())
 	all, rev, err := client.ListOf[*corev1.ResourceQuota](ctx, c, "ns", client.ListOptions{FieldSelector: "metadata.name=" + name})

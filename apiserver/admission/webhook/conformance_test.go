@@ -47,16 +47,14 @@ func deniesBad(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny pod and configmap creation [Conformance]
 func TestShouldBeAbleToDenyPodAndConfigMapCreation(t *testing.T) {
 	h := newHouse(t)
-	h.on("/deny", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
-		if q.Name == "hangs" {
-			return nil
-		}
-		return deniesBad(q)
-	})
+	h.on("/deny", deniesBad)
+	h.on("/hang", hang)
 	one := int32(1)
 	exempt := &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "skip-webhook-admission", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"yes"}}}}
 	h.registerValidating("deny", h.validating("/deny", rule([]string{"pods", "configmaps"}, create, update), func(w *admissionregistrationv1.MutatingWebhook) {
-		w.TimeoutSeconds, w.NamespaceSelector = &one, exempt
+		w.NamespaceSelector = exempt
+	}), h.validating("/hang", rule([]string{"pods"}, create), func(w *admissionregistrationv1.MutatingWebhook) {
+		w.TimeoutSeconds, w.ObjectSelector = &one, &metav1.LabelSelector{MatchLabels: map[string]string{"hangs": "yes"}}
 	}))
 	const text = `admission webhook "deny.example.com" denied the request: the object contains unwanted key`
 	bad := pod("p")
@@ -72,8 +70,10 @@ func TestShouldBeAbleToDenyPodAndConfigMapCreation(t *testing.T) {
 	good.Data["bad"] = "x"
 	_, err = h.update(good)
 	wantDenied(t, err, text)
-	_, err = h.try(pod("hangs"))
-	wantDenied(t, err, `Internal error occurred: failed calling webhook "deny.example.com": failed to call webhook: Post "`+h.url+`/deny?timeout=1s": context deadline exceeded`)
+	hangs := pod("p")
+	hangs.Labels = map[string]string{"hangs": "yes"}
+	_, err = h.try(hangs)
+	wantDenied(t, err, `Internal error occurred: failed calling webhook "hang.example.com": failed to call webhook: Post "`+h.url+`/hang?timeout=1s": context deadline exceeded`)
 	h.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "exempt", Labels: map[string]string{"skip-webhook-admission": "yes"}}})
 	free := configMap("c", "bad", "x")
 	free.Namespace = "exempt"

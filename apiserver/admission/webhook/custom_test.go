@@ -52,7 +52,7 @@ func (h *house) define(text string) {
 	if err := h.engine.Seed(context.Background(), def, d); err != nil {
 		h.Fatal(err)
 	}
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		changed := h.Scheme().Changed()
 		if h.Scheme().ByKind(schema.GroupVersionKind{Group: "example.com", Version: "v1", Kind: "Widget"}) != nil {

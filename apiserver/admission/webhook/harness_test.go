@@ -218,7 +218,7 @@ func (h *house) settled() {
 			}
 			last = max(last, object.RevisionOf(o))
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := until(ctx, last); err != nil {
 			h.Fatal(err)

@@ -212,14 +212,17 @@ func (ns *Namespace) Dial(network, addr string, timeout time.Duration) (c net.Co
 	return c, err
 }
 
+// patience is how long an answer is awaited that is to come.
+const patience = 30 * time.Second
+
 // Ask connects, reads one answer and hangs up.
 func (ns *Namespace) Ask(network, addr string) (string, error) {
-	c, err := ns.Dial(network, addr, 2*time.Second)
+	c, err := ns.Dial(network, addr, patience)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if strings.HasPrefix(network, "udp") {
 		return AskOn(c)
 	}
@@ -229,7 +232,7 @@ func (ns *Namespace) Ask(network, addr string) (string, error) {
 
 // AskOn sends one datagram on a connected socket and reads one answer.
 func AskOn(c net.Conn) (string, error) {
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write([]byte("?")); err != nil {
 		return "", err
 	}
