@@ -36,7 +36,7 @@ func crashLoop(ts *testscript.TestScript, neg bool, args []string) {
 	config, err := clientcmd.BuildConfigFromFlags("", ts.Getenv("KUBECONFIG"))
 	ts.Check(err)
 	config.GroupVersion, config.APIPath, config.QPS = &schema.GroupVersion{Version: "v1"}, "/api", -1
-	config.NegotiatedSerializer, config.Timeout = scheme.Codecs.WithoutConversion(), 5*time.Second
+	config.NegotiatedSerializer, config.Timeout = scheme.Codecs.WithoutConversion(), 30*time.Second
 	client, err := rest.RESTClientFor(config)
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -87,10 +87,10 @@ func crashLoop(ts *testscript.TestScript, neg bool, args []string) {
 func crash(ts *testscript.TestScript, w *writer) error {
 	from := w.count()
 	want := from + 10 + rand.IntN(60)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for w.count() < want {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("only %d writes in 20 s", w.count()-from)
+			return fmt.Errorf("only %d writes in a minute", w.count()-from)
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -32,7 +32,7 @@ func retry(ts *testscript.TestScript, neg bool, args []string) {
 	if command[0] == "kubectl" {
 		command = append([]string{"sagong"}, command...)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -74,7 +74,7 @@ func state(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var want any
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[2])), &want))
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for {
 		out, err := output(ts, []string{"sagong", "kubectl", "-n", args[0], "get", "pod", args[1], "-o", "jsonpath={.status}"})
 		var got any

@@ -77,7 +77,7 @@ func terminal(ts *testscript.TestScript, neg bool, args []string) {
 			tty.Close()
 			<-closed
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			_ = cmd.Process.Signal(syscall.SIGKILL)
 			<-ended
 			tty.Close()
@@ -147,7 +147,7 @@ func expect(show *screen, pattern string) error {
 	if err != nil {
 		return err
 	}
-	limit := time.After(15 * time.Second)
+	limit := time.After(time.Minute)
 	for !show.find(want) {
 		select {
 		case <-show.grown:
