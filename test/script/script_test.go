@@ -6,6 +6,7 @@ package script
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -60,7 +61,7 @@ func TestScripts(t *testing.T) {
 // setup gives each script one cluster, under a name and in directories of its own,
 // and hello.yaml, the example, in its working directory.
 func setup(t *testing.T, env *testscript.Env, bin string) error {
-	name := "t" + strconv.Itoa(os.Getpid()%100000)
+	name := fmt.Sprintf("t%05d", os.Getpid()%100000) // no such name begins another
 	before, err := trace.Take()
 	if err != nil {
 		return err
