@@ -36,7 +36,7 @@ func (w watchEnds) Watching(_ *apiserver.Info, _ *http.Request, delta int) {
 // into the connection, the server gives it up. One that is read goes on.
 func TestStalledWatchIsCut(t *testing.T) {
 	ended := make(watchEnds, 2)
-	c := start(t, func(o *apiserver.Options) { o.Metrics, o.StallLimit = ended, 50*time.Millisecond })
+	c := start(t, func(o *apiserver.Options) { o.Metrics, o.StallLimit = ended, time.Second })
 	conn, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -49,18 +49,19 @@ func TestStalledWatchIsCut(t *testing.T) {
 	next, stop := c.stream(configMaps + "?watch=1&fieldSelector=metadata.name%3Dlast")
 	defer stop()
 	large := strings.Repeat("x", 900<<10)
-	for n := 0; ; n++ {
-		select {
-		case <-ended:
-		default:
-			if err := c.engine.Seed(c.ctx, c.engine.Scheme().ByObject(&corev1.ConfigMap{}), &corev1.ConfigMap{
-				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("large", n)}, Data: map[string]string{"a": large},
-			}); err != nil {
-				t.Fatal(err)
-			}
-			continue
+	for n, cut := 0, false; !cut; n++ {
+		if err := c.engine.Seed(c.ctx, c.engine.Scheme().ByObject(&corev1.ConfigMap{}), &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("large", n)}, Data: map[string]string{"a": large},
+		}); err != nil {
+			t.Fatal(err)
 		}
-		break
+		if n%16 == 15 { // more than the buffers hold, unless they are large
+			select {
+			case <-ended:
+				cut = true
+			case <-time.After(5 * time.Second):
+			}
+		}
 	}
 	c.configMap("last", "")
 	if e := next(); e.Object.Metadata.Name != "last" {

@@ -158,9 +158,9 @@ func TestPodsOfOneTemplate(t *testing.T) {
 		x := deviceClaim(name+"-gpu", gpus(1))
 		x.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(made, corev1.SchemeGroupVersion.WithKind("Pod"))}
 		create(t, c, x)
-		report(t, c, name, func(p *corev1.Pod) {
+		changeStatus("default", name, func(p *corev1.Pod) {
 			p.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "gpu", ResourceClaimName: &x.Name}}
-		})
+		})(t, c)
 	}
 	until(t, v, "four bound, one refused", func(all []*corev1.Pod) bool {
 		return count(all, func(p *corev1.Pod) bool { return p.Spec.NodeName != "" }) == 4 && count(all, func(p *corev1.Pod) bool {
@@ -234,7 +234,7 @@ func TestBindingConditions(t *testing.T) {
 	wg.Go(func() { _ = hub.Run(ctx) })
 	defer wg.Wait()
 	defer cancel()
-	reports := func(x *resourcev1.ResourceClaim, condition string) {
+	report := func(x *resourcev1.ResourceClaim, condition string) {
 		t.Helper()
 		x = x.DeepCopy()
 		r := x.Status.Allocation.Devices.Results[0]
@@ -252,12 +252,12 @@ func TestBindingConditions(t *testing.T) {
 	x := claimUntil(t, hub, "a", "allocated", has)
 	first := object.RevisionOf(x)
 	until(t, v, "the pod expected on its node", func(all []*corev1.Pod) bool { return len(all) == 1 && all[0].Status.NominatedNodeName == "n1" })
-	reports(x, "Failed")
+	report(x, "Failed")
 	x = claimUntil(t, hub, "a", "allocated again", func(x *resourcev1.ResourceClaim) bool { return has(x) && object.RevisionOf(x) > first })
 	if n := count(v.All(), onNode("p", "n1")); n != 0 {
 		t.Error("bound before its device was ready")
 	}
-	reports(x, "Attached")
+	report(x, "Attached")
 	until(t, v, "the pod in", func(all []*corev1.Pod) bool {
 		return count(all, onNode("p", "n1")) == 1 && all[0].Status.NominatedNodeName == ""
 	})
@@ -292,9 +292,9 @@ func TestDevicesThatConfineAPodAreGivenBack(t *testing.T) {
 	if _, err := client.UpdateStatus(t.Context(), c, x); err != nil {
 		t.Fatal(err)
 	}
-	report(t, c, "p", func(p *corev1.Pod) {
+	changeStatus("default", "p", func(p *corev1.Pod) {
 		p.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "gpu", ResourceClaimName: new("p-gpu")}}
-	})
+	})(t, c)
 	until(t, v, "the pod on the other node", func(all []*corev1.Pod) bool { return count(all, onNode("p", "n2")) == 1 })
 	if x, err = client.Get[*resourcev1.ResourceClaim](t.Context(), c, "default", "p-gpu"); err != nil || x.Status.Allocation.Devices.Results[0].Pool != "n2" {
 		t.Errorf("the claim has %+v, %v", x.Status.Allocation, err)

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
@@ -64,24 +63,6 @@ func create[T object.Object](t *testing.T, c client.Client, o T) {
 	t.Helper()
 	if _, err := client.Create(t.Context(), c, o); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// report changes a pod's status, again when the scheduler was faster.
-func report(t *testing.T, c client.Client, name string, change func(*corev1.Pod)) {
-	t.Helper()
-	for {
-		p, err := client.Get[*corev1.Pod](t.Context(), c, "default", name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p = p.DeepCopy()
-		change(p)
-		if _, err := client.UpdateStatus(t.Context(), c, p); err == nil {
-			return
-		} else if !apierrors.IsConflict(err) {
-			t.Fatal(err)
-		}
 	}
 }
 

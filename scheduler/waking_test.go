@@ -1,11 +1,13 @@
 package scheduler
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -14,34 +16,31 @@ import (
 	"sagong/object"
 )
 
-// change edits an object of a cluster.
+// change edits an object of a cluster, again when the scheduler was faster.
 func change[T object.Object](namespace, name string, f func(T)) func(*testing.T, client.Client) {
-	return func(t *testing.T, c client.Client) {
-		t.Helper()
-		o, err := client.Get[T](t.Context(), c, namespace, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o = o.DeepCopyObject().(T)
-		f(o)
-		if _, err := client.Update(t.Context(), c, o); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return changeBy(client.Update[T], namespace, name, f)
 }
 
 // changeStatus is change of an object's status.
 func changeStatus[T object.Object](namespace, name string, f func(T)) func(*testing.T, client.Client) {
+	return changeBy(client.UpdateStatus[T], namespace, name, f)
+}
+
+func changeBy[T object.Object](update func(context.Context, client.Client, T) (T, error), namespace, name string, f func(T)) func(*testing.T, client.Client) {
 	return func(t *testing.T, c client.Client) {
 		t.Helper()
-		o, err := client.Get[T](t.Context(), c, namespace, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o = o.DeepCopyObject().(T)
-		f(o)
-		if _, err := client.UpdateStatus(t.Context(), c, o); err != nil {
-			t.Fatal(err)
+		for {
+			o, err := client.Get[T](t.Context(), c, namespace, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o = o.DeepCopyObject().(T)
+			f(o)
+			if _, err := update(t.Context(), c, o); err == nil {
+				return
+			} else if !apierrors.IsConflict(err) {
+				t.Fatal(err)
+			}
 		}
 	}
 }
