@@ -265,30 +265,37 @@ func TestSharedProcessNamespace(t *testing.T) {
 		t.Errorf("%q %+v", out, st)
 	}
 	// What b left running ends with it, though the namespace goes on.
-	for {
-		pids, err := m.rt.tree.Procs(cgroupOf(must(m.rt.sandbox(uid)), b.ID))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(pids) == 0 {
-			break
-		}
-		if fd, err := unix.PidfdOpen(pids[0], 0); err == nil {
-			if err := waitPidfd(fd, time.Minute); err != nil {
-				t.Fatal(err)
-			}
-			unix.Close(fd)
-		}
-	}
+	m.empty(cgroupOf(must(m.rt.sandbox(uid)), b.ID))
 	if o, _ := m.exec(a, "cat /proc/1/comm"); o != "pause\n" {
 		t.Errorf("exec sees %q", o)
 	}
 	if err := m.rt.StopContainer(m.ctx(), a, runtime.Stop{}); err != nil {
 		t.Error(err)
 	}
+	m.empty(cgroupOf(must(m.rt.sandbox(uid)), a))
 	// Only pause is left.
 	if out, _ := m.run(m.spec(uid, "ps | wc -l")); strings.TrimSpace(out) > "5" {
 		t.Errorf("%s processes", out)
+	}
+}
+
+// empty waits until all processes of a cgroup have ended.
+func (m *machine) empty(path string) {
+	m.t.Helper()
+	for {
+		pids, err := m.rt.tree.Procs(path)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if len(pids) == 0 {
+			return
+		}
+		if fd, err := unix.PidfdOpen(pids[0], 0); err == nil {
+			if err := waitPidfd(fd, time.Minute); err != nil {
+				m.t.Fatal(err)
+			}
+			unix.Close(fd)
+		}
 	}
 }
 
