@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,6 +43,13 @@ func TestScripts(t *testing.T) {
 		t.Skip("containers need root")
 	}
 	bin := binary(t)
+	// What a shell starts in the background is deaf to interrupts, and so would be
+	// the commands that a script interrupts.
+	if signal.Ignored(os.Interrupt) {
+		heard := make(chan os.Signal, 1)
+		signal.Notify(heard, os.Interrupt)
+		defer signal.Stop(heard)
+	}
 	scripts := &sequence{T: t}
 	testscript.RunT(scripts, testscript.Params{
 		Dir:         "testdata",
