@@ -89,7 +89,7 @@ func TestTimeoutIsToldAndKept(t *testing.T) {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler) // an answer might still be taken
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
 	defer cancel()
 	_, err := webhookclient.New(nil, nil).Post(ctx, webhookclient.Config{URL: "https://" + at, CABundle: ca}, []byte("{}"), 10)
 	if !errors.Is(err, context.DeadlineExceeded) {

@@ -335,7 +335,7 @@ func TestSessionAffinity(t *testing.T) {
 	if got, _ := names(t, client, "tcp", "10.96.0.100:80", 60); len(got) != 3 {
 		t.Errorf("without affinity answers from %v, want all three", got)
 	}
-	c.proxy.SetService(newService("web", "10.96.0.100", nodePort(30080), affinity(1)))
+	c.proxy.SetService(newService("web", "10.96.0.100", nodePort(30080), affinity(30)))
 	c.flush(t)
 	if got, _ := names(t, c.world, "tcp", "192.0.2.1:30080", 20); len(got) != 1 {
 		t.Errorf("at the NodePort answers from %v, want one", got)
