@@ -41,6 +41,9 @@ type Version struct {
 	head   []byte         // {"kind":"Pod","apiVersion":"v1"
 }
 
+// Served is what the definition says of the version; nil for the storage version.
+func (v *Version) Served() *ServedVersion { return v.served }
+
 // NewCodec prepares the codec of a kind.
 func NewCodec(d *Definition) *Codec {
 	c := &Codec{def: d}

@@ -159,6 +159,10 @@ type ServedVersion struct {
 	Columns []Column
 	// FieldNames when they differ; nil means the Definition's.
 	FieldNames []string
+	// Validate and ValidateUpdate when they differ; nil means the Definition's.
+	// They get objects of the storage version.
+	Validate       func(Object) field.ErrorList
+	ValidateUpdate func(new, old Object) field.ErrorList
 }
 
 // FieldLabels are what field selectors may name.

@@ -92,7 +92,7 @@ func TestNodesAndWhatLandsOnThem(t *testing.T) {
 	}
 	c.must(pod("q", asks(list("cpu", "100m"), nil)))
 	pods := object.Of[*corev1.Pod](c.Scheme())
-	if _, err := c.CreateSubresource(t.Context(), pods, "default", "q", "binding", &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "n"}}); err != nil {
+	if _, err := c.CreateSubresource(t.Context(), pods, "default", "q", "binding", &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "q"}, Target: corev1.ObjectReference{Kind: "Node", Name: "n"}}); err != nil {
 		t.Fatal(err)
 	}
 	q, err := client.Get[*corev1.Pod](t.Context(), c, "default", "q")

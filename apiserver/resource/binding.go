@@ -18,9 +18,6 @@ import (
 func (e *Engine) bind(c Caller, t Target, b *corev1.Binding, o *metav1.CreateOptions) attempt {
 	ch := func(_ context.Context, old object.Object) (object.Object, error) {
 		pod := old.(*corev1.Pod)
-		if b.Name != "" && b.Name != pod.Name {
-			return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
-		}
 		if pod.DeletionTimestamp != nil {
 			return nil, apierrors.NewConflict(corev1.Resource("pods/binding"), t.Name, fmt.Errorf("pod %s is being deleted, cannot be assigned to a host", pod.Name))
 		}
@@ -41,11 +38,14 @@ func (e *Engine) bind(c Caller, t Target, b *corev1.Binding, o *metav1.CreateOpt
 	checked := false
 	return func(ctx context.Context) (step, error) {
 		if !checked {
-			if err := validateBinding(b); err != nil {
-				return step{}, err
-			}
 			a := e.attributes(c, t, Create, b, nil, o, dryRun(o.DryRun))
 			if err := e.admit(ctx, a); err != nil {
+				return step{}, err
+			}
+			if b.Name != t.Name {
+				return step{}, apierrors.NewBadRequest("name in URL does not match name in Binding object")
+			}
+			if err := validateBinding(b); err != nil {
 				return step{}, err
 			}
 			if err := e.validateAdmission(ctx, a); err != nil {
@@ -95,6 +95,8 @@ func mergeMaps(a, b map[string]string) map[string]string {
 	return m
 }
 
+// validateBinding gives the bare list of what is wrong, as upstream does, which makes
+// no Invalid error of it.
 func validateBinding(b *corev1.Binding) error {
 	var errs field.ErrorList
 	if b.Target.Kind != "" && b.Target.Kind != "Node" {
@@ -104,7 +106,7 @@ func validateBinding(b *corev1.Binding) error {
 		errs = append(errs, field.Required(field.NewPath("target", "name"), ""))
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Binding").GroupKind(), b.Name, errs)
+		return bare(errs.ToAggregate().Error())
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func (e *Engine) evict(ctx context.Context, c Caller, t Target, ev *policyv1.Evi
 	case len(del.DryRun) == 0:
 		del.DryRun = o.DryRun
 	case len(o.DryRun) > 0 && !slices.Equal(o.DryRun, del.DryRun):
-		return nil, unevictable(fmt.Sprintf("Non-matching dry-run options in request and content: %v and %v", o.DryRun, del.DryRun))
+		return nil, bare(fmt.Sprintf("Non-matching dry-run options in request and content: %v and %v", o.DryRun, del.DryRun))
 	}
 	main := t
 	main.Subresource = ""
@@ -124,8 +124,8 @@ func setDisruption(conditions []corev1.PodCondition, now metav1.Time, generation
 	return append(out, target)
 }
 
-// unevictable is a failure that upstream gives no reason.
-func unevictable(text string) error {
+// bare is a failure that upstream gives no reason.
+func bare(text string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: text}}
 }
 
@@ -161,7 +161,7 @@ func (e *Engine) askBudgets(ctx context.Context, pod *corev1.Pod, dry bool) (bud
 			continue
 		}
 		if mine != nil {
-			return "", false, unevictable("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+			return "", false, bare("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
 		}
 		mine = b
 	}

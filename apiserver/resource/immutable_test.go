@@ -100,7 +100,7 @@ func TestPublishedNeverChange(t *testing.T) {
 				case 3:
 					err = client.Delete[*corev1.Pod](ctx, c, "default", name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
 				case 4:
-					_, err = c.CreateSubresource(ctx, pods, "default", name, "binding", &corev1.Binding{Target: corev1.ObjectReference{Name: "n"}})
+					_, err = c.CreateSubresource(ctx, pods, "default", name, "binding", &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: name}, Target: corev1.ObjectReference{Name: "n"}})
 				case 5:
 					_, err = client.PatchOf[*corev1.Pod](ctx, c, "default", name, client.Patch{Type: types.MergePatchType, Data: fmt.Appendf(nil, `{"metadata":{"labels":{"app":"%d"}}}`, r.IntN(3))})
 				case 6:

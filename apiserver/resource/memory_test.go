@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/apiserver/resource"
 	"sagong/client"
@@ -49,7 +50,7 @@ func TestMemoryOfAPod(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.CreateSubresource(t.Context(), d, "default", made.Name, "binding", &corev1.Binding{Target: corev1.ObjectReference{Name: "node"}}); err != nil {
+		if _, err := c.CreateSubresource(t.Context(), d, "default", made.Name, "binding", &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: made.Name}, Target: corev1.ObjectReference{Name: "node"}}); err != nil {
 			t.Fatal(err)
 		}
 		now, err := client.Get[*corev1.Pod](t.Context(), c, "default", made.Name)

@@ -300,6 +300,8 @@ func (e *Engine) prepareUpdate(ctx context.Context, c Caller, t Target, p part, 
 	rule := t.ValidateUpdate
 	if isPart {
 		rule = p.rule(t)
+	} else if v := t.served(); v != nil && v.ValidateUpdate != nil {
+		rule = v.ValidateUpdate
 	}
 	if d := t.Dynamic; d != nil && d.ValidateUpdate != nil {
 		rule = func(obj, old object.Object) field.ErrorList {

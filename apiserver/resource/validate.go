@@ -3,6 +3,7 @@ package resource
 import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"sagong/kinds/check"
@@ -25,7 +26,11 @@ func (e *Engine) validateNew(t Target, obj object.Object) error {
 		if t.Validate == nil {
 			return nil
 		}
-		return invalid(t, obj, t.Validate(obj))
+		if errs := t.Validate(obj); len(errs) > 0 {
+			// Upstream asks the decoded review for its kind, which is not kept in it.
+			return apierrors.NewInvalid(schema.GroupKind{Group: t.Group}, "", showInternal(errs))
+		}
+		return nil
 	}
 	var errs field.ErrorList
 	name, prefix := obj.GetName(), obj.GetGenerateName()
@@ -33,10 +38,23 @@ func (e *Engine) validateNew(t Target, obj object.Object) error {
 		errs = validation.ValidateObjectMetaAccessor(obj, t.Namespaced, t.nameRule(), metadataPath)
 	}
 	errs = append(errs, kubeFinalizers(t, obj)...)
-	if t.Validate != nil {
-		errs = append(errs, t.Validate(obj)...)
+	rule := t.Validate
+	if v := t.served(); v != nil && v.Validate != nil {
+		rule = v.Validate
+	}
+	if rule != nil {
+		errs = append(errs, rule(obj)...)
 	}
 	return invalid(t, obj, errs)
+}
+
+// served is what is said of the version that was asked, when it is not that of the
+// store.
+func (t Target) served() *object.ServedVersion {
+	if t.Version == nil {
+		return nil
+	}
+	return t.Version.Served()
 }
 
 // validateUpdate checks a changed object; rule is the kind's own, for the main

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -29,11 +30,17 @@ type Tokens struct {
 	Now    func() time.Time
 }
 
-// Bounds of a token's life, as upstream has them.
-const (
-	leastTokenLife = 10 * time.Minute
-	mostTokenLife  = 1 << 32 * time.Second
-)
+// badLife says what is wrong with how long a token shall live, in seconds: nothing
+// is from ten minutes to 2^32 seconds.
+func badLife(seconds int64) string {
+	switch {
+	case seconds < 10*60:
+		return "may not specify a duration less than 10 minutes"
+	case seconds > 1<<32:
+		return "may not specify a duration larger than 2^32 seconds"
+	}
+	return ""
+}
 
 // Register puts the handlers into an engine.
 func (t Tokens) Register(e *resource.Engine) {
@@ -56,15 +63,7 @@ func (t Tokens) Register(e *resource.Engine) {
 	e.Handle("", "serviceaccounts/token", resource.Handler{
 		New: func() runtime.Object { return &authenticationv1.TokenRequest{} },
 		Create: func(ctx context.Context, c resource.Caller, target resource.Target, body runtime.Object, _ *metav1.CreateOptions) (runtime.Object, error) {
-			req := body.(*authenticationv1.TokenRequest)
-			if most := t.Accounts.MaxLife; most > 0 && req.Spec.ExpirationSeconds != nil && *req.Spec.ExpirationSeconds > int64(most/time.Second) {
-				if c.Warn != nil {
-					c.Warn(fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", *req.Spec.ExpirationSeconds, int64(most/time.Second)))
-				}
-				req = req.DeepCopy()
-				*req.Spec.ExpirationSeconds = int64(most / time.Second)
-			}
-			return t.issue(ctx, target, req)
+			return t.issue(ctx, c, target, body.(*authenticationv1.TokenRequest))
 		},
 	})
 }
@@ -101,33 +100,34 @@ func userInfo(r *authenticator.Response) authenticationv1.UserInfo {
 	return u
 }
 
-func (t Tokens) issue(ctx context.Context, target resource.Target, req *authenticationv1.TokenRequest) (runtime.Object, error) {
+func (t Tokens) issue(ctx context.Context, c resource.Caller, target resource.Target, req *authenticationv1.TokenRequest) (runtime.Object, error) {
 	kind := authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind()
-	if req.Name != "" && req.Name != target.Name || req.Namespace != "" && req.Namespace != target.Namespace {
-		return nil, apierrors.NewBadRequest("the name and namespace of the token request must be those of the service account")
-	}
-	life := time.Hour
-	if req.Spec.ExpirationSeconds != nil {
-		life = time.Duration(*req.Spec.ExpirationSeconds) * time.Second
-	}
-	path := field.NewPath("spec", "expirationSeconds")
-	if life < leastTokenLife {
-		return nil, apierrors.NewInvalid(kind, "", field.ErrorList{field.Invalid(path, int64(life/time.Second), "may not specify a duration less than 10 minutes")})
-	}
-	if life > mostTokenLife {
-		return nil, apierrors.NewInvalid(kind, "", field.ErrorList{field.Invalid(path, int64(life/time.Second), "may not specify a duration larger than 2^32 seconds")})
+	for _, m := range []struct{ name, given, is string }{{"name", req.Name, target.Name}, {"namespace", req.Namespace, target.Namespace}} {
+		if m.given != "" && m.given != m.is {
+			return nil, apierrors.NewInvalid(kind, target.Name, field.ErrorList{
+				field.Invalid(field.NewPath("metadata", m.name), m.given, "must match the service account "+m.name+" if specified"),
+			})
+		}
 	}
 	sa, err := client.Get[*corev1.ServiceAccount](ctx, t.Client, target.Namespace, target.Name)
 	if err != nil {
 		return nil, err
+	}
+	seconds := int64(time.Hour / time.Second)
+	if req.Spec.ExpirationSeconds != nil {
+		seconds = *req.Spec.ExpirationSeconds
+	}
+	if text := badLife(seconds); text != "" {
+		return nil, apierrors.NewInvalid(kind, "", field.ErrorList{field.Invalid(field.NewPath("spec", "expirationSeconds"), seconds, text)})
 	}
 	var pod *corev1.Pod
 	var secret *corev1.Secret
 	var node *corev1.Node
 	if ref := req.Spec.BoundObjectRef; ref != nil {
 		var uid types.UID
+		gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
 		switch {
-		case ref.Kind == "Pod" && ref.APIVersion == "v1":
+		case gvk.Kind == "Pod" && gvk.Group == "":
 			if pod, err = client.Get[*corev1.Pod](ctx, t.Client, target.Namespace, ref.Name); err != nil {
 				return nil, err
 			}
@@ -143,30 +143,35 @@ func (t Tokens) issue(ctx context.Context, target resource.Target, req *authenti
 					return nil, err
 				}
 			}
-		case ref.Kind == "Secret" && ref.APIVersion == "v1":
+		case gvk.Kind == "Secret" && gvk.Group == "":
 			if secret, err = client.Get[*corev1.Secret](ctx, t.Client, target.Namespace, ref.Name); err != nil {
 				return nil, err
 			}
 			uid = secret.UID
-		case ref.Kind == "Node" && ref.APIVersion == "v1":
+		case gvk.Kind == "Node" && gvk.Group == "":
 			if node, err = client.Get[*corev1.Node](ctx, t.Client, "", ref.Name); err != nil {
 				return nil, err
 			}
 			uid = node.UID
 		default:
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("cannot bind token to object of type %s, Kind=%s", ref.APIVersion, ref.Kind))
+			return nil, apierrors.NewBadRequest("cannot bind token to object of type " + gvk.String())
 		}
 		if ref.UID != "" && ref.UID != uid {
-			return nil, apierrors.NewConflict(target.Definition.GR(), target.Name, fmt.Errorf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID))
+			return nil, apierrors.NewConflict(schema.GroupResource{Resource: gvk.Kind}, ref.Name, fmt.Errorf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID))
 		}
 	}
-	token, expires, err := t.Accounts.Issue(sa, req.Spec.Audiences, life, pod, secret, node)
+	if most := int64(t.Accounts.MaxLife / time.Second); most > 0 && seconds > most {
+		if c.Warn != nil {
+			c.Warn(fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", seconds, most))
+		}
+		seconds = most
+	}
+	token, expires, err := t.Accounts.Issue(sa, req.Spec.Audiences, time.Duration(seconds)*time.Second, pod, secret, node)
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
 	out := req.DeepCopy()
 	out.Name, out.Namespace, out.CreationTimestamp = sa.Name, sa.Namespace, metav1.NewTime(t.Now())
-	seconds := int64(life / time.Second)
 	out.Spec.ExpirationSeconds = &seconds
 	if len(out.Spec.Audiences) == 0 {
 		out.Spec.Audiences = t.Accounts.Audiences

@@ -384,7 +384,7 @@ func gracefulDelete(t *testing.T, ctx context.Context, c client.Client) {
 	}
 	must[*corev1.Pod](t)(client.Create(ctx, c, pod("two")))
 	pods := object.Of[*corev1.Pod](c.Scheme())
-	if _, err := c.CreateSubresource(ctx, pods, "default", "two", "binding", &corev1.Binding{Target: corev1.ObjectReference{Name: "n1"}}); err != nil {
+	if _, err := c.CreateSubresource(ctx, pods, "default", "two", "binding", &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "two"}, Target: corev1.ObjectReference{Name: "n1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := client.Delete[*corev1.Pod](ctx, c, "default", "two", metav1.DeleteOptions{}); err != nil {

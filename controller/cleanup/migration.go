@@ -209,6 +209,11 @@ func setMigrating(crd *apiextensionsv1.CustomResourceDefinition, status apiexten
 
 // say adds a condition to a migration.
 func say(ctx context.Context, w client.Client, m *storagemigrationv1.StorageVersionMigration, t storagemigrationv1.MigrationConditionType, reason, message string) error {
+	if r := meta.FindStatusCondition(m.Status.Conditions, string(storagemigrationv1.MigrationRunning)); r != nil && t != storagemigrationv1.MigrationRunning {
+		over := *r
+		over.Status = metav1.ConditionFalse // it cannot run and have ended
+		meta.SetStatusCondition(&m.Status.Conditions, over)
+	}
 	meta.SetStatusCondition(&m.Status.Conditions, metav1.Condition{Type: string(t), Status: metav1.ConditionTrue, Reason: reason, Message: message})
 	_, err := client.UpdateStatus(ctx, w, m)
 	return ignoreMissing(err)

@@ -85,7 +85,7 @@ func validateVersions(versions []string, p *field.Path) (errs field.ErrorList) {
 		errs = append(errs, check.Rule(p.Index(i), v, utilvalidation.IsDNS1035Label)...)
 		known = known || slices.Contains(reviewVersions, v)
 	}
-	if len(errs) == 0 && !known {
+	if !known {
 		errs = append(errs, field.Invalid(p, versions, fmt.Sprintf("must include at least one of %v", strings.Join(reviewVersions, ", "))))
 	}
 	return errs
@@ -148,29 +148,33 @@ func validateResources(resources []string, p *field.Path) (errs field.ErrorList)
 	if len(resources) == 0 {
 		return append(errs, field.Required(p, ""))
 	}
+	// Upstream blames what comes after a wildcard, and lets the last resource without
+	// a subresource stand for all of them.
+	whole, everywhere := map[string]bool{}, map[string]bool{} // resource/*, */subresource
+	named := false
 	for i, s := range resources {
 		if s == "" {
 			errs = append(errs, field.Required(p.Index(i), ""))
 			continue
 		}
-		name, sub, _ := strings.Cut(s, "/")
-		others := func(match func(name, sub string) bool) bool {
-			return slices.ContainsFunc(resources, func(o string) bool {
-				n, s2, has := strings.Cut(o, "/")
-				return o != s && has == (sub != "") && match(n, s2)
-			})
+		name, sub, has := strings.Cut(s, "/")
+		if !has {
+			named = s != "*"
+			continue
 		}
-		if name == "*" && sub != "" && sub != "*" && others(func(_, s2 string) bool { return s2 == sub }) {
-			errs = append(errs, field.Invalid(p.Index(i), s, fmt.Sprintf("if '%s' is present, must not specify %s", s, "<resource>/"+sub)))
+		if whole[name] {
+			errs = append(errs, field.Invalid(p.Index(i), s, fmt.Sprintf("if '%s/*' is present, must not specify %s", name, s)))
 		}
-		if name != "*" && sub == "*" && others(func(n, _ string) bool { return n == name }) {
-			errs = append(errs, field.Invalid(p.Index(i), s, fmt.Sprintf("if '%s' is present, must not specify %s", s, name+"/<subresource>")))
+		if everywhere[sub] {
+			errs = append(errs, field.Invalid(p.Index(i), s, fmt.Sprintf("if '*/%s' is present, must not specify %s", sub, s)))
 		}
+		whole[name] = whole[name] || sub == "*"
+		everywhere[sub] = everywhere[sub] || name == "*"
 	}
 	if len(resources) > 1 && slices.Contains(resources, "*/*") {
 		errs = append(errs, field.Invalid(p, resources, "if '*/*' is present, must not specify other resources"))
 	}
-	if slices.Contains(resources, "*") && slices.ContainsFunc(resources, func(s string) bool { return s != "*" && !strings.Contains(s, "/") }) {
+	if named && slices.Contains(resources, "*") {
 		errs = append(errs, field.Invalid(p, resources, "if '*' is present, must not specify other resources without subresources"))
 	}
 	return errs

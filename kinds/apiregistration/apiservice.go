@@ -82,7 +82,7 @@ func available(s *apiregistrationv1.APIService) string {
 var spec = field.NewPath("spec")
 
 func validate(s *apiregistrationv1.APIService) (errs field.ErrorList) {
-	if want := s.Spec.Version + "." + s.Spec.Group; s.Name != "" && s.Name != want {
+	if want := s.Spec.Version + "." + s.Spec.Group; s.Name != "" && s.Name != want && path.ValidatePathSegmentName(s.Name, false) == nil {
 		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), s.Name, fmt.Sprintf("must be `spec.version+\".\"+spec.group`: %q", want)))
 	}
 	if s.Spec.Group == "" && s.Spec.Version != "v1" {

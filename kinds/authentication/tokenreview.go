@@ -3,8 +3,6 @@ package authentication
 import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 
-	"sagong/kinds/check"
-	"sagong/kinds/field"
 	"sagong/object"
 )
 
@@ -13,11 +11,6 @@ func TokenReview() *object.Definition {
 	return object.Kind[*authenticationv1.TokenReview]{
 		Group: "authentication.k8s.io", Version: "v1", Kind: "TokenReview", Resource: "tokenreviews",
 		Virtual: true, Verbs: []string{"create"},
-		New:      func() *authenticationv1.TokenReview { return &authenticationv1.TokenReview{} },
-		Validate: validateTokenReview,
+		New: func() *authenticationv1.TokenReview { return &authenticationv1.TokenReview{} },
 	}.Definition()
-}
-
-func validateTokenReview(r *authenticationv1.TokenReview) field.ErrorList {
-	return check.Required(field.NewPath("spec", "token"), r.Spec.Token, "")
 }

@@ -2,7 +2,9 @@ package authorization
 
 import (
 	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 
 	"sagong/kinds/field"
 )
@@ -19,20 +21,31 @@ func validateAttributes(r *authorizationv1.ResourceAttributes, n *authorizationv
 	if r == nil {
 		return errs
 	}
+	// Operators that are not known yet are let pass: whoever decides may know them.
 	if s := r.FieldSelector; s != nil {
-		errs = append(errs, validateSelectorForm(s.RawSelector != "", len(s.Requirements) > 0, specPath.Child("resourceAttributes", "fieldSelector"))...)
+		p := specPath.Child("resourceAttributes", "fieldSelector")
+		errs = append(errs, validateSelectorForm(s.RawSelector, len(s.Requirements) > 0, p)...)
+		for i, q := range s.Requirements {
+			opts := metav1validation.FieldSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}
+			errs = append(errs, metav1validation.ValidateFieldSelectorRequirement(q, opts, p.Child("requirements").Index(i).Upstream())...)
+		}
 	}
 	if s := r.LabelSelector; s != nil {
-		errs = append(errs, validateSelectorForm(s.RawSelector != "", len(s.Requirements) > 0, specPath.Child("resourceAttributes", "labelSelector"))...)
+		p := specPath.Child("resourceAttributes", "labelSelector")
+		errs = append(errs, validateSelectorForm(s.RawSelector, len(s.Requirements) > 0, p)...)
+		for i, q := range s.Requirements {
+			opts := metav1validation.LabelSelectorValidationOptions{AllowUnknownOperatorInRequirement: true}
+			errs = append(errs, metav1validation.ValidateLabelSelectorRequirement(q, opts, p.Child("requirements").Index(i).Upstream())...)
+		}
 	}
 	return errs
 }
 
-func validateSelectorForm(raw, parsed bool, path *field.Path) field.ErrorList {
+func validateSelectorForm(raw string, parsed bool, path *field.Path) field.ErrorList {
 	switch {
-	case raw && parsed:
-		return field.ErrorList{field.Invalid(path.Child("rawSelector"), field.OmitValueType{}, "may not specified at the same time as requirements")}
-	case !raw && !parsed:
+	case raw != "" && parsed:
+		return field.ErrorList{field.Invalid(path.Child("rawSelector"), raw, "may not specified at the same time as requirements")}
+	case raw == "" && !parsed:
 		return field.ErrorList{field.Required(path.Child("requirements"), "when "+path.String()+" is specified, requirements or rawSelector is required")}
 	}
 	return nil
@@ -48,21 +61,18 @@ func validateSubject(s *authorizationv1.SubjectAccessReviewSpec) field.ErrorList
 
 // bareMeta refuses metadata, which a review has no use for.
 func bareMeta(m *metav1.ObjectMeta, namespaced bool) field.ErrorList {
-	bare := *m
+	given, text := *m, "must be empty"
+	// What is the server's own is overlooked, as in every new object.
+	given.UID, given.SelfLink, given.CreationTimestamp, given.DeletionTimestamp, given.DeletionGracePeriodSeconds = "", "", metav1.Time{}, nil, nil
+	bare := given
 	bare.ManagedFields = nil
 	if namespaced {
-		bare.Namespace = ""
+		bare.Namespace, text = "", "must be empty except for namespace"
 	}
-	if !isEmpty(&bare) {
-		return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, "must be empty")}
+	if !equality.Semantic.DeepEqual(bare, metav1.ObjectMeta{}) {
+		return field.ErrorList{field.Invalid(field.NewPath("metadata"), given, text)}
 	}
 	return nil
-}
-
-// isEmpty overlooks what the server itself may have filled in.
-func isEmpty(m *metav1.ObjectMeta) bool {
-	return m.Name == "" && m.GenerateName == "" && m.Namespace == "" && m.ResourceVersion == "" &&
-		len(m.Labels) == 0 && len(m.Annotations) == 0 && len(m.OwnerReferences) == 0 && len(m.Finalizers) == 0
 }
 
 func validateSubjectAccessReview(r *authorizationv1.SubjectAccessReview) field.ErrorList {

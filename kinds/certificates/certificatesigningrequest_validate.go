@@ -144,7 +144,6 @@ func validateConditions(r, old *certificatesv1.CertificateSigningRequest) (errs 
 		had[c.Type]++
 	}
 	anyCount := slices.ContainsFunc(old.Status.Conditions, func(c certificatesv1.CertificateSigningRequestCondition) bool { return had[c.Type] > 1 })
-	both := had[certificatesv1.CertificateApproved] > 0 && had[certificatesv1.CertificateDenied] > 0
 	seen := map[certificatesv1.RequestConditionType]bool{}
 	for i, c := range r.Status.Conditions {
 		p := path.Index(i)
@@ -156,10 +155,6 @@ func validateConditions(r, old *certificatesv1.CertificateSigningRequest) (errs 
 			errs = append(errs, check.RequiredOneOf(p.Child("status"), c.Status, v1.ConditionTrue)...)
 		default:
 			errs = append(errs, check.RequiredOneOf(p.Child("status"), c.Status, v1.ConditionTrue, v1.ConditionFalse, v1.ConditionUnknown)...)
-		}
-		if !both && (c.Type == certificatesv1.CertificateApproved && seen[certificatesv1.CertificateDenied] ||
-			c.Type == certificatesv1.CertificateDenied && seen[certificatesv1.CertificateApproved]) {
-			errs = append(errs, field.Invalid(path, c.Type, "Approved and Denied conditions are mutually exclusive"))
 		}
 		if seen[c.Type] && !anyCount {
 			errs = append(errs, field.Duplicate(p.Child("type"), c.Type))
@@ -212,5 +207,19 @@ func validateRequestChange(r, old *certificatesv1.CertificateSigningRequest, app
 			errs = append(errs, field.Forbidden(p, "updates may not modify existing certificate content"))
 		}
 	}
-	return errs
+	return append(errs, validateDecision(r, old)...)
+}
+
+// validateDecision refuses a request both approved and denied, unless it is already,
+// in the words of the rule that upstream declares beside the type.
+func validateDecision(r, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
+	both := func(r *certificatesv1.CertificateSigningRequest) bool {
+		return len(conditions(r, certificatesv1.CertificateApproved)) > 0 && len(conditions(r, certificatesv1.CertificateDenied)) > 0
+	}
+	if !both(r) || both(old) {
+		return nil
+	}
+	const approved, denied = `conditions[{"type": "Approved"}]`, `conditions[{"type": "Denied"}]`
+	return field.ErrorList{field.Invalid(field.NewPath("status", "conditions"), "{"+approved+", "+denied+"}",
+		"must specify at most one of: `"+approved+"`, `"+denied+"`")}
 }

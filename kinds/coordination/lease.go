@@ -1,6 +1,8 @@
 package coordination
 
 import (
+	"context"
+
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -8,7 +10,9 @@ import (
 	"sagong/object"
 )
 
-// Lease defines coordination.k8s.io/v1 Lease.
+// Lease defines coordination.k8s.io/v1 Lease. What chooses among candidates is taken
+// away: upstream keeps it only when its feature CoordinatedLeaderElection, off by
+// default, is switched on.
 func Lease() *object.Definition {
 	return object.Kind[*coordinationv1.Lease]{
 		Group: "coordination.k8s.io", Version: "v1", Kind: "Lease", Resource: "leases", Namespaced: true,
@@ -25,6 +29,10 @@ func Lease() *object.Definition {
 			}),
 			object.AgeColumn[*coordinationv1.Lease](),
 		},
+		PrepareCreate: func(_ context.Context, l *coordinationv1.Lease) { l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil },
+		PrepareUpdate: func(_ context.Context, l, _ *coordinationv1.Lease) {
+			l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil
+		},
 		Validate:       validateLease,
 		ValidateUpdate: func(l, _ *coordinationv1.Lease) field.ErrorList { return validateLease(l) },
 	}.Definition()
@@ -37,9 +45,6 @@ func validateLease(l *coordinationv1.Lease) (errs field.ErrorList) {
 	}
 	if n := l.Spec.LeaseTransitions; n != nil && *n < 0 {
 		errs = append(errs, field.Invalid(p.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
-	}
-	if l.Spec.PreferredHolder != nil && *l.Spec.PreferredHolder != "" && (l.Spec.Strategy == nil || *l.Spec.Strategy == "") {
-		errs = append(errs, field.Forbidden(p.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
 	}
 	return errs
 }

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +33,10 @@ func Event() *object.Definition {
 				"regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath",
 				"reason", "reportingController", "source", "type",
 			},
+			Validate: func(o object.Object) field.ErrorList { return validateNewEvent(o.(*corev1.Event)) },
+			ValidateUpdate: func(n, o object.Object) field.ErrorList {
+				return validateNewEventUpdate(n.(*corev1.Event), o.(*corev1.Event))
+			},
 		}},
 		Fields: eventFields,
 		FieldNames: []string{
@@ -42,6 +47,7 @@ func Event() *object.Definition {
 		Columns:        eventColumns(),
 		TTL:            func(*corev1.Event) time.Duration { return time.Hour },
 		Lazy:           true,
+		NameRule:       path.ValidatePathSegmentName,
 		Validate:       validateEvent,
 		ValidateUpdate: func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) },
 	}.Definition()

@@ -1,8 +1,11 @@
 package core
 
 import (
+	"context"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"sagong/kinds/field"
 	"sagong/kinds/podspec"
@@ -19,7 +22,12 @@ func LimitRange() *object.Definition {
 		Columns: []object.TypedColumn[*corev1.LimitRange]{
 			object.NameColumn[*corev1.LimitRange](), object.CreatedAtColumn[*corev1.LimitRange](),
 		},
-		Default:        defaultLimitRange,
+		Default: defaultLimitRange,
+		PrepareCreate: func(_ context.Context, l *corev1.LimitRange) {
+			if l.Name == "" {
+				l.Name = string(uuid.NewUUID())
+			}
+		},
 		Validate:       validateLimitRange,
 		ValidateUpdate: func(l, _ *corev1.LimitRange) field.ErrorList { return validateLimitRange(l) },
 	}.Definition()

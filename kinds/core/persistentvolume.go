@@ -94,25 +94,7 @@ func defaultPersistentVolume(v *corev1.PersistentVolume) {
 	fill.Zero(&v.Status.Phase, corev1.VolumePending)
 	fill.Zero(&v.Spec.PersistentVolumeReclaimPolicy, corev1.PersistentVolumeReclaimRetain)
 	fill.Ptr(&v.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
-	podspec.RoundUp(v.Spec.Capacity)
-	if s := v.Spec.HostPath; s != nil {
-		fill.Ptr(&s.Type, corev1.HostPathUnset)
-	}
-	if s := v.Spec.ISCSI; s != nil {
-		fill.Zero(&s.ISCSIInterface, "default")
-	}
-	if s := v.Spec.RBD; s != nil {
-		fill.Zero(&s.RBDPool, "rbd")
-		fill.Zero(&s.RadosUser, "admin")
-		fill.Zero(&s.Keyring, "/etc/ceph/keyring")
-	}
-	if s := v.Spec.AzureDisk; s != nil {
-		podspec.DefaultAzureDisk(s)
-	}
-	if s := v.Spec.ScaleIO; s != nil {
-		fill.Zero(&s.StorageMode, "ThinProvisioned")
-		fill.Zero(&s.FSType, "xfs")
-	}
+	podspec.DefaultPersistent(&v.Spec)
 }
 
 // preparePersistentVolumeStatus notes when the phase changes, unless the

@@ -7,6 +7,7 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -58,6 +59,12 @@ func ReplicationController() *object.Definition {
 		Default:            defaultReplicationController,
 		PrepareCreate: func(_ context.Context, r *corev1.ReplicationController) {
 			r.Status = corev1.ReplicationControllerStatus{}
+		},
+		NameRule: func(name string, prefix bool) []string {
+			if prefix {
+				return validation.NameIsDNSSubdomain(name, true)
+			}
+			return nil // Validate has it
 		},
 		Validate:             validateReplicationController,
 		ValidateUpdate:       func(r, _ *corev1.ReplicationController) field.ErrorList { return validateReplicationController(r) },

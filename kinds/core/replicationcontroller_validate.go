@@ -2,6 +2,7 @@ package core
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"sagong/kinds/check"
@@ -9,15 +10,24 @@ import (
 	"sagong/kinds/podspec"
 )
 
-func validateReplicationController(r *corev1.ReplicationController) field.ErrorList {
-	errs := check.Nonnegative(specPath.Child("minReadySeconds"), r.Spec.MinReadySeconds)
+// validateReplicationController puts last what upstream declares beside the type:
+// the name and the numbers.
+func validateReplicationController(r *corev1.ReplicationController) (errs field.ErrorList) {
 	if len(r.Spec.Selector) == 0 {
 		errs = append(errs, field.Required(specPath.Child("selector"), ""))
 	}
 	if r.Spec.Replicas == nil {
 		errs = append(errs, field.Required(specPath.Child("replicas"), ""))
 	}
+	errs = append(errs, validateControllerTemplate(r)...)
+	if r.Name != "" {
+		errs = append(errs, check.Name(field.NewPath("metadata", "name"), r.Name, validation.NameIsDNSSubdomain)...)
+	}
 	errs = append(errs, check.NonnegativePtr(specPath.Child("replicas"), r.Spec.Replicas)...)
+	return append(errs, check.Nonnegative(specPath.Child("minReadySeconds"), r.Spec.MinReadySeconds)...)
+}
+
+func validateControllerTemplate(r *corev1.ReplicationController) (errs field.ErrorList) {
 	path, t := specPath.Child("template"), r.Spec.Template
 	if t == nil {
 		return append(errs, field.Required(path, ""))

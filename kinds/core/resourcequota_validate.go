@@ -117,8 +117,10 @@ func validateResourceQuota(q *corev1.ResourceQuota) field.ErrorList {
 
 func validateResourceQuotaUpdate(q, old *corev1.ResourceQuota) field.ErrorList {
 	errs := validateResourceQuota(q)
-	a, b := slices.Sorted(slices.Values(q.Spec.Scopes)), slices.Sorted(slices.Values(old.Spec.Scopes))
-	if !slices.Equal(a, b) {
+	set := func(all []corev1.ResourceQuotaScope) []corev1.ResourceQuotaScope {
+		return slices.Compact(slices.Sorted(slices.Values(all)))
+	}
+	if !slices.Equal(set(q.Spec.Scopes), set(old.Spec.Scopes)) {
 		errs = append(errs, field.Invalid(specPath.Child("scopes"), q.Spec.Scopes, "field is immutable"))
 	}
 	return errs

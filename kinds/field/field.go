@@ -20,6 +20,9 @@ type (
 	OmitValueType = field.OmitValueType
 )
 
+// ErrorTypeRequired is the type of a Required error.
+const ErrorTypeRequired = field.ErrorTypeRequired
+
 // Path is the way to a field of an object. The nil Path is that of the object.
 type Path struct {
 	parent *Path

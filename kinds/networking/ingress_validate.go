@@ -149,7 +149,7 @@ func validateLocalReference(group *string, kind, name string, path *field.Path) 
 	}
 	for _, f := range []struct{ name, value string }{{"kind", kind}, {"name", name}} {
 		if f.value == "" {
-			errs = append(errs, field.Required(path.Child(f.name), f.name+" is required"))
+			errs = append(errs, field.Required(path.Child(f.name), ""))
 		} else {
 			errs = append(errs, check.Rule(path.Child(f.name), f.value, pathvalidation.IsValidPathSegmentName)...)
 		}

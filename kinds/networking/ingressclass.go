@@ -61,10 +61,25 @@ func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 		return errs
 	}
 	p = specPath.Child("parameters")
-	errs = append(errs, validateLocalReference(r.APIGroup, r.Kind, r.Name, p)...)
-	if r.Scope == nil {
-		return append(errs, field.Required(p.Child("scope"), ""))
+	// That a kind or a name is missing comes last, as all that upstream declares
+	// beside the type.
+	var missing field.ErrorList
+	for _, e := range validateLocalReference(r.APIGroup, r.Kind, r.Name, p) {
+		if e.Type == field.ErrorTypeRequired {
+			missing = append(missing, e)
+		} else {
+			errs = append(errs, e)
+		}
 	}
+	if r.Scope == nil {
+		errs = append(errs, field.Required(p.Child("scope"), ""))
+	} else {
+		errs = append(errs, validateParametersScope(r, p)...)
+	}
+	return append(errs, missing...)
+}
+
+func validateParametersScope(r *networkingv1.IngressClassParametersReference, p *field.Path) (errs field.ErrorList) {
 	errs = append(errs, check.OneOf(p.Child("scope"), *r.Scope,
 		networkingv1.IngressClassParametersReferenceScopeCluster, networkingv1.IngressClassParametersReferenceScopeNamespace)...)
 	switch *r.Scope {

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
@@ -58,14 +59,17 @@ func validateIPAddress(a *networkingv1.IPAddress) (errs field.ErrorList) {
 	if ref.Group != "" {
 		errs = append(errs, check.Rule(p.Child("group"), ref.Group, utilvalidation.IsDNS1123Subdomain)...)
 	}
-	errs = append(errs, check.RequiredName(p.Child("resource"), ref.Resource, path.IsValidPathSegmentName)...)
-	errs = append(errs, check.RequiredName(p.Child("name"), ref.Name, path.IsValidPathSegmentName)...)
-	if ref.Namespace != "" {
-		errs = append(errs, check.Rule(p.Child("namespace"), ref.Namespace, path.IsValidPathSegmentName)...)
+	for _, f := range []struct{ name, value string }{{"resource", ref.Resource}, {"name", ref.Name}, {"namespace", ref.Namespace}} {
+		errs = append(errs, check.Rule(p.Child(f.name), f.value, path.IsValidPathSegmentName)...) // nothing is wrong with ""
 	}
-	return errs
+	errs = append(errs, check.Required(p.Child("resource"), ref.Resource, "")...)
+	return append(errs, check.Required(p.Child("name"), ref.Name, "")...)
 }
 
-func validateIPAddressUpdate(a, old *networkingv1.IPAddress) field.ErrorList {
-	return append(validateIPAddress(a), check.Immutable(specPath.Child("parentRef"), a.Spec.ParentRef, old.Spec.ParentRef)...)
+func validateIPAddressUpdate(a, old *networkingv1.IPAddress) (errs field.ErrorList) {
+	p := specPath.Child("parentRef")
+	if a.Spec.ParentRef == nil {
+		errs = append(errs, field.Required(p, ""))
+	}
+	return append(errs, check.Declared(p, equality.Semantic.DeepEqual(a.Spec.ParentRef, old.Spec.ParentRef))...)
 }

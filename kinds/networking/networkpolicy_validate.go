@@ -38,7 +38,26 @@ func validateNetworkPolicyUpdate(n, old *networkingv1.NetworkPolicy) field.Error
 	return validatePolicy(n, had, opts)
 }
 
+// validatePolicy puts last what upstream declares beside the type.
 func validatePolicy(n *networkingv1.NetworkPolicy, had []string, opts metav1validation.LabelSelectorValidationOptions) field.ErrorList {
+	errs := validateRules(n, had, opts)
+	missing := func(peers []networkingv1.NetworkPolicyPeer, path *field.Path) {
+		for i := range peers {
+			if b := peers[i].IPBlock; b != nil {
+				errs = append(errs, check.Required(path.Index(i).Child("ipBlock", "cidr"), b.CIDR, "")...)
+			}
+		}
+	}
+	for i := range n.Spec.Ingress {
+		missing(n.Spec.Ingress[i].From, specPath.Child("ingress").Index(i).Child("from"))
+	}
+	for i := range n.Spec.Egress {
+		missing(n.Spec.Egress[i].To, specPath.Child("egress").Index(i).Child("to"))
+	}
+	return errs
+}
+
+func validateRules(n *networkingv1.NetworkPolicy, had []string, opts metav1validation.LabelSelectorValidationOptions) field.ErrorList {
 	errs := metav1validation.ValidateLabelSelector(&n.Spec.PodSelector, opts, specPath.Child("podSelector").Upstream())
 	for i, r := range n.Spec.Ingress {
 		p := specPath.Child("ingress").Index(i)
@@ -77,16 +96,15 @@ func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, path *field.Pat
 			}
 			continue
 		}
-		errs = append(errs, check.PortOrName(p.Child("port"), *port.Port)...)
-		if port.EndPort == nil {
-			continue
-		}
-		if port.Port.Type == intstr.String {
+		if port.EndPort != nil && port.Port.Type == intstr.String {
 			errs = append(errs, field.Invalid(end, *port.EndPort, "may not be specified when `port` is non-numeric"))
+		}
+		errs = append(errs, check.PortOrName(p.Child("port"), *port.Port)...)
+		if port.EndPort == nil || port.Port.Type == intstr.String {
 			continue
 		}
 		if *port.EndPort < port.Port.IntVal {
-			errs = append(errs, field.Invalid(end, port.Port.IntVal, "must be greater than or equal to `port`"))
+			errs = append(errs, field.Invalid(end, *port.EndPort, "must be greater than or equal to `port`"))
 		}
 		errs = append(errs, check.Port(end, *port.EndPort)...)
 	}
@@ -111,7 +129,7 @@ func validatePeer(peer *networkingv1.NetworkPolicyPeer, had []string, opts metav
 
 func validateBlock(b *networkingv1.IPBlock, had []string, path *field.Path) (errs field.ErrorList) {
 	if b.CIDR == "" {
-		return append(errs, field.Required(path.Child("cidr"), ""))
+		return nil // validatePolicy says it
 	}
 	errs = append(errs, utilvalidation.IsValidCIDRForLegacyField(path.Child("cidr").Upstream(), b.CIDR, true, had)...)
 	_, block, err := netutils.ParseCIDRSloppy(b.CIDR)

@@ -279,7 +279,7 @@ func DefaultVolume(s *corev1.VolumeSource) {
 		fill.Zero(&v.Keyring, "/etc/ceph/keyring")
 	}
 	if v := s.AzureDisk; v != nil {
-		DefaultAzureDisk(v)
+		defaultAzureDisk(v)
 	}
 	if v := s.ScaleIO; v != nil {
 		fill.Zero(&v.StorageMode, "ThinProvisioned")
@@ -301,8 +301,32 @@ func defaultDownward(items []corev1.DownwardAPIVolumeFile) {
 	}
 }
 
-// DefaultAzureDisk fills the source that pods and volumes share.
-func DefaultAzureDisk(v *corev1.AzureDiskVolumeSource) {
+// DefaultPersistent fills the source of a volume and rounds its size, wherever the
+// spec stands.
+func DefaultPersistent(s *corev1.PersistentVolumeSpec) {
+	RoundUp(s.Capacity)
+	if v := s.HostPath; v != nil {
+		fill.Ptr(&v.Type, corev1.HostPathUnset)
+	}
+	if v := s.ISCSI; v != nil {
+		fill.Zero(&v.ISCSIInterface, "default")
+	}
+	if v := s.RBD; v != nil {
+		fill.Zero(&v.RBDPool, "rbd")
+		fill.Zero(&v.RadosUser, "admin")
+		fill.Zero(&v.Keyring, "/etc/ceph/keyring")
+	}
+	if v := s.AzureDisk; v != nil {
+		defaultAzureDisk(v)
+	}
+	if v := s.ScaleIO; v != nil {
+		fill.Zero(&v.StorageMode, "ThinProvisioned")
+		fill.Zero(&v.FSType, "xfs")
+	}
+}
+
+// defaultAzureDisk fills the source that pods and volumes share.
+func defaultAzureDisk(v *corev1.AzureDiskVolumeSource) {
 	fill.Ptr(&v.CachingMode, corev1.AzureDataDiskCachingReadWrite)
 	fill.Ptr(&v.Kind, corev1.AzureSharedBlobDisk)
 	fill.Ptr(&v.FSType, "ext4")

@@ -42,6 +42,11 @@ func VolumeAttachment() *object.Definition {
 			object.BoolColumn("Attached", storagev1.VolumeAttachmentStatus{}.SwaggerDoc()["attached"], func(a *storagev1.VolumeAttachment) bool { return a.Status.Attached }),
 			object.AgeColumn[*storagev1.VolumeAttachment](),
 		},
+		Default: func(a *storagev1.VolumeAttachment) {
+			if s := a.Spec.Source.InlineVolumeSpec; s != nil {
+				podspec.DefaultPersistent(s)
+			}
+		},
 		PrepareCreate:        func(_ context.Context, a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} },
 		Validate:             validateVolumeAttachment,
 		ValidateUpdate:       validateVolumeAttachmentUpdate,

@@ -26,6 +26,7 @@ import (
 
 	"sagong/apiserver"
 	"sagong/apiserver/resource"
+	"sagong/apiserver/reviews"
 	"sagong/kinds"
 	"sagong/object"
 	"sagong/store"
@@ -91,6 +92,8 @@ func start(t *testing.T) *world {
 	s := store.OpenMemory(store.Options{Tag: resource.Tag})
 	scheme := object.NewScheme(kinds.All()...)
 	e := resource.New(resource.Options{Store: s, Scheme: scheme, Fields: object.NewFieldManagers()})
+	reviews.Access{}.Register(e) // only refusals are asked for
+	reviews.Tokens{}.Register(e)
 	srv := apiserver.New(apiserver.Options{Engine: e})
 	t.Cleanup(func() {
 		if err := srv.Shutdown(context.Background()); err != nil {
