@@ -131,6 +131,15 @@ func (c *Config) Validate() error {
 	for _, p := range []netip.Prefix{c.PodRange, c.NodeRange} {
 		check(p.Addr().Is4(), "cannot use the range %v: it must be one of IPv4 addresses", p)
 	}
+	check(c.Kill.After >= 0, "cannot kill nodes after %v", c.Kill.After)
+	check(c.Kill.For >= 0, "cannot kill nodes for %v", c.Kill.For)
+	for key, value := range c.Labels {
+		check(len(validation.IsQualifiedName(key))+len(validation.IsValidLabelValue(value)) == 0, "cannot label nodes with %q", key+"="+value)
+	}
+	for name, q := range c.Capacity {
+		check(len(validation.IsQualifiedName(string(name))) == 0, "cannot give nodes %q: it is no name of a resource", name)
+		check(name == corev1.ResourceCPU || q.Cmp(*resource.NewQuantity(q.Value(), q.Format)) == 0, "cannot give nodes %v of %q: it must be a whole number", &q, name)
+	}
 	pods := c.Capacity[corev1.ResourcePods]
 	check(pods.Value() >= 0 && pods.Value() <= 65_000, "cannot fit %d pods on a node: at most 65000", pods.Value())
 	if len(errs) > 0 {

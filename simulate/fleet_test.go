@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -152,16 +153,66 @@ func TestPodsLiveAndDie(t *testing.T) {
 func TestContainersThatCrash(t *testing.T) {
 	run(t, Config{Count: 1}, func(c *cluster) {
 		c.place("p", "sim-0", func(p *corev1.Pod) { p.Annotations = map[string]string{AnnotationCrashAfter: "5s"} })
+		// As a real agent does, the first time at once, then with a back-off.
 		c.after(6 * time.Second)
-		p := c.phase("p", corev1.PodRunning, false)
-		if s := p.Status.ContainerStatuses[0]; s.State.Waiting == nil || s.State.Waiting.Reason != "CrashLoopBackOff" || s.LastTerminationState.Terminated.ExitCode != 1 {
+		if s := c.phase("p", corev1.PodRunning, true).Status.ContainerStatuses[0]; s.RestartCount != 1 || s.LastTerminationState.Terminated.ExitCode != 1 {
 			c.Fatalf("%+v", s)
 		}
-		c.after(10 * time.Second)
-		if s := c.phase("p", corev1.PodRunning, true).Status.ContainerStatuses[0]; s.RestartCount != 1 || s.LastTerminationState.Terminated == nil {
-			c.Fatalf("%+v", s)
+		for i, wait := range []time.Duration{10 * time.Second, 20 * time.Second} {
+			c.after(5 * time.Second)
+			s := c.phase("p", corev1.PodRunning, false).Status.ContainerStatuses[0]
+			if s.State.Waiting == nil || s.State.Waiting.Reason != "CrashLoopBackOff" || s.RestartCount != int32(i+1) {
+				c.Fatalf("%+v", s)
+			}
+			c.after(wait)
+			if s := c.phase("p", corev1.PodRunning, true).Status.ContainerStatuses[0]; s.RestartCount != int32(i+2) {
+				c.Fatalf("%+v", s)
+			}
 		}
 	})
+}
+
+// A run that lasted begins the back-off anew.
+func TestBackoffAfterALongRun(t *testing.T) {
+	run(t, Config{Count: 1}, func(c *cluster) {
+		c.place("p", "sim-0", func(p *corev1.Pod) { p.Annotations = map[string]string{AnnotationCrashAfter: "11m"} })
+		for restarts := range int32(3) {
+			c.after(11*time.Minute + time.Second)
+			if s := c.phase("p", corev1.PodRunning, true).Status.ContainerStatuses[0]; s.RestartCount != restarts+1 {
+				c.Fatalf("%+v", s)
+			}
+		}
+	})
+}
+
+func TestWhatNoNodeCanBeIsRefused(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		`cannot label nodes with "a/b/c=d"`: func(c *Config) { c.Labels = map[string]string{"a/b/c": "d"} },
+		`cannot label nodes with "a=b=c"`:   func(c *Config) { c.Labels = map[string]string{"a": "b=c"} },
+		`cannot give nodes 1500m of "example.com/gpu": it must be a whole number`: func(c *Config) {
+			c.Capacity = corev1.ResourceList{"example.com/gpu": resource.MustParse("1500m")}
+		},
+		`cannot give nodes "a b"`:       func(c *Config) { c.Capacity = corev1.ResourceList{"a b": resource.MustParse("1")} },
+		"cannot kill nodes after -1m0s": func(c *Config) { c.Kill.After = -time.Minute },
+		"cannot kill nodes for -1m0s":   func(c *Config) { c.Kill.For = -time.Minute },
+	} {
+		c := Config{Count: 1}
+		change(&c)
+		c.Defaults()
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for text, want := range map[string]int32{"": 7, "0": 0, "3": 3, "255": 255, "256": 7, "999": 7, "-1": 7, "two": 7} {
+		p := &pod{}
+		p.meta.Annotations = map[string]string{AnnotationExitCode: text}
+		if got := p.code(7); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
 }
 
 func TestNodesReportAndAreRemoved(t *testing.T) {

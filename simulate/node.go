@@ -252,7 +252,11 @@ func (f *Fleet) seeNode(n *node, o *corev1.Node) {
 		return
 	}
 	n.object = o
-	n.told = o.Annotations[AnnotationState]
+	told := o.Annotations[AnnotationState]
+	if told != n.told && told != "" && told != StateDown && told != StateCutOff {
+		f.cfg.Log.Warn("a node is told to be in a state that there is not, and is as others are", "node", n.name, "state", told)
+	}
+	n.told = told
 	f.settleState(n)
 }
 

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -165,6 +166,8 @@ func (f *Fleet) delay(p *pod, annotation string, d Distribution) time.Duration {
 	if text := p.meta.Annotations[annotation]; text != "" {
 		if own, err := ParseDistribution(text); err == nil {
 			d = own
+		} else {
+			f.cfg.Log.Warn("cannot read an annotation of a pod, which behaves as others do", "pod", p.meta.Namespace+"/"+p.meta.Name, "annotation", annotation, "err", err)
 		}
 	}
 	return d.Draw(f.rand)
@@ -249,7 +252,11 @@ func (f *Fleet) end(p *pod, code int32) {
 		f.changed(p)
 		return
 	}
-	p.backoff = min(max(2*p.backoff, firstBackoff), lastBackoff)
+	if p.restarts == 0 || p.ceased.Sub(p.began) > 2*lastBackoff {
+		p.backoff = 0 // the first, and the first after a long run, go on at once
+	} else {
+		p.backoff = min(max(2*p.backoff, firstBackoff), lastBackoff)
+	}
 	p.stage = crashed
 	f.changed(p)
 	f.after(p, p.backoff, f.restart)
@@ -321,14 +328,9 @@ func (f *Fleet) resume(p *pod) {
 // code is what the containers exit with: the annotation's, or def.
 func (p *pod) code(def int32) int32 {
 	if text := p.meta.Annotations[AnnotationExitCode]; text != "" {
-		n := int32(0)
-		for _, r := range text {
-			if r < '0' || r > '9' || n > 255 {
-				return def
-			}
-			n = n*10 + int32(r-'0')
+		if n, err := strconv.ParseUint(text, 10, 8); err == nil {
+			return int32(n)
 		}
-		return n & 255
 	}
 	return def
 }
