@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -68,8 +69,12 @@ func bearsTaints(p *corev1.Pod, taints []corev1.Taint) bool {
 			continue
 		}
 		if !slices.ContainsFunc(p.Spec.Tolerations, func(t corev1.Toleration) bool {
-			return (t.Key == "" || t.Key == taint.Key) && (t.Effect == "" || t.Effect == taint.Effect) &&
-				(t.Operator == corev1.TolerationOpExists || t.Value == taint.Value)
+			same := t.Operator == corev1.TolerationOpExists || t.Value == taint.Value
+			if x, err := strconv.Atoi(taint.Value); t.Operator == corev1.TolerationOpGt || t.Operator == corev1.TolerationOpLt {
+				than, _ := strconv.Atoi(t.Value)
+				same = err == nil && (t.Operator == corev1.TolerationOpGt && x > than || t.Operator == corev1.TolerationOpLt && x < than)
+			}
+			return (t.Key == "" || t.Key == taint.Key) && (t.Effect == "" || t.Effect == taint.Effect) && same
 		}) {
 			return false
 		}
@@ -107,12 +112,16 @@ func selects(p *corev1.Pod, n *corev1.Node) bool {
 				ok = ok && has
 			case corev1.NodeSelectorOpDoesNotExist:
 				ok = ok && !has
+			case corev1.NodeSelectorOpGt, corev1.NodeSelectorOpLt:
+				x, err := strconv.Atoi(v)
+				than, _ := strconv.Atoi(r.Values[0])
+				ok = ok && err == nil && (r.Operator == corev1.NodeSelectorOpGt && x > than || r.Operator == corev1.NodeSelectorOpLt && x < than)
 			default:
 				panic("the test uses an operator that the checker does not know")
 			}
 		}
 		for _, r := range term.MatchFields {
-			ok = ok && slices.Contains(r.Values, n.Name)
+			ok = ok && slices.Contains(r.Values, n.Name) == (r.Operator == corev1.NodeSelectorOpIn)
 		}
 		if ok {
 			return true
@@ -135,34 +144,91 @@ func declares(p *corev1.Pod, n *corev1.Node) bool {
 	return !p.Spec.HostNetwork || p.Spec.HostUsers == nil || *p.Spec.HostUsers || has("UserNamespacesHostNetworkSupport")
 }
 
-func (c *cluster) room(p *corev1.Pod, n *corev1.Node) bool {
-	var cpu, memory int64
-	all := append(c.on(n.Name), p)
-	type port struct {
-		n     int32
-		proto corev1.Protocol
+// demand is what a pod takes of a resource. A container takes the most of what it
+// asks for, was allocated and has, unless its node cannot resize it: then what
+// it asks for does not count. Containers that run one after the other take the
+// most of one, beside those that have begun to stay.
+func demand(p *corev1.Pod, name corev1.ResourceName) int64 {
+	infeasible := slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodResizePending && c.Reason == corev1.PodReasonInfeasible
+	})
+	of := func(c *corev1.Container) int64 {
+		q := c.Resources.Requests[name]
+		n := q.MilliValue()
+		for _, s := range slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses) {
+			if s.Name != c.Name || s.Resources == nil {
+				continue
+			}
+			has, allocated := s.Resources.Requests[name], s.AllocatedResources[name]
+			if infeasible {
+				n = 0
+			}
+			n = max(n, has.MilliValue(), allocated.MilliValue())
+		}
+		return n
 	}
-	ports := map[port][]string{}
-	for _, q := range all {
-		cpu += q.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
-		memory += q.Spec.Containers[0].Resources.Requests.Memory().Value()
-	}
-	for _, q := range c.on(n.Name) {
-		for _, x := range q.Spec.Containers[0].Ports {
-			ports[port{x.HostPort, x.Protocol}] = append(ports[port{x.HostPort, x.Protocol}], x.HostIP)
+	var stay, most int64
+	for i := range p.Spec.InitContainers {
+		c := &p.Spec.InitContainers[i]
+		if c.RestartPolicy != nil {
+			stay += of(c)
+			most = max(most, stay)
+		} else {
+			most = max(most, stay+of(c))
 		}
 	}
-	for _, x := range p.Spec.Containers[0].Ports {
-		for _, ip := range ports[port{x.HostPort, x.Protocol}] {
-			if ip == x.HostIP || ip == "" || x.HostIP == "" || ip == "0.0.0.0" || x.HostIP == "0.0.0.0" {
-				return false
+	for i := range p.Spec.Containers {
+		stay += of(&p.Spec.Containers[i])
+	}
+	sum := max(most, stay)
+	if p.Spec.Resources != nil {
+		if q, ok := p.Spec.Resources.Requests[name]; ok {
+			sum = q.MilliValue()
+		}
+	}
+	over := p.Spec.Overhead[name]
+	return sum + over.MilliValue()
+}
+
+func portsOf(p *corev1.Pod) (all []corev1.ContainerPort) {
+	for _, c := range p.Spec.InitContainers {
+		if c.RestartPolicy != nil {
+			all = append(all, c.Ports...)
+		}
+	}
+	for _, c := range p.Spec.Containers {
+		all = append(all, c.Ports...)
+	}
+	return all
+}
+
+func (c *cluster) room(p *corev1.Pod, n *corev1.Node) bool {
+	there := c.on(n.Name)
+	if int64(len(there)+1) > n.Status.Allocatable.Pods().Value() {
+		return false
+	}
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+		sum := demand(p, name)
+		if sum == 0 {
+			continue // it asks for none, however full the node is
+		}
+		for _, q := range there {
+			sum += demand(q, name)
+		}
+		if has := n.Status.Allocatable[name]; sum > has.MilliValue() {
+			return false
+		}
+	}
+	for _, q := range there {
+		for _, y := range portsOf(q) {
+			for _, x := range portsOf(p) {
+				if x.HostPort == y.HostPort && x.Protocol == y.Protocol && (x.HostIP == y.HostIP || x.HostIP == "" || y.HostIP == "") {
+					return false
+				}
 			}
 		}
 	}
-	want := p.Spec.Containers[0].Resources.Requests
-	return int64(len(all)) <= n.Status.Allocatable.Pods().Value() &&
-		(want.Cpu().IsZero() || cpu <= n.Status.Allocatable.Cpu().MilliValue()) &&
-		(want.Memory().IsZero() || memory <= n.Status.Allocatable.Memory().Value())
+	return true
 }
 
 func matches(s *metav1.LabelSelector, l map[string]string) bool {
@@ -200,6 +266,9 @@ func (c *cluster) spreads(p *corev1.Pod, n *corev1.Node) bool {
 		if !ok {
 			return false
 		}
+		// Upstream counts nobody by a selector that names nobody in particular.
+		everything := t.LabelSelector != nil && len(t.LabelSelector.MatchLabels)+len(t.LabelSelector.MatchExpressions) == 0 &&
+			!slices.ContainsFunc(t.MatchLabelKeys, func(k string) bool { _, has := p.Labels[k]; return has })
 		domains := map[string]int32{}
 		for _, m := range c.nodes {
 			eligible := t.NodeAffinityPolicy != nil && *t.NodeAffinityPolicy == corev1.NodeInclusionPolicyIgnore || selects(p, m)
@@ -216,7 +285,7 @@ func (c *cluster) spreads(p *corev1.Pod, n *corev1.Node) bool {
 			}
 			domains[m.Labels[t.TopologyKey]] += 0
 			for _, q := range c.on(m.Name) {
-				if q.Namespace == p.Namespace && q.DeletionTimestamp == nil && means(q.Labels) {
+				if q.Namespace == p.Namespace && q.DeletionTimestamp == nil && !everything && means(q.Labels) {
 					domains[m.Labels[t.TopologyKey]]++
 				}
 			}

@@ -136,6 +136,12 @@ func (s *Scheduler) eased(node string) {
 // was nominated here holds until its write shows.
 func (s *Scheduler) renominate(old, new *corev1.Pod) {
 	name := new.Status.NominatedNodeName
+	if x := s.queue.pods[new.UID]; x != nil && x.expected != "" && x.place != inFlight {
+		if name == x.expected {
+			return // what a binding that has failed since was to tell
+		}
+		x.expected = ""
+	}
 	if name == "" && (old == nil || old.Status.NominatedNodeName == "") {
 		if mine := s.state.NominatedTo(new.UID); mine != "" {
 			s.state.Nominate(new, mine) // the newest form of the pod

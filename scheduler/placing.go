@@ -177,6 +177,7 @@ func (s *Scheduler) binding(ctx context.Context, p *profile, x *queued, node str
 	w.prepared = true
 	if x.pod.Status.NominatedNodeName != node {
 		// Who makes room or nodes for pods learns where this one will be.
+		x.expected = node
 		p := x.pod.DeepCopy()
 		p.Status.NominatedNodeName = node
 		s.writes <- []write{{pod: p}}
@@ -230,7 +231,7 @@ func (s *Scheduler) wakeNominees(node string) {
 // tells its owner why.
 func (s *Scheduler) park(p *profile, x *queued, why *unfit, pl *plan) {
 	u := *why
-	denominate := false
+	denominate := !p.preempts || u.nodes == 0
 	var said []string
 	for _, r := range p.rules {
 		if b, ok := r.(plugins.Unblocker); ok && u.pre == "" && u.nodes > 0 {
@@ -249,7 +250,7 @@ func (s *Scheduler) park(p *profile, x *queued, why *unfit, pl *plan) {
 	now := s.cfg.Now()
 	s.cfg.Metrics.attempt(p.name, "unschedulable", now.Sub(x.began))
 	s.queue.fail(x, u.helps|plugins.PodChanged, now)
-	x.said = u.message()
+	x.said, x.erred = u.message(), false
 	s.events[p.name].Eventf(x.pod, corev1.EventTypeWarning, "FailedScheduling", "%s", x.said)
 	if denominate && s.state.NominatedTo(x.pod.UID) != "" {
 		s.state.Denominate(x.pod.UID)

@@ -71,7 +71,9 @@ func held(name, at string, change ...func(*corev1.Pod)) *corev1.Pod {
 	return testPod(name, append(change, func(p *corev1.Pod) {
 		p.Spec.NodeName = at
 		p.Status.Phase = corev1.PodRunning
-		p.Status.StartTime = &metav1.Time{Time: epoch}
+		if p.Status.StartTime == nil {
+			p.Status.StartTime = &metav1.Time{Time: epoch}
+		}
 	})...)
 }
 

@@ -29,6 +29,7 @@ type queued struct {
 	waitsFor plugins.Change
 	said     string // why it does not fit, as its condition should say
 	erred    bool   // said is of a fault, not of a lack
+	expected string // the node that its status names since it was last placed there
 	stage    stage  // of a pod in a group
 	// group is what a pod belongs to that is placed with others or not at all.
 	// Such pods are not in the queue themselves: its entry stands for them.

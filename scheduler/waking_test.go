@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"sagong/client"
 	"sagong/kinds"
 	"sagong/object"
+	"sagong/reconcile"
 )
 
 // change edits an object of a cluster, again when the scheduler was faster.
@@ -85,6 +88,48 @@ func ofWholePod(spec, allocated, actual string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.Spec.Resources = &corev1.ResourceRequirements{Requests: cpuOf(spec)}
 		p.Status.AllocatedResources, p.Status.Resources = cpuOf(allocated), &corev1.ResourceRequirements{Requests: cpuOf(actual)}
+	}
+}
+
+// A pod that could not be bound says why, and is expected on no node any more.
+func TestABindingThatFails(t *testing.T) {
+	class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "disks"}, Provisioner: "kubernetes.io/no-provisioner", VolumeBindingMode: new(storagev1.VolumeBindingWaitForFirstConsumer)}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c", UID: "c"}}
+	claim.Spec.AccessModes, claim.Spec.StorageClassName = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, new("disks")
+	claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+	disk := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v", UID: "v"}, Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeAvailable}}
+	disk.Spec.AccessModes, disk.Spec.StorageClassName = claim.Spec.AccessModes, "disks"
+	disk.Spec.Capacity = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+	disk.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: "d.example", VolumeHandle: "v"}
+	c, v, events := startAs(t, Config{Now: func() time.Time { return epoch }}, kinds.All(), space(), node("n1"), class, claim, disk)
+	create(t, c, testPod("p", claimed("c")))
+	until(t, v, "it is expected on its node", func(all []*corev1.Pod) bool { return len(all) == 1 && all[0].Status.NominatedNodeName == "n1" })
+	// The volume is asked for meanwhile: wait for that, lest it be overwritten.
+	volumes := reconcile.NewHub(c, slog.New(slog.DiscardHandler))
+	view := reconcile.ViewOf[*corev1.PersistentVolume](volumes)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = volumes.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	asked := make(chan struct{})
+	var once sync.Once
+	defer view.OnChange(func(_, o *corev1.PersistentVolume) {
+		if o != nil && o.Spec.ClaimRef != nil {
+			once.Do(func() { close(asked) })
+		}
+	})()
+	<-asked
+	change("", "v", func(v *corev1.PersistentVolume) {
+		v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: "other", UID: "o"}
+	})(t, c)
+	const why = `running PreBind plugin "VolumeBinding": binding volumes: volume "v" was bound to another claim`
+	until(t, v, why, func(all []*corev1.Pod) bool {
+		x := conditionOf(all[0], corev1.PodScheduled)
+		return x != nil && x.Message == why && x.Reason == corev1.PodReasonSchedulerError && all[0].Status.NominatedNodeName == ""
+	})
+	if !events.has("p Warning FailedScheduling: " + why) {
+		t.Errorf("events %q", events.list)
 	}
 }
 

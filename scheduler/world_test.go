@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -75,6 +76,15 @@ func (w *world) randomNode(name string) *corev1.Node {
 			n.Labels["zone"] = w.pick("1", "2", "3")
 		}
 		n.Labels["disk"] = w.pick("ssd", "hdd")
+		if !w.chance(4) {
+			n.Labels["size"] = w.pick("1", "2", "3", "large")
+		}
+		if w.chance(5) {
+			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: "size", Value: w.pick("1", "2", "x"), Effect: corev1.TaintEffect(w.pick("NoSchedule", "NoExecute", "PreferNoSchedule"))})
+		}
+		if !w.chance(4) {
+			n.Status.Allocatable[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(int64(1+w.IntN(3))<<30, resource.BinarySI)
+		}
 		for _, feature := range []string{"Another", "RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport", "Yet/another"} {
 			if !w.chance(4) {
 				n.Status.DeclaredFeatures = append(n.Status.DeclaredFeatures, feature)
@@ -123,6 +133,12 @@ func (w *world) term() corev1.PodAffinityTerm {
 }
 
 func (w *world) selector() *metav1.LabelSelector {
+	switch w.IntN(16) {
+	case 0:
+		return &metav1.LabelSelector{}
+	case 1:
+		return nil
+	}
 	if w.chance(4) {
 		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOperator(w.pick("In", "NotIn")), Values: []string{w.pick("x", "y"), "z"}}}}
 	}
@@ -151,6 +167,12 @@ func (w *world) constrain(p *corev1.Pod) {
 		p.Spec.Tolerations = []corev1.Toleration{{Key: w.pick("gpu", ""), Operator: corev1.TolerationOpExists}}
 	}
 	if w.chance(4) {
+		p.Spec.Tolerations = append(p.Spec.Tolerations, corev1.Toleration{
+			Key: "size", Operator: corev1.TolerationOperator(w.pick("", "Equal", "Gt", "Lt")), Value: w.pick("1", "2"), Effect: corev1.TaintEffect(w.pick("", "NoSchedule", "NoExecute")),
+		})
+	}
+	w.fill(p)
+	if w.chance(4) {
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: int32(80 + w.IntN(2)), HostIP: w.pick("", "10.0.0.1", "10.0.0.2"), Protocol: corev1.Protocol(w.pick("TCP", "UDP"))}}
 	}
 	if w.chance(8) {
@@ -164,8 +186,20 @@ func (w *world) constrain(p *corev1.Pod) {
 		a.NodeAffinity = &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{
 			{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: corev1.NodeSelectorOperator(w.pick("In", "NotIn")), Values: []string{w.pick("1", "2")}}}},
 		}}}
+		first := &a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0]
+		switch w.IntN(4) {
+		case 0:
+			first.MatchExpressions = append(first.MatchExpressions, corev1.NodeSelectorRequirement{Key: "size", Operator: corev1.NodeSelectorOperator(w.pick("Exists", "DoesNotExist"))})
+		case 1:
+			first.MatchExpressions = append(first.MatchExpressions, corev1.NodeSelectorRequirement{Key: "size", Operator: corev1.NodeSelectorOperator(w.pick("Gt", "Lt")), Values: []string{"2"}})
+		}
 		if w.chance(3) {
 			a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields = []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{w.pick("n1", "n2", "n3")}}}
+		}
+		if w.chance(3) { // one term is enough
+			more := corev1.NodeSelectorTerm{MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOperator(w.pick("In", "NotIn")), Values: []string{w.pick("n1", "n2", "n3", "n4")}}}}
+			r := a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+			r.NodeSelectorTerms = append(r.NodeSelectorTerms, more)
 		}
 	}
 	if w.chance(4) {
@@ -207,6 +241,60 @@ func (w *world) constrain(p *corev1.Pod) {
 	}
 }
 
+// fill gives a pod what else takes room: other containers, overhead, disk, a
+// resize that is under way.
+func (w *world) fill(p *corev1.Pod) {
+	some := func() corev1.ResourceRequirements {
+		return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: *resource.NewMilliQuantity(int64(w.IntN(4)*400), resource.DecimalSI)}}
+	}
+	if w.chance(5) {
+		p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{Name: "first", Image: "i", Resources: some(), Ports: []corev1.ContainerPort{{HostPort: 80, Protocol: corev1.ProtocolTCP}}})
+	}
+	if w.chance(5) {
+		side := corev1.Container{Name: "side", Image: "i", Resources: some(), RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}
+		if w.chance(2) {
+			side.Ports = []corev1.ContainerPort{{HostPort: 80, Protocol: corev1.ProtocolTCP}}
+		}
+		p.Spec.InitContainers = append(p.Spec.InitContainers, side)
+		if w.chance(2) {
+			p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{Name: "last", Image: "i", Resources: some()})
+		}
+	}
+	if w.chance(5) {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "second", Image: "i", Resources: some()})
+	}
+	if w.chance(6) {
+		p.Spec.Overhead = some().Requests
+	}
+	if w.chance(6) {
+		p.Spec.Containers[0].Resources.Requests[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(int64(w.IntN(3))<<29, resource.BinarySI)
+	}
+	if w.chance(8) {
+		p.Spec.Resources = &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(w.pick("2", "3", "4"))}}
+	}
+}
+
+// resize has a placed pod ask for, be given or keep something else.
+func (w *world) resize(p *corev1.Pod) *corev1.Pod {
+	p = p.DeepCopy()
+	p.Status.ContainerStatuses, p.Status.Conditions = nil, nil
+	some := func() corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: *resource.NewMilliQuantity(int64(w.IntN(5)*500), resource.DecimalSI), corev1.ResourceMemory: *resource.NewQuantity(int64(w.IntN(5))<<30, resource.BinarySI)}
+	}
+	disk, asks := p.Spec.Containers[0].Resources.Requests[corev1.ResourceEphemeralStorage]
+	p.Spec.Containers[0].Resources.Requests = some()
+	if asks {
+		p.Spec.Containers[0].Resources.Requests[corev1.ResourceEphemeralStorage] = disk
+	}
+	if !w.chance(4) {
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", AllocatedResources: some(), Resources: &corev1.ResourceRequirements{Requests: some()}}}
+	}
+	if w.chance(3) && p.Status.ContainerStatuses != nil {
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: w.pick(corev1.PodReasonInfeasible, corev1.PodReasonDeferred)}}
+	}
+	return p
+}
+
 // like is another pod of the same class, or of one that differs in labels alone.
 func (w *world) like(p *corev1.Pod) *corev1.Pod {
 	w.n++
@@ -227,9 +315,24 @@ func (w *world) nominate(p *corev1.Pod, node string) {
 
 // disturb changes something that has nothing to do with the next pod.
 func (w *world) disturb() {
-	switch w.IntN(8) {
+	switch w.IntN(11) {
 	case 0:
 		w.addNode()
+	case 8: // a pod that somebody else put there, whether it fits or not
+		if len(w.plain.nodes) > 0 {
+			p, n := w.randomPod(), w.plain.nodes[w.IntN(len(w.plain.nodes))]
+			w.plain.pods[p.Name], w.plain.at[p.Name] = p, n.Name
+			w.s.state.Place(p, n.Name, false)
+		}
+	case 9, 10:
+		for _, name := range slices.Sorted(maps.Keys(w.plain.pods)) {
+			if p := w.plain.pods[name]; p.Spec.Resources == nil && len(p.Spec.InitContainers)+len(p.Spec.Containers) == 1 && w.chance(3) {
+				p = w.resize(p)
+				w.plain.pods[name] = p
+				w.s.state.Place(p, w.plain.at[name], false)
+				break
+			}
+		}
 	case 6:
 		if len(w.plain.nodes) > 0 {
 			w.nominate(w.randomPod(), w.plain.nodes[w.IntN(len(w.plain.nodes))].Name)
@@ -277,9 +380,13 @@ func (w *world) simple(p *corev1.Pod) {
 // be whatever else is there, lacks a label, is too large, or wants to be beside
 // pods that are not there.
 func (w *world) helps(p *corev1.Pod, n *corev1.Node) bool {
-	want := p.Spec.Containers[0].Resources.Requests
-	if !w.plain.bears(p, n) || !selects(p, n) || !declares(p, n) || want.Cpu().Cmp(*n.Status.Allocatable.Cpu()) > 0 || want.Memory().Cmp(*n.Status.Allocatable.Memory()) > 0 {
+	if !w.plain.bears(p, n) || !selects(p, n) || !declares(p, n) {
 		return false
+	}
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+		if has := n.Status.Allocatable[name]; demand(p, name) > has.MilliValue() {
+			return false
+		}
 	}
 	for _, t := range p.Spec.TopologySpreadConstraints {
 		if _, ok := n.Labels[t.TopologyKey]; !ok && t.WhenUnsatisfiable == corev1.DoNotSchedule {

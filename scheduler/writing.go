@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -97,7 +98,7 @@ func (s *Scheduler) commit(ctx context.Context, work []write) {
 			s.cfg.Metrics.scheduled(b.attempts, now.Sub(b.since))
 			s.events[b.profile.name].Eventf(b.pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", b.pod.Namespace, b.pod.Name, b.node)
 		default:
-			s.post(func() { s.unbind(b, r.Err) })
+			s.post(func() { s.unbind(b, fmt.Errorf("running Bind plugin %q: %w", "DefaultBinder", r.Err)) })
 		}
 	}
 	if len(ends) > 0 {
@@ -133,7 +134,7 @@ func (s *Scheduler) prepare(ctx context.Context, w write, before []plugins.PreBi
 		for _, b := range before {
 			if err := b.PreBind(ctx, w.pod, w.node); err != nil {
 				if ctx.Err() == nil {
-					s.post(func() { s.unbind(w, err) })
+					s.post(func() { s.unbind(w, fmt.Errorf("running PreBind plugin %q: %w", b.Name(), err)) })
 				}
 				return
 			}
@@ -168,8 +169,9 @@ func (s *Scheduler) unbind(b write, err error) {
 		s.returned(b.x)
 		return
 	}
-	if node := b.x.pod.Status.NominatedNodeName; node != "" {
-		s.state.Nominate(b.x.pod, node) // as its status has said since it was placed
-	}
+	b.x.said, b.x.erred = err.Error(), true
 	s.queue.retry(b.x, s.cfg.Now())
+	if s.queue.pods[uid] == b.x {
+		s.condition(b.x) // which also takes back that it is expected on the node
+	}
 }

@@ -103,6 +103,7 @@ func (v *Volumes) start(ctx context.Context) (stop func(), err error) {
 		v.claims.OnChange(v.claimChanged),
 		v.volumes.OnChange(func(old, new *corev1.PersistentVolume) {
 			v.version.Add(1)
+			v.tellAll()
 			if new != nil && (old == nil || old.Status.Phase != new.Status.Phase || !maps.Equal(old.Labels, new.Labels) || !equality.Semantic.DeepEqual(&old.Spec, &new.Spec)) {
 				v.changed()
 			}
@@ -125,6 +126,26 @@ func (v *Volumes) start(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
+// tellAll has those look again who wait for any claim: a volume that was chosen
+// may be another's now.
+func (v *Volumes) tellAll() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for key := range v.waiters {
+		v.tell(key)
+	}
+}
+
+// tell has those look again who wait for a claim. mu is held.
+func (v *Volumes) tell(key state.Claim) {
+	for w := range v.waiters[key] {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // changed has pods that wait for volumes tried again.
 func (v *Volumes) changed() { v.deps.Post(func() { v.deps.Changed(VolumeChanged) }) }
 
@@ -139,12 +160,7 @@ func (v *Volumes) claimChanged(old, new *corev1.PersistentVolumeClaim) {
 	if new == nil || bound(new) {
 		v.forget(key)
 	}
-	for w := range v.waiters[key] {
-		select {
-		case w <- struct{}{}:
-		default:
-		}
-	}
+	v.tell(key)
 	v.mu.Unlock()
 	if new != nil && (old == nil || old.Status.Phase != new.Status.Phase || !maps.Equal(old.Annotations, new.Annotations) || !equality.Semantic.DeepEqual(&old.Spec, &new.Spec)) {
 		v.changed()
