@@ -92,7 +92,7 @@ func TestCronJobForgetsNoUnseenJob(t *testing.T) {
 
 // stateful makes a set of n pods, each with a claim that goes when its pod is scaled
 // away.
-func (c *cluster) stateful(n int32) {
+func (c *cluster) stateful(n int32, changes ...func(*appsv1.StatefulSet)) {
 	c.Helper()
 	s := &appsv1.StatefulSet{ObjectMeta: inDefault("db"), Spec: appsv1.StatefulSetSpec{
 		Replicas: &n, Selector: by("db"), Template: template("db", "v1"),
@@ -105,6 +105,9 @@ func (c *cluster) stateful(n int32) {
 		}}},
 	}}
 	s.Spec.Template.Finalizers = []string{"test/keep"}
+	for _, change := range changes {
+		change(s)
+	}
 	make1(c, s)
 }
 

@@ -196,12 +196,8 @@ func (m *Metrics) stateful(set *appsv1.StatefulSet, status *appsv1.StatefulSetSt
 		return
 	}
 	labels := []string{set.Namespace, set.Name, string(set.Spec.PodManagementPolicy)}
-	size, most := int(orOne(set.Spec.Replicas)), 1
-	if u := set.Spec.UpdateStrategy.RollingUpdate; u != nil && u.MaxUnavailable != nil {
-		most = max(1, int(share(u.MaxUnavailable, int32(size), true)))
-	}
-	m.maxUnavailable.WithLabelValues(labels...).Set(float64(most))
-	m.unavailable.WithLabelValues(labels...).Set(float64(max(0, size-int(status.AvailableReplicas))))
+	m.maxUnavailable.WithLabelValues(labels...).Set(float64(mostUnavailable(set)))
+	m.unavailable.WithLabelValues(labels...).Set(float64(max(0, orOne(set.Spec.Replicas)-status.AvailableReplicas)))
 }
 
 // gone is told that a StatefulSet is.

@@ -17,10 +17,10 @@ import (
 type statefulPlan struct {
 	create []statefulPod
 	delete []*corev1.Pod
-	// recreate are those of delete that ended by themselves.
-	recreate []*corev1.Pod
 	// claims are pods that are there and whose claims may be missing.
 	claims []*corev1.Pod
+	// identify are pods that are there and lack the labels they are known by.
+	identify []*corev1.Pod
 	// condemned says of each pod that is there whether it is beyond the set's
 	// size, on which the owners of its claims depend.
 	condemned map[*corev1.Pod]bool
@@ -88,28 +88,26 @@ func planStateful(set *appsv1.StatefulSet, pods []*corev1.Pod, status appsv1.Sta
 // last down. An ordered set takes one at a time, and none past an unhealthy pod.
 func (plan *statefulPlan) advance(set *appsv1.StatefulSet, replicas, condemned []*corev1.Pod, currentBefore int, now time.Time) {
 	ordered := set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement
-	s, start := &plan.status, firstOrdinal(set)
+	start := firstOrdinal(set)
 	for i, p := range replicas {
 		switch {
 		case p == nil:
 			current := wantsCurrent(set, i, currentBefore)
 			plan.create = append(plan.create, statefulPod{start + i, current})
-			s.Replicas++
-			if current {
-				s.CurrentReplicas++
-			}
-			if !current || s.CurrentRevision == s.UpdateRevision {
-				s.UpdatedReplicas++
-			}
+			plan.count(current, 1)
 		case podstate.Finished(p):
 			if p.DeletionTimestamp == nil {
-				plan.delete, plan.recreate = append(plan.delete, p), append(plan.recreate, p)
+				plan.delete = append(plan.delete, p)
 			}
 		default:
 			if p.Status.Phase == corev1.PodPending || p.Status.Phase == "" {
 				plan.claims = append(plan.claims, p)
 			}
-			if p.DeletionTimestamp == nil && healthy(set, p, now) {
+			going, well := p.DeletionTimestamp != nil, healthy(set, p, now)
+			if !going && (well || !ordered) && p.Labels[appsv1.StatefulSetPodNameLabel] != p.Name {
+				plan.identify = append(plan.identify, p)
+			}
+			if !going && well {
 				continue
 			}
 			if ordered && plan.stuck(set, i, p) {
@@ -147,6 +145,21 @@ func (plan *statefulPlan) advance(set *appsv1.StatefulSet, replicas, condemned [
 	plan.roll(set, replicas, now)
 }
 
+// count adds n pods that are not there yet to the status.
+func (plan *statefulPlan) count(current bool, n int32) {
+	s := &plan.status
+	s.Replicas += n
+	if current {
+		s.CurrentReplicas += n
+	}
+	if !current || s.CurrentRevision == s.UpdateRevision {
+		s.UpdatedReplicas += n
+	}
+}
+
+// uncount takes a pod to make out of the status.
+func (plan *statefulPlan) uncount(p statefulPod) { plan.count(p.current, -1) }
+
 // stuck says whether an unhealthy pod holds an ordered set up for nothing: an
 // update is to replace it, and nobody waits for it. Either its revision is that
 // of an update which was given up, or it has never run. Upstream leaves such pods
@@ -178,41 +191,40 @@ func (plan *statefulPlan) remove(p *corev1.Pod) {
 	}
 }
 
-// roll deletes pods of the old revision from the last down to the partition, as
-// far as maxUnavailable allows.
+// roll deletes pods of the old revision down to the partition: first those that
+// are not available, which are missing already, then others from the last down as
+// far as maxUnavailable allows. An ordered set has none of the former here.
 func (plan *statefulPlan) roll(set *appsv1.StatefulSet, replicas []*corev1.Pod, now time.Time) {
-	least, room := 0, 1
+	least, room := 0, mostUnavailable(set)
 	if r := set.Spec.UpdateStrategy.RollingUpdate; r != nil {
 		least = int(deref32(r.Partition, 0))
-		if r.MaxUnavailable != nil {
-			room = max(1, int(share(r.MaxUnavailable, orOne(set.Spec.Replicas), true)))
-		}
 	}
-	for _, p := range replicas {
-		if p == nil || p.DeletionTimestamp != nil || !healthy(set, p, now) {
+	var others []*corev1.Pod
+	for i, p := range slices.Backward(replicas) {
+		available := p != nil && p.DeletionTimestamp == nil && healthy(set, p, now)
+		if !available {
 			room--
 		}
-	}
-	// An unhealthy pod of the old revision is replaced although there is no
-	// room: it is one of those that take it.
-	for i := len(replicas) - 1; i >= least; i-- {
-		p := replicas[i]
-		if p == nil || p.DeletionTimestamp != nil {
-			continue
-		}
-		isOld := p.Labels[revisionHashLabel] != plan.status.UpdateRevision
-		switch isHealthy := healthy(set, p, now); {
-		case isOld && !isHealthy:
-			if !slices.Contains(plan.delete, p) {
-				plan.remove(p)
-			}
-		case isOld && room > 0:
+		switch {
+		case i < least, p == nil, p.DeletionTimestamp != nil, p.Labels[revisionHashLabel] == plan.status.UpdateRevision:
+		case available:
+			others = append(others, p)
+		case !slices.Contains(plan.delete, p):
 			plan.remove(p)
-			room--
-		case isOld:
-			return
 		}
 	}
+	for _, p := range others[:min(len(others), max(0, room))] {
+		plan.remove(p)
+	}
+}
+
+// mostUnavailable is how many pods of a set may be missing during an update. A
+// share of them is rounded down, but not to none.
+func mostUnavailable(set *appsv1.StatefulSet) int {
+	if r := set.Spec.UpdateStrategy.RollingUpdate; r != nil {
+		return max(1, int(share(r.MaxUnavailable, orOne(set.Spec.Replicas), false)))
+	}
+	return 1
 }
 
 // completeUpdate makes the new revision the current one once all pods have it,

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unicode"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -241,6 +242,71 @@ func TestStatefulBadBeginningCanBeMended(t *testing.T) {
 		t.Fatal("waits for a pod that has never run")
 	}
 	w.settle(rng)
+}
+
+// TestStatefulRoll has one look at a set in the middle of an update. Of a pod,
+// 0 to the last: o of the old revision, n of the new; capital when it is not
+// available, d when it is of the old one and being deleted, . when it is missing.
+func TestStatefulRoll(t *testing.T) {
+	for _, x := range []struct {
+		pods      string
+		most      string // maxUnavailable
+		partition int32
+		want      []string // deleted, in this order
+	}{
+		{"ooooo", "1", 0, []string{"db-4"}},
+		{"ooooo", "3", 0, []string{"db-4", "db-3", "db-2"}},
+		{"ooooo", "50%", 0, []string{"db-4", "db-3"}},
+		{"ooooo", "10%", 0, []string{"db-4"}},
+		{"ooooo", "100%", 3, []string{"db-4", "db-3"}},
+		// Broken ones of the old revision go whatever the budget, and before others.
+		{"Ooooo", "1", 0, []string{"db-0"}},
+		{"OOooo", "2", 0, []string{"db-1", "db-0"}},
+		{"OOOOO", "1", 0, []string{"db-4", "db-3", "db-2", "db-1", "db-0"}},
+		{"oOooo", "3", 0, []string{"db-1", "db-4", "db-3"}},
+		{"oOooN", "1", 0, []string{"db-1"}},
+		// The others wait for those of the new one, and for those on their way.
+		{"ooooN", "1", 0, nil},
+		{"ooooN", "2", 0, []string{"db-3"}},
+		{"oooNn", "1", 0, nil},
+		{"ooodd", "2", 0, nil},
+		{"ooood", "2", 0, []string{"db-3"}},
+		{"ooo.o", "1", 0, nil},
+		// Those below the partition stay as they are, and count.
+		{"OoOoo", "2", 2, []string{"db-2"}},
+		{"Ooooo", "1", 2, nil},
+		{"Ooooo", "2", 2, []string{"db-4"}},
+		{"nnnnn", "5", 0, nil},
+	} {
+		w := newStateful(t, int32(len(x.pods)))
+		w.set.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+		most := intstr.Parse(x.most)
+		w.set.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: &most, Partition: &x.partition}
+		w.set.Status.CurrentRevision, w.update = "r1", "r2"
+		for i, what := range x.pods {
+			if what == '.' {
+				continue
+			}
+			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("db-", i), Labels: map[string]string{revisionHashLabel: "r1"}}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+			if unicode.ToLower(what) == 'n' {
+				p.Labels[revisionHashLabel] = "r2"
+			}
+			if unicode.IsLower(what) {
+				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+			}
+			if what == 'd' {
+				p.DeletionTimestamp = &metav1.Time{Time: start}
+			}
+			w.pods[p.Name] = p
+		}
+		var got []string
+		for _, p := range w.plan().delete {
+			got = append(got, p.Name)
+		}
+		if !slices.Equal(got, x.want) {
+			t.Errorf("%s, %s unavailable, from %d on: deletes %v, want %v", x.pods, x.most, x.partition, got, x.want)
+		}
+	}
 }
 
 // TestStatefulUpdateWaitsForASickPod: a pod that ran and is not ready for now is

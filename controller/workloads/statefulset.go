@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"sagong/client"
 	"sagong/object"
@@ -114,13 +115,8 @@ func (c *statefulSetController) Reconcile(ctx context.Context, w client.Client, 
 	plan := planStateful(set, pods, status, time.Now())
 	c.m.stateful(set, &plan.status)
 	manageErr := c.carryOut(ctx, w, set, &plan, current, update)
-	if manageErr == nil || len(plan.create) == 0 {
-		if err := c.writeStatus(ctx, w, set, plan.status); err != nil {
-			return reconcile.Result{}, errors.Join(manageErr, err)
-		}
-	}
-	if manageErr != nil {
-		return reconcile.Result{}, manageErr
+	if err := errors.Join(manageErr, c.writeStatus(ctx, w, set, plan.status)); err != nil {
+		return reconcile.Result{}, err
 	}
 	limit := int(deref32(set.Spec.RevisionHistoryLimit, 10))
 	err = c.history.trim(ctx, w, old, limit, func(r *appsv1.ControllerRevision) bool {
@@ -154,36 +150,35 @@ func templateOf(r *appsv1.ControllerRevision) (*corev1.PodTemplateSpec, error) {
 	return &patch.Spec.Template, nil
 }
 
+// carryOut writes what is planned, and takes out of the planned status the pods
+// that could not be made. One pod's failure does not hold up the others.
 func (c *statefulSetController) carryOut(ctx context.Context, w client.Client, set *appsv1.StatefulSet, plan *statefulPlan, current, update *appsv1.ControllerRevision) error {
-	for _, p := range plan.recreate {
-		reason := "RecreatingFailedPod"
-		if p.Status.Phase == corev1.PodSucceeded {
-			reason = "RecreatingTerminatedPod"
-		}
-		c.events.Eventf(set, corev1.EventTypeWarning, reason, "StatefulSet %s/%s is recreating %s Pod %s", set.Namespace, set.Name, strings.ToLower(string(p.Status.Phase)), p.Name)
-	}
 	for p, condemned := range plan.owners(c.pods, set) {
 		if err := c.syncClaimOwners(ctx, w, set, p, condemned); err != nil {
+			for _, unmade := range plan.create {
+				plan.uncount(unmade)
+			}
 			return err
 		}
 	}
+	var errs []error
 	for _, p := range plan.claims {
-		if err := c.ensureClaims(ctx, w, set, p); err != nil {
-			return err
-		}
+		errs = append(errs, c.ensureClaims(ctx, w, set, p))
+	}
+	for _, p := range plan.identify {
+		errs = append(errs, c.identify(ctx, w, set, p))
 	}
 	var writes []client.Write
+	var making []statefulPod
 	var names []string
-	for _, made := range plan.create {
-		p, err := c.pod(set, made, current, update)
+	for _, next := range plan.create {
+		p, err := c.newPod(ctx, w, set, next, current, update)
 		if err != nil {
-			return err
+			plan.uncount(next)
+			errs = append(errs, err)
+			continue
 		}
-		if err := c.ensureClaims(ctx, w, set, p); err != nil {
-			c.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "create Pod %s in StatefulSet %s failed error: %v", p.Name, set.Name, err)
-			return err
-		}
-		names = append(names, p.Name)
+		making, names = append(making, next), append(names, p.Name)
 		writes = append(writes, client.Write{Op: client.OpCreate, Definition: c.pods.Definition(), Object: p})
 	}
 	for _, p := range plan.delete {
@@ -191,13 +186,15 @@ func (c *statefulSetController) carryOut(ctx context.Context, w client.Client, s
 		writes = append(writes, deletion(c.pods.Definition(), p))
 	}
 	if len(writes) == 0 {
-		return nil
+		return errors.Join(errs...)
 	}
-	var first error
 	for i, r := range w.Batch(ctx, writes) {
-		verb, reason := "create", "Create"
-		if i >= len(plan.create) {
-			verb, reason = "delete", "Delete"
+		verb, reason := "delete", "Delete"
+		if i < len(making) {
+			verb, reason = "create", "Create"
+			if r.Err != nil {
+				plan.uncount(making[i])
+			}
 		}
 		switch {
 		case r.Err == nil:
@@ -205,12 +202,62 @@ func (c *statefulSetController) carryOut(ctx context.Context, w client.Client, s
 		case verb == "delete" && apierrors.IsNotFound(r.Err), apierrors.HasStatusCause(r.Err, corev1.NamespaceTerminatingCause):
 		default:
 			c.events.Eventf(set, corev1.EventTypeWarning, "Failed"+reason, "%s Pod %s in StatefulSet %s failed error: %v", verb, names[i], set.Name, r.Err)
-			if first == nil {
-				first = fmt.Errorf("cannot %s pod %s: %w", verb, names[i], r.Err)
-			}
+			errs = append(errs, fmt.Errorf("cannot %s pod %s: %w", verb, names[i], r.Err))
 		}
 	}
-	return first
+	return errors.Join(errs...)
+}
+
+// newPod is a pod to make, once its claims are there.
+func (c *statefulSetController) newPod(ctx context.Context, w client.Client, set *appsv1.StatefulSet, next statefulPod, current, update *appsv1.ControllerRevision) (*corev1.Pod, error) {
+	p, err := c.pod(set, next, current, update)
+	if err != nil {
+		return nil, err
+	}
+	for i := range set.Spec.VolumeClaimTemplates {
+		name := claimName(&set.Spec.VolumeClaimTemplates[i], set, next.ordinal)
+		if claim, ok := c.claims.Get(set.Namespace, name); ok && ofPodBefore(set, claim, p.Name) {
+			return nil, fmt.Errorf("cannot create pod %s: claim %s goes with the pod before", p.Name, name)
+		}
+	}
+	if err := c.ensureClaims(ctx, w, set, p); err != nil {
+		c.events.Eventf(set, corev1.EventTypeWarning, "FailedCreate", "create Pod %s in StatefulSet %s failed error: %v", p.Name, set.Name, err)
+		return nil, err
+	}
+	return p, nil
+}
+
+// ofPodBefore says of a claim whether it goes with a pod that had the name that
+// a new one is to have: who took it would lose it.
+func ofPodBefore(set *appsv1.StatefulSet, claim *corev1.PersistentVolumeClaim, pod string) bool {
+	policy := set.Spec.PersistentVolumeClaimRetentionPolicy
+	return policy != nil && policy.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType &&
+		slices.ContainsFunc(claim.OwnerReferences, func(r metav1.OwnerReference) bool {
+			return r.APIVersion == "v1" && r.Kind == "Pod" && r.Name == pod
+		})
+}
+
+// identify gives a member the labels that it is known by: one that was adopted, or
+// that somebody has changed, may lack them.
+func (c *statefulSetController) identify(ctx context.Context, w client.Client, set *appsv1.StatefulSet, p *corev1.Pod) error {
+	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": p.UID, "resourceVersion": p.ResourceVersion, "labels": identity(p.Name, ordinalOf(set, p))}})
+	if err != nil {
+		return err
+	}
+	switch _, err = w.Patch(ctx, c.pods.Definition(), p.Namespace, p.Name, client.Patch{Type: types.MergePatchType, Data: body}); {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		c.events.Eventf(set, corev1.EventTypeWarning, "FailedUpdate", "update Pod %s in StatefulSet %s failed error: %v", p.Name, set.Name, err)
+		return fmt.Errorf("cannot update pod %s: %w", p.Name, err)
+	}
+	c.events.Eventf(set, corev1.EventTypeNormal, "SuccessfulUpdate", "update Pod %s in StatefulSet %s successful", p.Name, set.Name)
+	return nil
+}
+
+// identity are the labels that a member is known by.
+func identity(pod string, ordinal int) map[string]string {
+	return map[string]string{appsv1.StatefulSetPodNameLabel: pod, appsv1.PodIndexLabel: strconv.Itoa(ordinal)}
 }
 
 // owners are the pods whose claims may need other owners, and whether each is
@@ -242,8 +289,7 @@ func (c *statefulSetController) pod(set *appsv1.StatefulSet, made statefulPod, c
 	if p.Labels == nil {
 		p.Labels = map[string]string{}
 	}
-	p.Labels[appsv1.StatefulSetPodNameLabel] = p.Name
-	p.Labels[appsv1.PodIndexLabel] = strconv.Itoa(made.ordinal)
+	maps.Copy(p.Labels, identity(p.Name, made.ordinal))
 	p.Labels[revisionHashLabel] = revision
 	p.Spec.Hostname, p.Spec.Subdomain = p.Name, set.Spec.ServiceName
 	for _, t := range set.Spec.VolumeClaimTemplates {
