@@ -114,8 +114,7 @@ func (l *localVolumes) grow(ctx context.Context, v *corev1.PersistentVolume) err
 		return nil
 	}
 	if err != nil {
-		l.a.dep.Recorder.Eventf(c, corev1.EventTypeWarning, "VolumeResizeFailed", "NodeExpandVolume failed for volume %q : %v", v.Name, err)
-		return err
+		return errors.Join(err, s.notResized(ctx, c, v, err))
 	}
 	return s.Resized(ctx, nil, c, v)
 }

@@ -51,9 +51,7 @@ func (s *persistent) Resized(ctx context.Context, p *corev1.Pod, c *corev1.Persi
 		}
 		next.Status.Capacity[corev1.ResourceStorage] = v.Spec.Capacity[corev1.ResourceStorage].DeepCopy()
 		delete(next.Status.AllocatedResourceStatuses, corev1.ResourceStorage)
-		next.Status.Conditions = slices.DeleteFunc(next.Status.Conditions, func(x corev1.PersistentVolumeClaimCondition) bool {
-			return x.Type == corev1.PersistentVolumeClaimFileSystemResizePending || x.Type == corev1.PersistentVolumeClaimResizing
-		})
+		next.Status.Conditions = storage.MergeResizeConditions(next.Status.Conditions, false)
 		_, err := client.UpdateStatus(ctx, s.dep.Client, next)
 		if apierrors.IsConflict(err) {
 			if c, err = s.Claim(ctx, c.Namespace, c.Name); err == nil {
@@ -70,6 +68,24 @@ func (s *persistent) Resized(ctx context.Context, p *corev1.Pod, c *corev1.Persi
 		}
 		return nil
 	}
+}
+
+// notResized has a claim tell why its volume could not grow, until it does. It says
+// so once: the same claim is tried again and again.
+func (s *persistent) notResized(ctx context.Context, c *corev1.PersistentVolumeClaim, v *corev1.PersistentVolume, cause error) error {
+	s.dep.Recorder.Eventf(c, corev1.EventTypeWarning, "VolumeResizeFailed", "NodeExpandVolume failed for volume %q : %v", v.Name, cause)
+	if slices.ContainsFunc(c.Status.Conditions, func(x corev1.PersistentVolumeClaimCondition) bool {
+		return x.Type == corev1.PersistentVolumeClaimNodeResizeError && x.Status == corev1.ConditionTrue
+	}) {
+		return nil
+	}
+	next := c.DeepCopy()
+	next.Status.Conditions = storage.MergeResizeConditions(next.Status.Conditions, true, corev1.PersistentVolumeClaimCondition{
+		Type: corev1.PersistentVolumeClaimNodeResizeError, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
+		Message: fmt.Sprintf("failed to expand pvc with %v", cause),
+	})
+	_, err := client.UpdateStatus(ctx, s.dep.Client, next)
+	return err
 }
 
 // registerDriver tells, by the node's CSINode, that it has the built-in driver.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"sagong/client"
@@ -73,35 +73,64 @@ func (e *expandController) Reconcile(ctx context.Context, w client.Client, key o
 		e.events.Eventf(c, corev1.EventTypeNormal, "ExternalExpanding", "waiting for an external controller to expand this PVC")
 		return reconcile.Result{}, nil
 	}
-	want := size(c)
-	if have := v.Spec.Capacity[corev1.ResourceStorage]; have.Cmp(want) < 0 {
+	return reconcile.Result{}, e.expand(ctx, w, c, v)
+}
+
+// expand enlarges a claim's volume: first the claim tells to what size, then the
+// volume gets it, then the claim waits for its node. What a volume has it keeps,
+// also when the claim asks for less again.
+func (e *expandController) expand(ctx context.Context, w client.Client, c *corev1.PersistentVolumeClaim, v *corev1.PersistentVolume) (err error) {
+	want, have := size(c), v.Spec.Capacity[corev1.ResourceStorage]
+	small := have.Cmp(want) < 0
+	if !small {
+		want = have
+	}
+	told, phase := c.Status.AllocatedResources[corev1.ResourceStorage], c.Status.AllocatedResourceStatuses[corev1.ResourceStorage]
+	waits := phase == corev1.PersistentVolumeClaimNodeResizePending || phase == corev1.PersistentVolumeClaimNodeResizeInProgress
+	if !small && waits && told.Cmp(want) == 0 {
+		return nil // for its node, which may tell of failures meanwhile
+	}
+	if phase != corev1.PersistentVolumeClaimControllerResizeInProgress || told.Cmp(want) != 0 {
+		c, err = e.tell(ctx, w, c, want, corev1.PersistentVolumeClaimControllerResizeInProgress, false, corev1.PersistentVolumeClaimCondition{
+			Type: corev1.PersistentVolumeClaimResizing, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
+		})
+		if err != nil {
+			return gone(err)
+		}
+	}
+	if small {
 		e.events.Eventf(c, corev1.EventTypeNormal, "Resizing", "External resizer is resizing volume %s", v.Name)
 		next := v.DeepCopy()
 		next.Spec.Capacity = corev1.ResourceList{corev1.ResourceStorage: want}
 		if _, err := client.Update(ctx, w, next); err != nil {
-			return reconcile.Result{}, gone(fmt.Errorf("cannot enlarge volume %s: %w", v.Name, err))
+			return gone(fmt.Errorf("cannot enlarge volume %s: %w", v.Name, err))
 		}
 	}
+	c, err = e.tell(ctx, w, c, want, corev1.PersistentVolumeClaimNodeResizePending, true, corev1.PersistentVolumeClaimCondition{
+		Type: corev1.PersistentVolumeClaimFileSystemResizePending, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
+		Message: "Waiting for user to (re-)start a pod to finish file system resize of volume on node.",
+	})
+	if err == nil {
+		e.events.Eventf(c, corev1.EventTypeNormal, "FileSystemResizeRequired", "Require file system resize of volume on node")
+	}
+	return gone(err)
+}
+
+// tell writes how far a claim's expansion is.
+func (e *expandController) tell(ctx context.Context, w client.Client, c *corev1.PersistentVolumeClaim, to resource.Quantity, phase corev1.ClaimResourceStatus, keep bool, now corev1.PersistentVolumeClaimCondition) (*corev1.PersistentVolumeClaim, error) {
 	next := c.DeepCopy()
 	s := &next.Status
-	s.AllocatedResources = corev1.ResourceList{corev1.ResourceStorage: want.DeepCopy()}
-	s.AllocatedResourceStatuses = map[corev1.ResourceName]corev1.ClaimResourceStatus{corev1.ResourceStorage: corev1.PersistentVolumeClaimNodeResizePending}
-	pending := false
-	for _, x := range s.Conditions {
-		pending = pending || x.Type == corev1.PersistentVolumeClaimFileSystemResizePending && x.Status == corev1.ConditionTrue
+	if s.AllocatedResources == nil {
+		s.AllocatedResources = corev1.ResourceList{}
 	}
-	if !pending {
-		s.Conditions = append(s.Conditions, corev1.PersistentVolumeClaimCondition{
-			Type: corev1.PersistentVolumeClaimFileSystemResizePending, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
-			Message: "Waiting for user to (re-)start a pod to finish file system resize of volume on node.",
-		})
+	if s.AllocatedResourceStatuses == nil {
+		s.AllocatedResourceStatuses = map[corev1.ResourceName]corev1.ClaimResourceStatus{}
 	}
-	if equality.Semantic.DeepEqual(c.Status, *s) {
-		return reconcile.Result{}, nil
+	s.AllocatedResources[corev1.ResourceStorage], s.AllocatedResourceStatuses[corev1.ResourceStorage] = to.DeepCopy(), phase
+	s.Conditions = storage.MergeResizeConditions(s.Conditions, keep, now)
+	written, err := client.UpdateStatus(ctx, w, next)
+	if err != nil {
+		return nil, fmt.Errorf("cannot set status of claim %s: %w", object.KeyOf(c), err)
 	}
-	if _, err := client.UpdateStatus(ctx, w, next); err != nil {
-		return reconcile.Result{}, gone(fmt.Errorf("cannot set status of claim %s: %w", key, err))
-	}
-	e.events.Eventf(c, corev1.EventTypeNormal, "FileSystemResizeRequired", "Require file system resize of volume on node")
-	return reconcile.Result{}, nil
+	return written, nil
 }

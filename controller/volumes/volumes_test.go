@@ -476,7 +476,79 @@ func TestLocalVolumesRefuse(t *testing.T) {
 	}
 }
 
+// TestExpansion grows a claim, growing or not: what its status then says of it, and
+// what it keeps of what it said before.
 func TestExpansion(t *testing.T) {
+	for name, x := range map[string]struct {
+		asks, volume, before string
+		phase                corev1.ClaimResourceStatus
+		conditions           string
+		wantVolume, want     string
+		writes               bool
+	}{
+		"at first":        {"2Gi", "1Gi", "", "", "Unused", "2Gi", "Unused Resizing FileSystemResizePending", true},
+		"after failures":  {"2Gi", "1Gi", "3Gi", corev1.PersistentVolumeClaimControllerResizeInfeasible, "ControllerResizeError Unused NodeResizeError", "2Gi", "Unused Resizing FileSystemResizePending", true},
+		"half done":       {"2Gi", "1Gi", "2Gi", corev1.PersistentVolumeClaimControllerResizeInProgress, "Resizing", "2Gi", "Resizing FileSystemResizePending", true},
+		"all but told":    {"2Gi", "2Gi", "2Gi", corev1.PersistentVolumeClaimControllerResizeInProgress, "Resizing", "2Gi", "Resizing FileSystemResizePending", true},
+		"told":            {"2Gi", "2Gi", "2Gi", corev1.PersistentVolumeClaimNodeResizePending, "Resizing FileSystemResizePending NodeResizeError", "2Gi", "Resizing FileSystemResizePending NodeResizeError", false},
+		"at work":         {"2Gi", "2Gi", "2Gi", corev1.PersistentVolumeClaimNodeResizeInProgress, "Resizing", "2Gi", "Resizing", false},
+		"given up":        {"2Gi", "2Gi", "2Gi", corev1.PersistentVolumeClaimNodeResizeInfeasible, "NodeResizeError", "2Gi", "Resizing FileSystemResizePending", true},
+		"more":            {"3Gi", "2Gi", "2Gi", corev1.PersistentVolumeClaimNodeResizePending, "Resizing FileSystemResizePending", "3Gi", "Resizing FileSystemResizePending", true},
+		"less":            {"2Gi", "3Gi", "3Gi", corev1.PersistentVolumeClaimNodeResizePending, "Resizing FileSystemResizePending", "3Gi", "Resizing FileSystemResizePending", false},
+		"less, half done": {"2Gi", "1Gi", "3Gi", corev1.PersistentVolumeClaimControllerResizeInProgress, "Resizing", "2Gi", "Resizing FileSystemResizePending", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			only := func(hub *reconcile.Hub, c *cluster) []reconcile.Controller {
+				return []reconcile.Controller{volumes.NewExpand(hub, c)}
+			}
+			among(t, only, func(c *cluster) {
+				has := claim("c", x.asks, func(c *corev1.PersistentVolumeClaim) {
+					c.UID, c.Spec.VolumeName = "c", "v"
+					c.Status.Phase, c.Status.Capacity = corev1.ClaimBound, corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+					if x.before != "" {
+						c.Status.AllocatedResources = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(x.before)}
+						c.Status.AllocatedResourceStatuses = map[corev1.ResourceName]corev1.ClaimResourceStatus{corev1.ResourceStorage: x.phase}
+					}
+					for _, s := range strings.Fields(x.conditions) {
+						c.Status.Conditions = append(c.Status.Conditions, corev1.PersistentVolumeClaimCondition{Type: corev1.PersistentVolumeClaimConditionType(s), Status: corev1.ConditionTrue, Message: "before"})
+					}
+				})
+				v := vol("v", x.volume, func(v *corev1.PersistentVolume) {
+					v.Spec.HostPath, v.Spec.CSI = nil, &corev1.CSIPersistentVolumeSource{Driver: storage.LocalDriver, VolumeHandle: "v"}
+					v.Spec.ClaimRef = &corev1.ObjectReference{Kind: "PersistentVolumeClaim", Namespace: "default", Name: "c", UID: "c"}
+				})
+				for _, o := range []object.Object{has, v} {
+					if err := c.c.Seed(o); err != nil {
+						t.Fatal(err)
+					}
+				}
+				at := read[*corev1.PersistentVolumeClaim](c, "default", "c").ResourceVersion
+				synctest.Wait()
+				if q := read[*corev1.PersistentVolume](c, "", "v").Spec.Capacity[corev1.ResourceStorage]; q.String() != x.wantVolume {
+					t.Errorf("the volume has %s", q.String())
+				}
+				got := read[*corev1.PersistentVolumeClaim](c, "default", "c")
+				var conditions []string
+				for _, y := range got.Status.Conditions {
+					conditions = append(conditions, string(y.Type))
+				}
+				to, phase := got.Status.AllocatedResources[corev1.ResourceStorage], got.Status.AllocatedResourceStatuses[corev1.ResourceStorage]
+				if to.String() != x.wantVolume || strings.Join(conditions, " ") != x.want || (got.ResourceVersion != at) != x.writes {
+					t.Errorf("%s to %s, %v", phase, to.String(), conditions)
+				}
+				if x.writes && (phase != corev1.PersistentVolumeClaimNodeResizePending || !c.has("c FileSystemResizeRequired: Require file system resize of volume on node")) {
+					t.Errorf("%s, said %q", phase, c.said)
+				}
+				if grown := x.volume != x.wantVolume; grown != c.has("c Resizing: External resizer is resizing volume v") {
+					t.Errorf("said %q", c.said)
+				}
+			})
+		})
+	}
+}
+
+// TestExpansionOfALocalVolume has a claim of the class standard ask for more.
+func TestExpansionOfALocalVolume(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		v := local(c)
 		change(c, "default", "c", func(c *corev1.PersistentVolumeClaim) {
