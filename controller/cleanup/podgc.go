@@ -206,17 +206,21 @@ func (c *podCollector) thinOut(ctx context.Context, w client.Client) error {
 // as failed first; disruption, when not empty, is told as the reason, also of one
 // that has finished.
 func giveUp(ctx context.Context, w client.Client, p *corev1.Pod, disruption string) error {
-	next := p.DeepCopy()
-	changed := disruption != "" && podstate.SetCondition(&next.Status, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation,
-		Reason: "DeletionByPodGC", Message: disruption, LastTransitionTime: metav1.Now(),
-	})
-	if !podstate.Finished(p) {
-		next.Status.Phase, changed = corev1.PodFailed, true
-	}
-	if changed {
-		if _, err := client.UpdateStatus(ctx, w, next); err != nil {
-			return ignoreMissing(err)
+	if finished := podstate.Finished(p); !finished || disruption != "" {
+		next, changed := p.DeepCopy(), !finished
+		if !finished {
+			next.Status.Phase = corev1.PodFailed
+		}
+		if disruption != "" {
+			changed = podstate.SetCondition(&next.Status, corev1.PodCondition{
+				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation,
+				Reason: "DeletionByPodGC", Message: disruption, LastTransitionTime: metav1.Now(),
+			}) || changed
+		}
+		if changed {
+			if _, err := client.UpdateStatus(ctx, w, next); err != nil {
+				return ignoreMissing(err)
+			}
 		}
 	}
 	var now int64
