@@ -79,9 +79,10 @@ func (c *cluster) rounds(n int) {
 
 func (c *cluster) expectCondition(kind autoscalingv2.HorizontalPodAutoscalerConditionType, status corev1.ConditionStatus, reason, text string) {
 	c.Helper()
-	all := c.hpa("web").Status.Conditions
+	h := c.hpa("web")
+	all := h.Status.Conditions
 	if !slices.ContainsFunc(all, func(c autoscalingv2.HorizontalPodAutoscalerCondition) bool {
-		return c.Type == kind && c.Status == status && c.Reason == reason && strings.Contains(c.Message, text)
+		return c.Type == kind && c.Status == status && c.Reason == reason && strings.Contains(c.Message, text) && c.ObservedGeneration != nil && *c.ObservedGeneration == h.Generation
 	}) {
 		c.Fatalf("no %s=%s %s %q: %+v", kind, status, reason, text, all)
 	}
@@ -287,6 +288,9 @@ func TestAutoscalerSleeps(t *testing.T) {
 		c.rounds(1)
 		c.expectSize(3) // the metric that is left; the other would have it no smaller
 		c.expectEvent("FailedGetExternalMetric", "unable to get external metric default/jobs/&LabelSelector{MatchLabels:map[string]string{queue: a,}")
+		f.set(requests, "x")
+		c.rounds(1)
+		c.expectEvent("FailedGetObjectMetric", "unable to get metric requests on Service default/front: ")
 		f.set(queue, "0")
 		c.change(func(d *appsv1.Deployment) { *d.Spec.Replicas = 0 })
 		c.rounds(2)

@@ -252,7 +252,8 @@ func (t *turn) condition(kind autoscalingv2.HorizontalPodAutoscalerConditionType
 	if c.Status != status {
 		c.LastTransitionTime = metav1.NewTime(t.now)
 	}
-	c.Status, c.Reason, c.Message = status, reason, fmt.Sprintf(format, args...)
+	generation := t.hpa.Generation
+	c.Status, c.Reason, c.Message, c.ObservedGeneration = status, reason, fmt.Sprintf(format, args...), &generation
 }
 
 // scaleTarget is what an autoscaler sizes, as it was read.

@@ -96,7 +96,7 @@ func (t *turn) one(ctx context.Context, target *scaleTarget, selector labels.Sel
 		status.Object = &autoscalingv2.ObjectMetricStatus{DescribedObject: o.DescribedObject, Metric: o.Metric}
 		var value int64
 		if value, err = t.meter.object(ctx, t.w.Scheme(), namespace, o.DescribedObject, &o.Metric); err != nil {
-			err = fmt.Errorf("unable to get metric %s: %s on %s %s/%w", o.Metric.Name, o.DescribedObject.Kind, namespace, o.DescribedObject.Name, err)
+			err = fmt.Errorf("unable to get metric %s on %s %s/%s: %w", o.Metric.Name, o.DescribedObject.Kind, namespace, o.DescribedObject.Name, err)
 			break
 		}
 		p.replicas, p.metric, err = byValue(s, value, running, o.Target, fmt.Sprintf("%s metric %s", o.DescribedObject.Kind, o.Metric.Name), &o.Metric, &status.Object.Current)
