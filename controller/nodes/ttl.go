@@ -87,7 +87,7 @@ func (c *ttlController) Reconcile(ctx context.Context, w client.Client, key obje
 		return reconcile.Result{}, nil
 	}
 	body, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": n.UID, "annotations": map[string]string{corev1.ObjectTTLAnnotationKey: strconv.Itoa(want)},
+		"annotations": map[string]string{corev1.ObjectTTLAnnotationKey: strconv.Itoa(want)},
 	}})
 	if err != nil {
 		return reconcile.Result{}, err
