@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,6 +33,9 @@ func kubectlCommand(s *session) *cobra.Command {
 			}
 			// kubectl handles signals where it must, and else expects them to end it.
 			signal.Reset(os.Interrupt, syscall.SIGTERM)
+			// One that came before has reached the context alone, which kubectl does not heed.
+			stop := context.AfterFunc(c.Context(), func() { _ = syscall.Kill(os.Getpid(), syscall.SIGINT) })
+			defer stop()
 			// kubectl reads os.Args for plugins and for its own name.
 			os.Args = append([]string{"kubectl"}, args...)
 			cmd := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{
