@@ -65,6 +65,13 @@ type Definition struct {
 	// StatusKeepsMetadata is true when writes to status keep labels, annotations,
 	// finalizers and owners too.
 	StatusKeepsMetadata bool
+	// Resets are fields that a write through the main resource ("") or a
+	// subresource puts back, as "metadata.labels", and so never owns: beside what
+	// follows from Status, and alone for a subresource other than status.
+	Resets map[string][]string
+	// Owns are the only fields that a write through a subresource changes; "*"
+	// stands for any element: "spec.containers.*.resources".
+	Owns map[string][]string
 	// Scale is set when the kind has a scale subresource.
 	Scale *Scale
 	// Subresources lists the others, for discovery and RBAC; the API server
@@ -259,6 +266,7 @@ type Kind[T Object] struct {
 	Status, Generation   bool
 	NewGeneration        func(new, old T, content bool) bool
 	StatusKeepsMetadata  bool
+	Resets, Owns         map[string][]string
 	Lazy                 bool
 	ScaleGet             func(T) *autoscalingv1.Scale
 	ScaleSet             func(T, int32)
@@ -302,7 +310,7 @@ func (k Kind[T]) Definition() *Definition {
 		Resource: k.Resource, Singular: k.Singular, ShortNames: k.ShortNames, Categories: k.Categories,
 		Namespaced: k.Namespaced, Verbs: k.Verbs, Virtual: k.Virtual, Deprecated: k.Deprecated,
 		New: func() Object { return k.New() }, NewList: k.NewList, Served: k.Served,
-		Status: k.Status, StatusKeepsMetadata: k.StatusKeepsMetadata, Generation: k.Generation, Lazy: k.Lazy,
+		Status: k.Status, StatusKeepsMetadata: k.StatusKeepsMetadata, Resets: k.Resets, Owns: k.Owns, Generation: k.Generation, Lazy: k.Lazy,
 		Subresources: k.Subresources, FieldLabels: k.FieldLabels,
 		Hooks: Hooks{
 			NameRule: k.NameRule, AllowCreateOnUpdate: k.AllowCreateOnUpdate,

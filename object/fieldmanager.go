@@ -111,13 +111,25 @@ func (m *FieldManagers) For(c *Codec, v *Version, subresource string) (*managedf
 }
 
 // resetFields are what a write through the main resource or a subresource cannot
-// change, and so never owns: the status, or all but the status.
+// change, and so never owns: the status, or all but the status, and what the
+// kind says.
 func resetFields(c *Codec, v *Version, subresource string) map[fieldpath.APIVersion]fieldpath.Filter {
-	if !c.def.Status {
-		return nil
+	version := fieldpath.APIVersion(v.GroupVersion().String())
+	if owned := c.def.Owns[subresource]; owned != nil {
+		var only []*fieldpath.SetMatcher
+		for _, path := range owned {
+			only = append(only, fieldpath.MakePrefixMatcherOrDie(elements(path)...))
+		}
+		return map[fieldpath.APIVersion]fieldpath.Filter{version: fieldpath.NewIncludeMatcherFilter(only...)}
 	}
 	set := fieldpath.NewSet()
+	resets := c.def.Resets[subresource]
+	for _, path := range resets {
+		set.Insert(fieldpath.MakePathOrDie(elements(path)...))
+	}
 	switch {
+	case !c.def.Status:
+	case subresource != "" && subresource != "status" && resets != nil:
 	case subresource != "status":
 		set.Insert(fieldpath.MakePathOrDie("status"))
 	case c.custom:
@@ -141,9 +153,22 @@ func resetFields(c *Codec, v *Version, subresource string) map[fieldpath.APIVers
 			set.Insert(fieldpath.MakePathOrDie("metadata"))
 		}
 	}
-	return map[fieldpath.APIVersion]fieldpath.Filter{
-		fieldpath.APIVersion(v.GroupVersion().String()): fieldpath.NewExcludeSetFilter(set),
+	if set.Empty() {
+		return nil
 	}
+	return map[fieldpath.APIVersion]fieldpath.Filter{version: fieldpath.NewExcludeSetFilter(set)}
+}
+
+// elements are those of a path of Resets or Owns.
+func elements(path string) (out []any) {
+	for name := range strings.SplitSeq(path, ".") {
+		if name == "*" {
+			out = append(out, fieldpath.MatchAnyPathElement())
+		} else {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // Forget drops what was prepared for a kind.

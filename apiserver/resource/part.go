@@ -56,6 +56,7 @@ func parts() map[string]part {
 				p.Spec = was.Spec
 				p.Spec.EphemeralContainers = added
 				p.Status = was.Status
+				metav1.ResetObjectMetaForStatus(p, was)
 			},
 			rule: pod(core.ValidateEphemeralContainersUpdate),
 		},

@@ -24,6 +24,7 @@ func APIService() *object.Definition {
 	return object.Kind[*apiregistrationv1.APIService]{
 		Group: apiregistrationv1.GroupName, Version: "v1", Kind: "APIService", Resource: "apiservices", Categories: []string{"api-extensions"},
 		Status: true, RefuseUnconditionalUpdate: true,
+		Resets:  map[string][]string{"status": {"metadata"}},
 		New:     func() *apiregistrationv1.APIService { return &apiregistrationv1.APIService{} },
 		NewList: func() runtime.Object { return &apiregistrationv1.APIServiceList{} },
 		Columns: []object.TypedColumn[*apiregistrationv1.APIService]{

@@ -27,6 +27,7 @@ func Deployment() *object.Definition {
 		NewGeneration: func(d, old *appsv1.Deployment, content bool) bool {
 			return content || !maps.Equal(d.Annotations, old.Annotations)
 		},
+		Resets:  map[string][]string{"status": {"metadata.labels"}},
 		New:     func() *appsv1.Deployment { return &appsv1.Deployment{} },
 		NewList: func() runtime.Object { return &appsv1.DeploymentList{} },
 		ScaleGet: func(d *appsv1.Deployment) *autoscalingv1.Scale {

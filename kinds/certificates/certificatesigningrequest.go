@@ -21,6 +21,7 @@ func CertificateSigningRequest() *object.Definition {
 	return object.Kind[*certificatesv1.CertificateSigningRequest]{
 		Group: "certificates.k8s.io", Version: "v1", Kind: "CertificateSigningRequest",
 		Resource: "certificatesigningrequests", ShortNames: []string{"csr"}, Status: true,
+		Resets:  map[string][]string{"": {"spec"}, "status": {"status.conditions"}, "approval": {"spec", "status.certificate"}},
 		New:     func() *certificatesv1.CertificateSigningRequest { return &certificatesv1.CertificateSigningRequest{} },
 		NewList: func() runtime.Object { return &certificatesv1.CertificateSigningRequestList{} },
 		Subresources: []object.Subresource{

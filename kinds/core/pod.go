@@ -21,6 +21,11 @@ func Pod() *object.Definition {
 		Version: "v1", Kind: "Pod", Resource: "pods",
 		ShortNames: []string{"po"}, Categories: []string{"all"},
 		Namespaced: true, Status: true, Generation: true,
+		Resets: map[string][]string{"status": {"metadata.deletionTimestamp", "metadata.ownerReferences"}},
+		Owns: map[string][]string{
+			"ephemeralcontainers": {"spec.ephemeralContainers"},
+			"resize":              {"spec.containers.*.resources", "spec.containers.*.resizePolicy"},
+		},
 		New:     func() *corev1.Pod { return &corev1.Pod{} },
 		NewList: func() runtime.Object { return &corev1.PodList{} },
 		Subresources: []object.Subresource{
