@@ -57,6 +57,14 @@ func endState(c *cluster) []string {
 	shared := func(s string) string { return anyUID.ReplaceAllString(replace.Replace(s), "uid of what is gone") }
 	var lines []string
 	for _, o := range all {
+		if p, ok := o.(*corev1.Pod); ok && len(p.Status.Conditions) > 0 {
+			// An eviction that was begun when its cause passed is taken back, which stays visible.
+			p = p.DeepCopy()
+			p.Status.Conditions = slices.DeleteFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionFalse
+			})
+			o = p
+		}
 		b, err := json.Marshal(o)
 		if err != nil {
 			c.Fatal(err)
@@ -74,6 +82,20 @@ func endState(c *cluster) []string {
 			// Whether it is used is told no more, and may not have been told in time.
 			delete(tree.(map[string]any)["status"].(map[string]any), "conditions")
 		}
+		key := shared(object.KeyOf(o).String())
+		if d.Kind == "EndpointSlice" {
+			// One whose creation was not heard of is made again, and both are filled.
+			slice := tree.(map[string]any)
+			all, _ := slice["endpoints"].([]any)
+			delete(slice, "endpoints")
+			for _, e := range all {
+				text, err := json.Marshal(normal(d.Kind, e, shared))
+				if err != nil {
+					c.Fatal(err)
+				}
+				lines = append(lines, fmt.Sprintf("Endpoint %s %s", key, text))
+			}
+		}
 		clean, err := json.Marshal(normal(d.Kind, tree, shared))
 		if err != nil {
 			c.Fatal(err)
@@ -81,7 +103,10 @@ func endState(c *cluster) []string {
 		if ref := metav1.GetControllerOf(o); ref != nil && ref.Kind == "Job" && len(o.GetFinalizers()) == 0 {
 			continue // counted; a surplus one may be gone or not
 		}
-		lines = append(lines, fmt.Sprintf("%s %s %s", d.Kind, shared(object.KeyOf(o).String()), clean))
+		line := fmt.Sprintf("%s %s %s", d.Kind, key, clean)
+		if d.Kind != "EndpointSlice" || !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
 	}
 	slices.Sort(lines)
 	return lines

@@ -245,6 +245,10 @@ func (w *world) storage() {
 
 // storageLater is what becomes of the volumes.
 func (w *world) storageLater() {
+	// Claims made for a pod that never came to be stay when the set shrinks.
+	for !w.has("store-1") || !w.has("store-2") {
+		w.pass(time.Minute)
+	}
 	edit(w.cluster, "store", func(s *appsv1.StatefulSet) { *s.Spec.Replicas = 1 })
 	for i := range 3 {
 		bound, kept := fmt.Sprint("bound", i), fmt.Sprint("kept", i)
@@ -347,6 +351,17 @@ func (w *world) nodesComeAndGo() {
 	w.rest()
 	taint(corev1.Taint{Key: "maintenance", Effect: corev1.TaintEffectNoExecute})
 	w.pass(5 * time.Minute)
+	// A process that dies forgets since when the taint is there, and some seeds let
+	// none live for five seconds in all that time.
+	for w.has("hasty") {
+		w.pass(time.Minute)
+	}
 	taint()
 	w.remove(node("z1"), metav1.DeletePropagationBackground)
+}
+
+// has says whether a pod is there, going or not.
+func (w *world) has(pod string) bool {
+	_, err := client.Get[*corev1.Pod](w.Context(), w.c, "default", pod)
+	return err == nil
 }
