@@ -7,7 +7,6 @@ package aggregator
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,6 +22,7 @@ import (
 
 	"sagong/apiserver/discovery"
 	"sagong/apiserver/webhookclient"
+	"sagong/lib/pki"
 	"sagong/reconcile"
 )
 
@@ -165,9 +165,9 @@ func (a *Aggregator) transport(s *apiregistrationv1.APIService) (*http.Transport
 		GetClientCertificate: a.o.Certificate,
 	}
 	if len(s.Spec.CABundle) > 0 {
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(s.Spec.CABundle) {
-			return nil, errBundle
+		var err error
+		if t.RootCAs, err = pki.Roots(s.Spec.CABundle); err != nil {
+			return nil, err
 		}
 	}
 	tr := &http.Transport{
@@ -176,7 +176,7 @@ func (a *Aggregator) transport(s *apiregistrationv1.APIService) (*http.Transport
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			at, err := a.o.Resolver.Resolve(ctx, ref.Namespace, ref.Name, portOf(s))
 			if err != nil {
-				return nil, err
+				return nil, unresolved{err}
 			}
 			return a.o.Dial(ctx, network, at)
 		},
@@ -184,6 +184,9 @@ func (a *Aggregator) transport(s *apiregistrationv1.APIService) (*http.Transport
 	tr.Protocols.SetHTTP1(true)
 	return tr, nil
 }
+
+// unresolved is the error of a Service that leads nowhere.
+type unresolved struct{ error }
 
 // host is the name in requests to a service.
 func host(s *apiregistrationv1.APIService) string {

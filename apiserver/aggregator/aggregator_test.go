@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -55,6 +56,16 @@ type cluster struct {
 	answered atomic.Int64
 	flunders sync.Map // names of those in the namespace "full"; true: they stay
 	last     atomic.Pointer[http.Request]
+	refused  atomic.Int32 // so many of the next connections are not made
+	nowhere  atomic.Bool  // the Service cannot be resolved
+}
+
+// Resolve fails when nowhere says so.
+func (c *cluster) Resolve(ctx context.Context, namespace, name string, port int32) (string, error) {
+	if c.nowhere.Load() {
+		return "", errors.New("it leads nowhere")
+	}
+	return webhookclient.Services{Client: c.Client}.Resolve(ctx, namespace, name, port)
 }
 
 // serve is the other server, a small one for the group wardle.example.com.
@@ -142,6 +153,11 @@ func (byHeader) AuthenticateRequest(r *http.Request) (*authenticator.Response, b
 
 func start(t *testing.T) *cluster {
 	t.Helper()
+	return startWith(t, (*aggregator.Aggregator).Availability, (*aggregator.Aggregator).Registration)
+}
+
+func startWith(t *testing.T, controllers ...func(*aggregator.Aggregator) reconcile.Controller) *cluster {
+	t.Helper()
 	c := &cluster{T: t}
 	ca, err := pki.LoadOrCreateAuthority(t.TempDir(), "ca", "other", time.Now())
 	if err != nil {
@@ -180,8 +196,11 @@ func start(t *testing.T) *cluster {
 			default:
 			}
 		},
-		Hub: hub, Resolver: webhookclient.Services{Client: c.Client}, Certificate: proxy.GetClientCertificate, Log: log, ServeV2: openapi.ServeV2,
+		Hub: hub, Resolver: c, Certificate: proxy.GetClientCertificate, Log: log, ServeV2: openapi.ServeV2,
 		Dial: func(ctx context.Context, network, at string) (net.Conn, error) {
+			if c.refused.Add(-1) >= 0 {
+				return nil, errors.New("connection refused")
+			}
 			return new(net.Dialer).DialContext(ctx, network, strings.Replace(at, "10.0.0.1", "127.0.0.1", 1))
 		},
 	})
@@ -196,8 +215,10 @@ func start(t *testing.T) *cluster {
 		fmt.Fprint(w, `{"paths":{"api/v1":{"serverRelativeURL":"/x"}}}`)
 	})))
 	parts := reconcile.NewEngine(c.Client, log, nil)
-	if err := parts.Add(a.Availability(), a.Registration()); err != nil {
-		t.Fatal(err)
+	for _, make := range controllers {
+		if err := parts.Add(make(a)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	server := httptest.NewServer(api)
 	c.url = server.URL
@@ -393,6 +414,89 @@ func TestAnotherAuthorityIsNotBelieved(t *testing.T) {
 	c.service()
 	c.register(c.proxyCA.CertPEM)
 	if x := c.available("v1alpha1.wardle.example.com", "FailedDiscoveryCheck"); !strings.Contains(x.Message, "certificate signed by unknown authority") {
+		t.Errorf("message %q", x.Message)
+	}
+}
+
+// reasons are those of an APIService's condition, from a revision until one.
+func (c *cluster) reasons(from object.Revision, until string) (all []string) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	defer cancel()
+	w, err := c.Watch(ctx, object.Of[*apiregistrationv1.APIService](c.Scheme()), "", client.WatchOptions{From: from})
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer w.Close()
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			c.Fatalf("never got reason %s, only %q: %v", until, all, err)
+		}
+		for _, e := range events {
+			s, ok := e.Object.(*apiregistrationv1.APIService)
+			if !ok || s.Name != "v1alpha1.wardle.example.com" || len(s.Status.Conditions) == 0 {
+				continue
+			}
+			switch reason := s.Status.Conditions[0].Reason; reason {
+			case "ServiceNotFound", "EndpointsNotFound": // not heard of yet
+			case until:
+				return append(all, reason)
+			default:
+				all = append(all, reason)
+			}
+		}
+	}
+}
+
+// A server is there as long as one of its endpoints answers.
+func TestOneEndpointIsEnough(t *testing.T) {
+	for refused, want := range map[int32]string{4: "[Passed]", 5: "[FailedDiscoveryCheck Passed]"} {
+		c := start(t)
+		c.service()
+		l, err := c.List(t.Context(), object.Of[*apiregistrationv1.APIService](c.Scheme()), "", client.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.refused.Store(refused)
+		c.register(c.bundle)
+		if got := fmt.Sprint(c.reasons(l.Revision, "Passed")); got != want {
+			t.Errorf("%d connections refused: %s, want %s", refused, got, want)
+		}
+	}
+}
+
+// What a client is told of a server that cannot be reached.
+func TestUnreachable(t *testing.T) {
+	c := startWith(t) // nobody finds out that it is gone
+	c.service()
+	c.register(c.bundle)
+	o, err := c.Get(t.Context(), object.Of[*apiregistrationv1.APIService](c.Scheme()), "", "v1alpha1.wardle.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := o.DeepCopyObject().(*apiregistrationv1.APIService)
+	s.Status.Conditions = []apiregistrationv1.APIServiceCondition{{Type: apiregistrationv1.Available, Status: apiregistrationv1.ConditionTrue}}
+	if _, err := client.UpdateStatus(t.Context(), c, s); err != nil {
+		t.Fatal(err)
+	}
+	c.refused.Store(1 << 20)
+	c.until(flunders, func(code int, body string) bool {
+		return code == http.StatusServiceUnavailable && body == "error trying to reach service: connection refused\n"
+	})
+	c.nowhere.Store(true)
+	if code, body := c.get(flunders); code != http.StatusServiceUnavailable || body != "service unavailable\n" {
+		t.Errorf("unresolved: %d %q", code, body)
+	}
+}
+
+// A Service that cannot be resolved, although nothing seems to be missing.
+func TestUnresolved(t *testing.T) {
+	c := start(t)
+	c.nowhere.Store(true)
+	c.service()
+	c.register(c.bundle)
+	if x := c.available("v1alpha1.wardle.example.com", "FailedDiscoveryCheck"); x.Message != "it leads nowhere" {
 		t.Errorf("message %q", x.Message)
 	}
 }

@@ -3,9 +3,11 @@ package aggregator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"time"
@@ -29,6 +31,8 @@ const (
 	checkEvery   = 30 * time.Second
 	checkTime    = 5 * time.Second
 	maxDiscovery = 4 << 20
+	// attempts is how often a server is asked before it counts as gone.
+	attempts = 5
 )
 
 // availability is the controller that asks whether the other servers are there.
@@ -89,7 +93,7 @@ func (c availability) Reconcile(ctx context.Context, w client.Client, key object
 		if r == nil {
 			return reconcile.Result{}, nil
 		}
-		serves, err := ask(ctx, r)
+		serves, err := askAny(ctx, r)
 		c.a.learn(s, serves, err)
 		if err != nil {
 			cond.Status, cond.Reason, cond.Message = apiregistrationv1.ConditionFalse, "FailedDiscoveryCheck", err.Error()
@@ -177,6 +181,37 @@ func (a *Aggregator) learn(s *apiregistrationv1.APIService, serves []discovery.R
 	}
 }
 
+// askAny asks until one endpoint answers: a server is there as long as one of its
+// endpoints is. All but the first are asked at the same time.
+func askAny(ctx context.Context, r *route) ([]discovery.Resource, error) {
+	serves, err := ask(ctx, r)
+	var nowhere unresolved
+	if err == nil || r.err != nil || errors.As(err, &nowhere) {
+		return serves, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		serves []discovery.Resource
+		err    error
+	}
+	answers := make(chan answer, attempts-1)
+	for range attempts - 1 {
+		go func() {
+			serves, err := ask(ctx, r)
+			answers <- answer{serves, err}
+		}()
+	}
+	for range attempts - 1 {
+		a := <-answers
+		if a.err == nil {
+			return a.serves, nil
+		}
+		err = a.err
+	}
+	return nil, err
+}
+
 // ask asks a server what it serves, with the rights to see all.
 func ask(ctx context.Context, r *route) ([]discovery.Resource, error) {
 	if r.err != nil {
@@ -197,8 +232,12 @@ func ask(ctx context.Context, r *route) ([]discovery.Resource, error) {
 	identify(req.Header, &user.DefaultInfo{Name: "system:kube-aggregator", Groups: []string{user.SystemPrivilegedGroup}})
 	resp, err := r.transport.RoundTrip(req) // no redirect is followed
 	if err != nil {
+		var nowhere unresolved
+		if errors.As(err, &nowhere) {
+			return nil, nowhere
+		}
 		r.transport.CloseIdleConnections()
-		return nil, fmt.Errorf("failing or missing response from %s: %w", at, err)
+		return nil, fmt.Errorf("failing or missing response from %s: %w", at, &url.Error{Op: "Get", URL: at, Err: err})
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {

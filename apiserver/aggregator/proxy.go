@@ -15,8 +15,6 @@ import (
 	"sagong/lib/tracing"
 )
 
-var errBundle = errors.New("unable to load root certificates: unable to parse bytes as PEM block")
-
 // refusal replaces a redirect (CVE-2022-3172): whoever runs the other server must
 // not send clients, with their credentials, wherever it likes.
 const refusal = "the backend attempted to redirect this request, which is not permitted"
@@ -37,7 +35,7 @@ func (p proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if p.r.err != nil {
-		http.Error(w, p.r.err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, p.r.err.Error(), http.StatusInternalServerError)
 		return
 	}
 	rp := &httputil.ReverseProxy{
@@ -64,6 +62,11 @@ func (p proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if errors.Is(err, context.Canceled) {
+				return
+			}
+			var nowhere unresolved
+			if errors.As(err, &nowhere) {
+				http.Error(w, "service unavailable", http.StatusServiceUnavailable)
 				return
 			}
 			http.Error(w, fmt.Sprintf("error trying to reach service: %v", err), http.StatusServiceUnavailable)

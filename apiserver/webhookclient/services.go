@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,10 +22,14 @@ type Services struct {
 	Client client.Client
 }
 
-// Resolve implements Resolver: any ready endpoint of the port, or the external
-// name. Errors are those of the API, in upstream's words.
+// Resolve implements Resolver: a ready endpoint of the port, any one of the
+// Service's first IP family if there is one, or the external name. Errors are
+// those of the API, in upstream's words.
 func (s Services) Resolve(ctx context.Context, namespace, name string, port int32) (string, error) {
 	o, err := s.Client.Get(ctx, object.Of[*corev1.Service](s.Client.Scheme()), namespace, name)
+	if apierrors.IsNotFound(err) {
+		return "", apierrors.NewNotFound(corev1.Resource("service"), name) // as upstream's cache says it
+	}
 	if err != nil {
 		return "", err
 	}
@@ -32,13 +37,8 @@ func (s Services) Resolve(ctx context.Context, namespace, name string, port int3
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return net.JoinHostPort(svc.Spec.ExternalName, strconv.Itoa(int(port))), nil
 	}
-	portName, found := "", false
-	for _, p := range svc.Spec.Ports {
-		if p.Port == port {
-			portName, found = p.Name, true
-		}
-	}
-	if !found {
+	at := slices.IndexFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == port })
+	if at < 0 {
 		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", port, name))
 	}
 	list, err := s.Client.List(ctx, object.Of[*discoveryv1.EndpointSlice](s.Client.Scheme()), namespace,
@@ -46,28 +46,36 @@ func (s Services) Resolve(ctx context.Context, namespace, name string, port int3
 	if err != nil {
 		return "", err
 	}
-	var ready []string
+	var preferred, others []string
 	for _, it := range list.Items {
-		ready = append(ready, readyAddresses(it.(*discoveryv1.EndpointSlice), portName)...)
+		slice := it.(*discoveryv1.EndpointSlice)
+		ready := readyAddresses(slice, svc.Spec.Ports[at].Name)
+		if len(svc.Spec.IPFamilies) > 0 && slice.AddressType == discoveryv1.AddressType(svc.Spec.IPFamilies[0]) {
+			preferred = append(preferred, ready...)
+		} else {
+			others = append(others, ready...)
+		}
 	}
-	if len(ready) == 0 {
+	if len(preferred) == 0 {
+		preferred = others
+	}
+	if len(preferred) == 0 {
 		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 	}
-	return ready[rand.IntN(len(ready))], nil
+	return preferred[rand.IntN(len(preferred))], nil
 }
 
 func readyAddresses(s *discoveryv1.EndpointSlice, portName string) (out []string) {
 	for _, p := range s.Ports {
-		if p.Port == nil || p.Name != nil && *p.Name != portName || p.Name == nil && portName != "" {
+		if p.Port == nil || p.Name == nil || *p.Name != portName {
 			continue
 		}
 		for _, e := range s.Endpoints {
-			if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+			if e.Conditions.Ready != nil && !*e.Conditions.Ready || len(e.Addresses) == 0 {
 				continue
 			}
-			for _, a := range e.Addresses {
-				out = append(out, net.JoinHostPort(a, strconv.Itoa(int(*p.Port))))
-			}
+			// Further addresses of an endpoint have no meaning.
+			out = append(out, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
 		}
 	}
 	return out

@@ -16,20 +16,40 @@ import (
 
 func TestServices(t *testing.T) {
 	meta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "ns", Name: name} }
-	yes, no, port, name := true, false, int32(8443), "https"
-	ports := corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "https", Port: 443}}}
+	yes, no, port, name, other := true, false, int32(8443), "https", "other"
+	ports := []corev1.ServicePort{{Name: "https", Port: 443}}
+	spec := corev1.ServiceSpec{Ports: ports}
+	slice := func(service string, family discoveryv1.AddressType, p *string, at ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "ns", Name: service + "-" + strings.ToLower(string(family)), Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+			AddressType: family, Ports: []discoveryv1.EndpointPort{{Name: p, Port: &port}}, Endpoints: at,
+		}
+	}
+	endpoint := func(ready *bool, at ...string) discoveryv1.Endpoint {
+		return discoveryv1.Endpoint{Addresses: at, Conditions: discoveryv1.EndpointConditions{Ready: ready}}
+	}
 	c := fake.New(object.NewScheme(kinds.All()...),
-		&corev1.Service{ObjectMeta: meta("hook"), Spec: ports},
-		&corev1.Service{ObjectMeta: meta("idle"), Spec: ports},
+		&corev1.Service{ObjectMeta: meta("hook"), Spec: spec},
+		&corev1.Service{ObjectMeta: meta("idle"), Spec: spec},
+		&corev1.Service{ObjectMeta: meta("down"), Spec: spec},
+		&corev1.Service{ObjectMeta: meta("unknown"), Spec: spec},
+		&corev1.Service{ObjectMeta: meta("misnamed"), Spec: spec},
+		&corev1.Service{ObjectMeta: meta("many"), Spec: spec},
+		&corev1.Service{ObjectMeta: meta("headless"), Spec: corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: ports}},
+		&corev1.Service{ObjectMeta: meta("dual"), Spec: corev1.ServiceSpec{Ports: ports, IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}}},
+		&corev1.Service{ObjectMeta: meta("half"), Spec: corev1.ServiceSpec{Ports: ports, IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}}},
 		&corev1.Service{ObjectMeta: meta("far"), Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "hook.example.com"}},
-		&discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "hook-x", Labels: map[string]string{discoveryv1.LabelServiceName: "hook"}},
-			Ports:      []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
-			Endpoints: []discoveryv1.Endpoint{
-				{Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &no}},
-				{Addresses: []string{"10.0.0.2"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes}},
-			},
-		})
+		slice("hook", discoveryv1.AddressTypeIPv4, &name, endpoint(&no, "10.0.0.1"), endpoint(&yes, "10.0.0.2")),
+		slice("down", discoveryv1.AddressTypeIPv4, &name, endpoint(&no, "10.0.0.1")),
+		slice("unknown", discoveryv1.AddressTypeIPv4, &name, endpoint(nil, "10.0.0.3")),
+		slice("misnamed", discoveryv1.AddressTypeIPv4, &other, endpoint(&yes, "10.0.0.1")),
+		slice("many", discoveryv1.AddressTypeIPv4, &name, endpoint(&yes, "10.0.0.4", "10.0.0.5", "10.0.0.6")),
+		slice("headless", discoveryv1.AddressTypeIPv4, &name, endpoint(&yes, "10.0.0.7")),
+		slice("dual", discoveryv1.AddressTypeIPv4, &name, endpoint(&yes, "10.0.0.8")),
+		slice("dual", discoveryv1.AddressTypeIPv6, &name, endpoint(&yes, "fd00::8")),
+		slice("half", discoveryv1.AddressTypeIPv4, &name, endpoint(&yes, "10.0.0.9")),
+		slice("half", discoveryv1.AddressTypeIPv6, &name, endpoint(&no, "fd00::9")),
+	)
 	defer c.Close()
 	for _, tc := range []struct {
 		name string
@@ -40,12 +60,22 @@ func TestServices(t *testing.T) {
 		{"hook", 443, "10.0.0.2:8443", ""},
 		{"hook", 444, "", `no service port 444 found for service "hook"`},
 		{"idle", 443, "", `no endpoints available for service "idle"`},
+		{"down", 443, "", `no endpoints available for service "down"`},
+		{"unknown", 443, "10.0.0.3:8443", ""}, // not said to be unready
+		{"misnamed", 443, "", `no endpoints available for service "misnamed"`},
+		{"many", 443, "10.0.0.4:8443", ""}, // the first address alone counts
+		{"headless", 443, "10.0.0.7:8443", ""},
+		{"dual", 443, "[fd00::8]:8443", ""},
+		{"half", 443, "10.0.0.9:8443", ""},
 		{"far", 443, "hook.example.com:443", ""},
-		{"none", 443, "", `services "none" not found`},
+		{"far", 8443, "hook.example.com:8443", ""}, // an external name has any port
+		{"none", 443, "", `service "none" not found`},
 	} {
-		got, err := webhookclient.Services{Client: c}.Resolve(t.Context(), "ns", tc.name, tc.port)
-		if got != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
-			t.Errorf("%s:%d is %q, %v", tc.name, tc.port, got, err)
+		for range 4 { // one of several is picked at random
+			got, err := webhookclient.Services{Client: c}.Resolve(t.Context(), "ns", tc.name, tc.port)
+			if got != tc.want || (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
+				t.Errorf("%s:%d is %q, %v", tc.name, tc.port, got, err)
+			}
 		}
 	}
 }

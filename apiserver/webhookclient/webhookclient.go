@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +26,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sagong/apiserver/turn"
+	"sagong/lib/pki"
 	"sagong/lib/tracing"
 )
 
@@ -61,6 +61,9 @@ const (
 	// upstream does.
 	maxClients  = 200
 	defaultPort = 443
+	// maxRetries is how often a webhook that says when to ask again is, as
+	// upstream does.
+	maxRetries = 10
 )
 
 // Clients calls webhooks and keeps their connections. All methods may be called
@@ -132,6 +135,19 @@ func (c *Clients) Ask(ctx context.Context, cfg Config, body []byte, limit int64)
 	req.Header["X-Idempotency-Key"] = nil
 	turn.Yield(ctx)
 	resp, err := p.client.Do(req)
+	for tries := 1; err == nil && tries <= maxRetries; tries++ {
+		wait, ok := retryAfter(resp)
+		if !ok {
+			break
+		}
+		drain(resp)
+		resp.Body.Close()
+		if err := sleep(ctx, wait); err != nil {
+			return Answer{}, &url.Error{Op: "Post", URL: at, Err: err}
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		resp, err = p.client.Do(req)
+	}
 	if err != nil {
 		return Answer{}, err
 	}
@@ -143,9 +159,9 @@ func (c *Clients) Ask(ctx context.Context, cfg Config, body []byte, limit int64)
 		}
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 206 {
-		// What is left is read, so that the connection can be used again.
-		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-		return Answer{}, apierrors.NewGenericServerResponse(resp.StatusCode, "POST", schema.GroupResource{}, "", "unknown", retryAfter(resp), true)
+		drain(resp)
+		wait, _ := retryAfter(resp)
+		return Answer{}, apierrors.NewGenericServerResponse(resp.StatusCode, "POST", schema.GroupResource{}, "", "unknown", int(wait/time.Second), true)
 	}
 	a.Body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
@@ -157,12 +173,27 @@ func (c *Clients) Ask(ctx context.Context, cfg Config, body []byte, limit int64)
 	return a, nil
 }
 
-func retryAfter(resp *http.Response) int {
-	n, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil || n < 0 {
-		return 0
+// retryAfter says whether a webhook wants to be asked again, and when.
+func retryAfter(resp *http.Response) (time.Duration, bool) {
+	if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < http.StatusInternalServerError {
+		return 0, false
 	}
-	return n
+	n, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	return time.Duration(max(n, 0)) * time.Second, err == nil
+}
+
+// drain reads what is left, so that the connection can be used again.
+func drain(resp *http.Response) { _, _ = io.CopyN(io.Discard, resp.Body, 64<<10) }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // pool finds or makes the connections to a place.
@@ -187,9 +218,9 @@ func (c *Clients) pool(cfg Config) (*pool, error) {
 func (c *Clients) newPool(cfg Config) (*pool, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
 	if len(cfg.CABundle) > 0 {
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(cfg.CABundle) {
-			return nil, errors.New("unable to load root certificates: unable to parse bytes as PEM block")
+		var err error
+		if t.RootCAs, err = pki.Roots(cfg.CABundle); err != nil {
+			return nil, err
 		}
 	}
 	tr := &http.Transport{

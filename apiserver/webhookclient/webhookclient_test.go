@@ -177,3 +177,59 @@ func TestWhatIsRefused(t *testing.T) {
 		t.Errorf("a 500 became %v", err)
 	}
 }
+
+// A webhook that has no time now, and says when it will have, is asked again with
+// the same question; not for ever, and not when it says nothing.
+func TestAsksAgainWhenToldTo(t *testing.T) {
+	for _, tc := range []struct {
+		name, after string
+		code, bad   int // the answers of that code before a good one
+		asked       int32
+		err         string
+	}{
+		{"busy", "0", http.StatusTooManyRequests, 2, 3, ""},
+		{"away", "0", http.StatusServiceUnavailable, 10, 11, ""},
+		{"in the past", "-1", http.StatusInternalServerError, 1, 2, ""},
+		{"too often", "0", http.StatusServiceUnavailable, 11, 11, "the server is currently unable to handle the request"},
+		{"no word", "", http.StatusServiceUnavailable, 1, 1, "the server is currently unable to handle the request"},
+		{"a date", "Wed, 21 Oct 2026 07:28:00 GMT", http.StatusServiceUnavailable, 1, 1, "the server is currently unable to handle the request"},
+		{"no matter of time", "0", http.StatusNotFound, 1, 1, "the server could not find the requested resource"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var asked atomic.Int32
+			at, ca, connections := hook(t, nil, func(w http.ResponseWriter, r *http.Request) {
+				if int(asked.Add(1)) > tc.bad {
+					echo(w, r)
+					return
+				}
+				if tc.after != "" {
+					w.Header().Set("Retry-After", tc.after)
+				}
+				w.WriteHeader(tc.code)
+				io.WriteString(w, "later")
+			})
+			got, err := webhookclient.New(nil, nil).Post(t.Context(), webhookclient.Config{URL: "https://" + at + "/x", CABundle: ca}, []byte("{}"), 1000)
+			if tc.err == "" && (err != nil || string(got) != "POST /x application/json {}") || tc.err != "" && (err == nil || err.Error() != tc.err) {
+				t.Errorf("answer %q, %v", got, err)
+			}
+			if asked.Load() != tc.asked || connections.Load() != 1 {
+				t.Errorf("asked %d times over %d connections, want %d over one", asked.Load(), connections.Load(), tc.asked)
+			}
+		})
+	}
+}
+
+// Who waits to ask again stops when the write's time is over.
+func TestWaitsNoLongerThanTheWrite(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	at, ca, _ := hook(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		cancel()
+	})
+	_, err := webhookclient.New(nil, nil).Post(ctx, webhookclient.Config{URL: "https://" + at, CABundle: ca}, []byte("{}"), 10)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v", err)
+	}
+}

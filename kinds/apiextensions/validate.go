@@ -1,7 +1,6 @@
 package apiextensions
 
 import (
-	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"sagong/kinds/check"
 	"sagong/kinds/field"
+	"sagong/lib/pki"
 )
 
 const maxSelectableFields = 8
@@ -451,8 +451,10 @@ func validateConversion(c *internal.CustomResourceConversion, l lenience, p *fie
 		default:
 			errs = append(errs, check.WebhookService(at.Child("service"), w.Service.Namespace, w.Service.Name, w.Service.Port, w.Service.Path)...)
 		}
-		if len(w.CABundle) > 0 && l.checkBundle && !x509.NewCertPool().AppendCertsFromPEM(w.CABundle) {
-			errs = append(errs, field.Invalid(at.Child("caBundle"), w.CABundle, "unable to load root certificates: unable to parse bytes as PEM block"))
+		if len(w.CABundle) > 0 && l.checkBundle {
+			if _, err := pki.Roots(w.CABundle); err != nil {
+				errs = append(errs, field.Invalid(at.Child("caBundle"), w.CABundle, err.Error()))
+			}
 		}
 	}
 	return append(errs, validateReviewVersions(c.ConversionReviewVersions, l, p.Child("conversionReviewVersions"))...)
