@@ -73,7 +73,7 @@ func (a accepted) text() bool { return a.format == object.JSON || a.format == ob
 // PartialObjectMetadata may be asked for.
 func negotiate(r *http.Request, protobuf, watch, shaped bool) (accepted, error) {
 	header := r.Header.Get("Accept")
-	a := accepted{pretty: wantsPretty(r)}
+	a := accepted{pretty: WantsPretty(r)}
 	if shaped {
 		a.includeObject = r.URL.Query().Get("includeObject")
 	}
@@ -135,8 +135,8 @@ func (a *accepted) allows(params map[string]string, protobuf, shaped bool) bool 
 	return false
 }
 
-// wantsPretty says whether the reader is a person, or says so.
-func wantsPretty(r *http.Request) bool {
+// WantsPretty says whether the reader is a person, or says so.
+func WantsPretty(r *http.Request) bool {
 	if strings.Contains(r.URL.RawQuery, "pretty") {
 		if v := r.URL.Query().Get("pretty"); v != "" {
 			b, _ := strconv.ParseBool(v)
