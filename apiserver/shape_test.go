@@ -1,6 +1,7 @@
 package apiserver_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"fmt"
 	"io"
@@ -107,27 +108,62 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-func TestCompressedList(t *testing.T) {
+// TestCompressed: what is larger than 128 KB is compressed for who takes that,
+// in each form, and nothing else; a watch never is.
+func TestCompressed(t *testing.T) {
 	c := start(t)
 	for i := range 40 {
 		if code, b := c.do("POST", configMaps, fmt.Sprintf(`{"metadata":{"name":"m%d"},"data":{"a":%q}}`, i, strings.Repeat("text ", 1000))); code != 201 {
 			t.Fatal(code, b)
 		}
 	}
-	// From another machine: nobody compresses for a client on the same one.
-	req := httptest.NewRequest("GET", configMaps, nil)
-	req.Header.Set("Accept-Encoding", "gzip")
-	resp := httptest.NewRecorder()
-	c.server.ServeHTTP(resp, req)
-	if resp.Header().Get("Content-Encoding") != "gzip" {
-		t.Fatalf("headers %v", resp.Header())
+	if code, b := c.do("POST", configMaps, fmt.Sprintf(`{"metadata":{"name":"large"},"data":{"a":%q}}`, strings.Repeat("text ", 30_000))); code != 201 {
+		t.Fatal(code, b)
 	}
-	z, err := gzip.NewReader(resp.Body)
-	if err != nil {
-		t.Fatal(err)
+	const (
+		table    = "application/json;as=Table;v=v1;g=meta.k8s.io"
+		protobuf = "application/vnd.kubernetes.protobuf"
+		one      = "?fieldSelector=metadata.name%3Dm7"
+	)
+	for _, tc := range []struct {
+		path, accept, takes string
+		compressed          bool
+	}{
+		{"", "", "gzip", true}, {"", "application/yaml", "gzip", true}, {"", protobuf, "gzip", true}, {"", "application/cbor", "deflate, gzip;q=0.5", true},
+		{"?includeObject=Object", table, "gzip", true}, {"/large?includeObject=Object", table, "gzip", true}, {"/large", "", "gzip", true}, {"/large", protobuf, "gzip", true}, {"/large?pretty=1", "", "gzip", true},
+		{"", "", "", false}, {"", "", "identity", false}, {"", "", "gzip;q=0", false}, {"", "", "deflate, br", false}, {"/large", "", "identity", false},
+		{one, "", "gzip", false}, {one, table, "gzip", false}, {"/m7", "", "gzip", false}, {"/m7", protobuf, "gzip", false}, {"", table, "gzip", false}, {"/none", "", "gzip", false},
+		{"?watch=1&timeoutSeconds=1", "", "gzip", false},
+	} {
+		// From another machine: nobody compresses for a client on the same one.
+		r := httptest.NewRequest("GET", configMaps+tc.path, nil)
+		r.Header.Set("Accept", tc.accept)
+		r.Header.Set("Accept-Encoding", tc.takes)
+		w := httptest.NewRecorder()
+		c.server.ServeHTTP(w, r)
+		h := w.Result().Header
+		if got := h.Get("Content-Encoding") == "gzip"; got != tc.compressed || got != (h.Get("Vary") == "Accept-Encoding") || got && h.Get("Content-Length") != "" {
+			t.Errorf("%s as %q for %q: %v", tc.path, tc.accept, tc.takes, h)
+			continue
+		}
+		if !tc.compressed {
+			continue
+		}
+		z, err := gzip.NewReader(w.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(z)
+		if err != nil || len(b) <= 128<<10 || !strings.Contains(string(b), "large") {
+			t.Errorf("%s as %q: %d bytes, %v", tc.path, tc.accept, len(b), err)
+		}
 	}
-	b, err := io.ReadAll(z)
-	if err != nil || strings.Count(string(b), `"uid"`) != 40 {
-		t.Fatalf("%d bytes, %v", len(b), err)
+	// A body is read as it is, whatever it says.
+	var body bytes.Buffer
+	z := gzip.NewWriter(&body)
+	io.WriteString(z, `{"metadata":{"name":"packed"}}`)
+	z.Close()
+	if code, b := c.do("POST", configMaps, body.String(), "Content-Type", "application/json", "Content-Encoding", "gzip"); code != 400 || decodeStatus(t, b).Reason != metav1.StatusReasonBadRequest {
+		t.Errorf("a packed body: %d %s", code, b)
 	}
 }
