@@ -272,7 +272,7 @@ func TestDawdlersOverTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, l := apiHTTP(http.NotFoundHandler(), slog.New(slog.DiscardHandler)), pipes{make(chan net.Conn)}
-				server, client := tlsConfigs(t)
+				server, client := tlsConfigs(t) // valid by the bubble's clock, which begins in 2000
 				s.TLSConfig = server
 				go s.ServeTLS(gather.Listener(l), "", "")
 				near, far := net.Pipe()
@@ -297,7 +297,7 @@ func TestDawdlersOverTLS(t *testing.T) {
 				if took := time.Since(begun); took > tc.within {
 					t.Errorf("borne for %s, %v", took, err)
 				}
-				near.Close() // first: Close of a server holds its lock while TLS takes leave
+				near.Close()
 				s.Close()
 				time.Sleep(10 * time.Second) // net/http lingers
 			})
