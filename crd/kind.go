@@ -63,8 +63,10 @@ func newKind(crd *apiextensionsv1.CustomResourceDefinition, names apiextensionsv
 	if k.storage == nil {
 		return k
 	}
-	for _, r := range k.versions {
+	listed := make([]*object.Definition, len(k.versions))
+	for i, r := range k.versions {
 		r.define()
+		r.def.Dynamic.Listed, listed[i] = listed, r.def
 		if !r.spec.Served {
 			continue
 		}

@@ -21,6 +21,9 @@ type Dynamic struct {
 	Life context.Context
 	// Alias marks one of Others.
 	Alias bool
+	// Listed are all versions that the definition lists, in its order, this one and
+	// those that are not served included.
+	Listed []*Definition
 	// Storage is the version in which objects are kept.
 	Storage string
 	// ListKind is the kind of lists.

@@ -97,8 +97,9 @@ func bodyKind(d *object.Definition, subresource string) schema.GroupVersionKind 
 	return schema.GroupVersionKind{}
 }
 
-// Equivalents are the other versions (and groups) in which the same objects are
-// served, in the order of definition.
+// Equivalents are the other versions (and groups) of the same objects with the
+// same subresource, in the order of definition; of custom resources also those
+// that are not served.
 func (r *Request) Equivalents() []Target {
 	if r.equivalent != nil {
 		return r.equivalent
@@ -114,33 +115,24 @@ func (r *Request) Equivalents() []Target {
 		}
 		r.equivalent = append(r.equivalent, t)
 	}
-	for _, d := range r.family() {
-		add(d.GVK())
-		for _, s := range d.Served {
-			k := s.Kind
-			if k == "" {
-				k = d.Kind
+	d := r.Definition
+	if d.Dynamic != nil {
+		for _, v := range d.Dynamic.Listed {
+			if r.Subresource == "" || r.Subresource == "status" && v.Status || r.Subresource == "scale" && v.Scale != nil {
+				add(v.GVK())
 			}
-			add(schema.GroupVersionKind{Group: s.Group, Version: s.Version, Kind: k})
 		}
+		return r.equivalent
+	}
+	add(d.GVK())
+	for _, s := range d.Served {
+		k := s.Kind
+		if k == "" {
+			k = d.Kind
+		}
+		add(schema.GroupVersionKind{Group: s.Group, Version: s.Version, Kind: k})
 	}
 	return r.equivalent
-}
-
-// family lists the definitions of the same stored objects.
-func (r *Request) family() []*object.Definition {
-	d := r.Definition
-	if d.Dynamic == nil || !d.Dynamic.Alias {
-		return d.Versions()
-	}
-	for _, other := range r.scheme.All() {
-		for _, v := range other.Others {
-			if v == d {
-				return other.Versions()
-			}
-		}
-	}
-	return []*object.Definition{d}
 }
 
 // ObjectName names the object in error texts: by what its name is to be made

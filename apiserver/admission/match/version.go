@@ -130,6 +130,11 @@ func (r *Request) Set(o runtime.Object) error {
 	if u, ok := o.(*unstructured.Unstructured); ok {
 		want := r.Object.GetObjectKind().GroupVersionKind()
 		if k != want && k.GroupKind() == want.GroupKind() && d.Dynamic != nil && d.Dynamic.Convert != nil {
+			for _, v := range d.Dynamic.Listed {
+				if v.GVK() == k && v.Default != nil {
+					v.Default(u)
+				}
+			}
 			c, err := d.Dynamic.Convert(u, want.GroupVersion())
 			if err != nil {
 				return err

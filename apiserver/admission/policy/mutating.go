@@ -152,7 +152,7 @@ func (f *refusals) add(p *rule[*mutations], b *binding, err error, reason metav1
 		text = fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", p.name, b.name, err)
 	}
 	if f.err == nil {
-		f.err = apierrors.NewForbidden(f.Definition.GR(), f.ObjectName(), err)
+		f.err = apierrors.NewForbidden(f.Resource.GroupResource(), f.ObjectName(), err)
 		f.err.ErrStatus.Message = text
 		if reason != "" {
 			f.err.ErrStatus.Reason = reason

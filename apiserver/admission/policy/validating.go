@@ -272,7 +272,7 @@ func (w *verdict) deny(p *rule[*checks], b *binding, text string, reason metav1.
 	if reason == "" {
 		reason = metav1.StatusReasonInvalid
 	}
-	w.denied = apierrors.NewForbidden(w.Definition.GR(), w.ObjectName(), errors.New(text))
+	w.denied = apierrors.NewForbidden(w.Resource.GroupResource(), w.ObjectName(), errors.New(text))
 	s := &w.denied.ErrStatus
 	s.Reason, s.Code = reason, codeOf(reason)
 	s.Details.Causes = append(s.Details.Causes, metav1.StatusCause{Message: text})

@@ -74,7 +74,7 @@ func (o *Options) wanted(ctx context.Context, h *hook, r *match.Request) (match.
 	c := h.conditions()
 	ok, err = c.Hold(ctx, v, nil, o.Authorizer)
 	if err != nil {
-		return t, false, apierrors.NewForbidden(r.Definition.GR(), r.Name, err)
+		return t, false, apierrors.NewForbidden(r.Resource.GroupResource(), r.Name, err)
 	}
 	if !ok {
 		o.Conditions.Excluded(c, string(r.Operation))

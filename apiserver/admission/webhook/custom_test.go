@@ -207,3 +207,39 @@ func TestShouldMutateCustomResourceWithDifferentStoredVersion(t *testing.T) {
 		t.Errorf("object %s", got)
 	}
 }
+
+// A rule for a version that is listed but not served is for those that are: the
+// webhook is asked in it, and what it says gets that version's defaults.
+func TestRuleForUnservedVersion(t *testing.T) {
+	h := newHouse(t)
+	h.define(`
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, singular: widget, kind: Widget, listKind: WidgetList}
+  versions:
+  - name: v0
+    served: false
+    storage: false
+    schema: {openAPIV3Schema: {type: object, properties: {data: {type: object, x-kubernetes-preserve-unknown-fields: true, properties: {old: {type: string, default: yes-old}}}}}}
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {data: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}
+`)
+	h.on("/m", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		if q.Kind.Version != "v0" || q.Resource.Version != "v0" || q.RequestKind.Version != "v1" || q.RequestResource.Version != "v1" || !strings.Contains(string(q.Object.Raw), `"apiVersion":"example.com/v0"`) {
+			return deny(fmt.Sprintf("asked in %s about %s", q.Kind.Version, q.Object.Raw))(q)
+		}
+		return patchWith(`[{"op":"add","path":"/data/b","value":"c"}]`)(q)
+	})
+	h.on("/exact", deny("asked about a version it does not name"))
+	exact := admissionregistrationv1.Exact
+	h.registerMutating("m", h.mutating("/m", onWidgets([]string{"v0"}, create)),
+		h.mutating("/exact", onWidgets([]string{"v0"}, create), func(w *admissionregistrationv1.MutatingWebhook) { w.MatchPolicy = &exact }))
+	u, err := h.createWidget("v1", "w", map[string]any{"a": "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(u.GetAPIVersion(), u.Object["data"]); got != "example.com/v1map[a:b b:c old:yes-old]" {
+		t.Errorf("object %s", got)
+	}
+}

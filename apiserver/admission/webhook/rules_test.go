@@ -16,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should reject validating webhook configurations with invalid match conditions [Conformance]
@@ -77,6 +78,42 @@ func TestEquivalentVersions(t *testing.T) {
 	if got := *o.Spec.Metrics[0].Resource.Target.AverageUtilization; got != 70 {
 		t.Errorf("target is %d", got)
 	}
+}
+
+// The same across groups: an event of events.k8s.io for a webhook that knows those
+// of the core group. A refusal names the resource that was requested.
+func TestEquivalentGroups(t *testing.T) {
+	h := newHouse(t)
+	core := rule([]string{"events"}, create)
+	core.APIGroups = []string{""}
+	h.on("/core", func(q *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		if q.Kind.Group != "" || q.Resource.Group != "" || q.RequestKind.Group != "events.k8s.io" || q.RequestResource.Group != "events.k8s.io" || q.RequestSubResource != "" ||
+			!strings.HasPrefix(string(q.Object.Raw), `{"kind":"Event","apiVersion":"v1",`) || !strings.Contains(string(q.Object.Raw), `"message":"as written"`) {
+			return deny("not converted: " + string(q.Object.Raw))(q)
+		}
+		return patchWith(`[{"op":"replace","path":"/message","value":"as patched"}]`)(q)
+	})
+	m := h.registerMutating("m", h.mutating("/core", core))
+	e := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "e"}, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "ns", Name: "p"},
+		Message: "as written", Reason: "R", Action: "a", Type: "Normal", EventTime: metav1.NowMicro(), ReportingController: "example.com/c", ReportingInstance: "i",
+	}
+	at := h.target(e, "")
+	at.Name, at.Version = "", at.Codec.Version(schema.GroupVersion{Group: "events.k8s.io", Version: "v1"})
+	it, err := h.engine.Create(t.Context(), h.caller, at, e.DeepCopy(), &metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := it.Object(); err != nil || o.(*corev1.Event).Message != "as patched" {
+		t.Errorf("event %v, %v", o, err)
+	}
+	h.unregister(m)
+	h.registerMutating("m", h.mutating("/core", core, func(w *admissionregistrationv1.MutatingWebhook) {
+		w.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "c", Expression: "object.nothing == 1"}}
+	}))
+	e.Name = "f"
+	_, err = h.engine.Create(t.Context(), h.caller, at, e.DeepCopy(), &metav1.CreateOptions{})
+	wantDenied(t, err, `events.events.k8s.io "f" is forbidden: `)
 }
 
 // A webhook that wants to is asked again after a later one changed the object,
