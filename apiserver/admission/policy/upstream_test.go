@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
@@ -208,4 +209,26 @@ func specOf(t *testing.T, o any) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// A policy about events of one group is for those of the other, which it sees as
+// its own; the refusal names what was requested.
+func TestEquivalentGroups(t *testing.T) {
+	h := newHouse(t)
+	h.policy(about("p", "", "events", "CREATE", "  validations: [{expression: \"object.apiVersion == 'v1' && object.message == 'm' && request.kind.group == '' && request.requestKind.group == 'events.k8s.io' && object.reason != 'bad'\"}]\n"))
+	h.binding(bind("b", "p", "  validationActions: [Deny]"))
+	e := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "good"}, InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "ns", Name: "p"},
+		Message: "m", Reason: "good", Action: "a", Type: "Normal", EventTime: metav1.NowMicro(), ReportingController: "example.com/c", ReportingInstance: "i",
+	}
+	at := h.target(e)
+	at.Name, at.Version = "", at.Codec.Version(schema.GroupVersion{Group: "events.k8s.io", Version: "v1"})
+	if _, err := h.engine.Create(t.Context(), h.caller, at, e.DeepCopy(), &metav1.CreateOptions{}); err != nil {
+		t.Error(err)
+	}
+	e.Name, e.Reason = "bad", "bad"
+	_, err := h.engine.Create(t.Context(), h.caller, at, e.DeepCopy(), &metav1.CreateOptions{})
+	if err == nil || !strings.HasPrefix(err.Error(), `events.events.k8s.io "bad" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: `) {
+		t.Errorf("err = %v", err)
+	}
 }
